@@ -1,0 +1,12 @@
+//! Runs audience queries inside the warehouse on schedule, activates their
+//! members through signed webhooks, and writes contact history back.
+//!
+//! The rooms, in the order the data passes them:
+
+pub mod audience;
+pub mod delivery;
+pub mod history;
+pub mod id;
+pub mod run;
+pub mod warehouse;
+pub mod webhook;

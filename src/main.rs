@@ -1,0 +1,3 @@
+//! Reads the command line, runs the command, turns its failure into an exit code.
+
+fn main() {}

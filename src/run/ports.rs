@@ -1,0 +1,209 @@
+//! What the engine needs from the world, as traits.
+
+use super::records::{
+    AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, NewRun, RunChange,
+    RunRecord,
+};
+use crate::audience::Funnel;
+use crate::delivery::{Outcome, Page};
+use crate::history::{Closing, RunFacts, Settlement, Tally, UnstartedRun};
+use crate::id::{BatchPath, CampaignName, MessageId, RunId};
+use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::Timestamp;
+
+/// What can be done about a warehouse error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WarehouseErrorClass {
+    /// The connection was lost: what became of the statement is not known.
+    /// Every step can be repeated, so: again.
+    Lost,
+    /// Two transactions met: the whole transaction again.
+    Conflict,
+    /// The warehouse is out of connections, memory or slots: again, slowly.
+    Busy,
+    /// The statement ran too long or was cancelled from outside: once more.
+    Cancelled,
+    /// Login, rights, TLS, tables that are not there: a person must act.
+    Configuration,
+    /// The statement is wrong or met data it cannot take: never again.
+    Statement,
+}
+
+/// A warehouse error, scrubbed of data.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct WarehouseError {
+    /// What can be done.
+    pub class: WarehouseErrorClass,
+    /// The warehouse's own code, if it gave one: SQLSTATE, or SQLite's.
+    pub code: Option<String>,
+    /// What happened, and the one thing to do where it is a person's move.
+    pub message: String,
+    /// Line and column in the campaign's own SQL, both from 1, where known.
+    pub place: Option<(usize, usize)>,
+}
+
+impl WarehouseError {
+    /// Whether asking again later can help.
+    pub fn is_transient(&self) -> bool {
+        use WarehouseErrorClass as C;
+        match self.class {
+            C::Lost | C::Conflict | C::Busy | C::Cancelled => true,
+            C::Configuration | C::Statement => false,
+        }
+    }
+}
+
+/// What registering found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Registration {
+    /// The run is ours: registered now, or by us before.
+    Ours,
+    /// Somebody else carries it, or it has ended: nothing to do here.
+    Taken {
+        /// Who or how, for the log.
+        by: String,
+    },
+}
+
+/// The warehouse: audiences come out, contact history goes in.
+///
+/// Every step may be repeated after an error or a crash: it looks at what the
+/// tables say and does what is missing.
+#[async_trait]
+pub trait Warehouse: Send + Sync {
+    /// Whether it answers, the login holds and our tables are there.
+    async fn ping(&self) -> Result<(), WarehouseError>;
+
+    /// Writes the run into `open_runs`, which makes it ours.
+    async fn register(&self, run: &RunFacts) -> Result<Registration, WarehouseError>;
+
+    /// Freezes the audience into the stage table.
+    async fn freeze(&self, run: &RunFacts) -> Result<(), WarehouseError>;
+
+    /// Decides who is contacted, and numbers them from 1.
+    async fn admit(&self, run: &RunFacts) -> Result<Funnel, WarehouseError>;
+
+    /// Writes the run table and drops the stage.
+    async fn lay_out(&self, run: &RunFacts) -> Result<(), WarehouseError>;
+
+    /// The planned members from `first` to `last`, both inclusive, in order.
+    async fn page(&self, run: &RunFacts, first: u64, last: u64) -> Result<Page, WarehouseError>;
+
+    /// Writes ended batches into history: all of `settlements` in one
+    /// transaction. Returns each run's tally afterwards, in their order.
+    async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Tally>, WarehouseError>;
+
+    /// Writes the run's last row, takes it out of `open_runs`, drops its tables.
+    async fn close(&self, closing: &Closing) -> Result<Tally, WarehouseError>;
+
+    /// Writes rows for fire times that no run was started for.
+    async fn record_unstarted(&self, runs: &[UnstartedRun]) -> Result<(), WarehouseError>;
+}
+
+/// One request, ready to be signed and sent.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// `webhook-id` and `Idempotency-Key`.
+    pub id: MessageId,
+    /// This attempt's `webhook-timestamp`.
+    pub at: Timestamp,
+    /// The same bytes in every attempt.
+    pub body: Bytes,
+}
+
+/// A channel's endpoint.
+#[async_trait]
+pub trait Destination: Send + Sync {
+    /// Makes one attempt, bounded by the destination's time-out. Never
+    /// retries, never follows a redirect.
+    async fn attempt(&self, request: Request) -> Outcome;
+}
+
+/// A ledger error.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LedgerError {
+    /// A transition did not find what it expects: somebody else was here.
+    #[error("the ledger does not have {what} as expected")]
+    Conflict {
+        /// Which run, batch or cursor.
+        what: String,
+    },
+    /// A later attempt's body differs from the first one's.
+    #[error("the body of batch {path} of {run} has changed since it was first sent")]
+    BodyChanged {
+        /// The run.
+        run: RunId,
+        /// The batch.
+        path: BatchPath,
+    },
+    /// Another process has it open.
+    #[error(
+        "the state store {store} is in use by another campaignd; stop it, or let it do the work"
+    )]
+    InUse {
+        /// Which store.
+        store: String,
+    },
+    /// It cannot be read or written.
+    #[error("the state store cannot be used: {message}")]
+    Unusable {
+        /// What happened, and what to do.
+        message: String,
+    },
+}
+
+/// Our own book: what was intended and what came of it; never a member.
+///
+/// A write that returns `Ok` is durable.
+#[async_trait]
+pub trait Ledger: Send + Sync {
+    /// Who keeps it.
+    fn installation(&self) -> &Installation;
+
+    /// How far the campaign's schedule has been looked at.
+    async fn cursor(&self, campaign: &CampaignName) -> Result<Option<Cursor>, LedgerError>;
+
+    /// Takes fire times: refused with [`LedgerError::Conflict`] unless the
+    /// cursor is still `before`. A fire time that has a run already is passed
+    /// over. Returns the ids of the runs written.
+    async fn claim(&self, claim: Claim) -> Result<Vec<RunId>, LedgerError>;
+
+    /// Writes a manual run under the next free number, in place of the id it
+    /// brings; refused while the campaign has an open run.
+    async fn claim_manual(&self, run: NewRun, at: Timestamp) -> Result<RunId, LedgerError>;
+
+    /// The run, if the ledger has it.
+    async fn run(&self, run: &RunId) -> Result<Option<RunRecord>, LedgerError>;
+
+    /// The newest runs first, of one campaign or of all.
+    async fn runs(
+        &self,
+        campaign: Option<&CampaignName>,
+        limit: u32,
+    ) -> Result<Vec<RunRecord>, LedgerError>;
+
+    /// Every run that is open, in the order of their fire times.
+    async fn open_runs(&self) -> Result<Vec<RunRecord>, LedgerError>;
+
+    /// Moves a run; refused with [`LedgerError::Conflict`] unless it is in
+    /// the state the change expects.
+    async fn change_run(&self, change: RunChange) -> Result<(), LedgerError>;
+
+    /// Writes the intent to send.
+    async fn begin_attempt(&self, attempt: AttemptBegun) -> Result<(), LedgerError>;
+
+    /// Moves a batch; refused with [`LedgerError::Conflict`] unless state and
+    /// attempt are what the change expects.
+    async fn change_batch(&self, change: BatchChange) -> Result<(), LedgerError>;
+
+    /// Every batch of a run, in order.
+    async fn batches(&self, run: &RunId) -> Result<Vec<BatchRecord>, LedgerError>;
+
+    /// Up to `limit` ended batches of a run that the warehouse does not have.
+    async fn unsettled(&self, run: &RunId, limit: u32) -> Result<Vec<BatchRecord>, LedgerError>;
+
+    /// Notes that the warehouse has these batches.
+    async fn mark_settled(&self, run: &RunId, paths: Vec<BatchPath>) -> Result<(), LedgerError>;
+}

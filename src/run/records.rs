@@ -1,0 +1,223 @@
+//! What the ledger keeps, and what changes it. Never a member.
+
+use super::state::{BatchState, RunState};
+use crate::audience::Funnel;
+use crate::history::{BatchOutcome, BatchStatus, Tally};
+use crate::id::{BatchPath, CampaignName, ConnectorName, MessageId, RunId, Trigger};
+use jiff::Timestamp;
+use std::fmt;
+use uuid::Uuid;
+
+/// Who keeps this ledger: drawn when the ledger is made.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Installation {
+    /// The owner written into `open_runs`.
+    pub id: Uuid,
+    /// The key of the body hashes, so that they say nothing about bodies.
+    pub body_key: [u8; 32],
+}
+
+impl fmt::Debug for Installation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Installation")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How far a campaign's schedule has been looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    /// The hash of the schedule it belongs to.
+    pub schedule_hash: String,
+    /// Every fire time up to and including this instant has been taken.
+    pub seen_until: Timestamp,
+}
+
+/// A run about to be written into the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRun {
+    /// Its id.
+    pub run: RunId,
+    /// Its campaign.
+    pub campaign: CampaignName,
+    /// Its connector.
+    pub connector: ConnectorName,
+    /// The nominal instant it is for.
+    pub fire_time: Timestamp,
+    /// Why it exists.
+    pub trigger: Trigger,
+    /// The hash of its specification.
+    pub campaign_version: String,
+    /// Its specification: canonical JSON, read by `campaign` alone.
+    pub spec: String,
+    /// `Queued`, `Missed` or `Skipped`.
+    pub state: RunState,
+    /// Why it was never started, where it was not.
+    pub error: Option<String>,
+}
+
+/// Fire times taken from a schedule, with the cursor that says so: one
+/// transaction, so that each is taken exactly once.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// Whose schedule.
+    pub campaign: CampaignName,
+    /// The cursor the fire times were computed from.
+    pub before: Option<Cursor>,
+    /// The cursor from now on.
+    pub after: Cursor,
+    /// A run for each fire time, in order.
+    pub runs: Vec<NewRun>,
+    /// The wall clock.
+    pub at: Timestamp,
+}
+
+/// A run, as the ledger has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunRecord {
+    /// Its id.
+    pub run: RunId,
+    /// Its campaign.
+    pub campaign: CampaignName,
+    /// Its connector.
+    pub connector: ConnectorName,
+    /// The nominal instant it is for.
+    pub fire_time: Timestamp,
+    /// Why it exists.
+    pub trigger: Trigger,
+    /// The hash of its specification.
+    pub campaign_version: String,
+    /// Its specification: canonical JSON, read by `campaign` alone.
+    pub spec: String,
+    /// Where it is.
+    pub state: RunState,
+    /// When it was written into the ledger.
+    pub claimed_at: Timestamp,
+    /// When it left `Queued`.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// What admission counted.
+    pub funnel: Option<Funnel>,
+    /// What the last settle counted.
+    pub tally: Option<Tally>,
+    /// Why it failed or is held, scrubbed of data.
+    pub error: Option<String>,
+}
+
+/// A move of a run from one state to the next, with what became known.
+#[derive(Debug, Clone)]
+pub struct RunChange {
+    /// The run.
+    pub run: RunId,
+    /// The state it must be in.
+    pub from: RunState,
+    /// The state it is in afterwards; may be the same.
+    pub to: RunState,
+    /// The wall clock. Becomes `started_at` when `from` is `Queued`, and
+    /// `finished_at` when `to` is not open.
+    pub at: Timestamp,
+    /// Kept as it is where none.
+    pub funnel: Option<Funnel>,
+    /// Kept as it is where none.
+    pub tally: Option<Tally>,
+    /// Kept as it is where none.
+    pub error: Option<String>,
+}
+
+/// The intent to send a batch, durable before the request leaves.
+#[derive(Debug, Clone)]
+pub struct AttemptBegun {
+    /// The run.
+    pub run: RunId,
+    /// The batch.
+    pub path: BatchPath,
+    /// See [`MessageId::of`].
+    pub generation: u32,
+    /// Which attempt this is, from 1. The first must find no row, a later one
+    /// the attempt before it, `Waiting` or `Ambiguous`.
+    pub attempt: u32,
+    /// Members in the batch.
+    pub members: u32,
+    /// HMAC-SHA-256 of the body under the installation's key. A later attempt
+    /// must bring the same.
+    pub body_hash: [u8; 32],
+    /// The wall clock.
+    pub at: Timestamp,
+}
+
+/// A move of a batch.
+#[derive(Debug, Clone)]
+pub struct BatchChange {
+    /// The run.
+    pub run: RunId,
+    /// The batch.
+    pub path: BatchPath,
+    /// The attempt it must be at.
+    pub attempt: u32,
+    /// The state it must be in.
+    pub from: BatchState,
+    /// The state it is in afterwards.
+    pub to: BatchState,
+    /// How it ended, where `to` has ended.
+    pub status: Option<BatchStatus>,
+    /// The status code, if one was read.
+    pub http_status: Option<u16>,
+    /// The wall clock.
+    pub at: Timestamp,
+    /// When it is sent again, where `to` is `Waiting` or `Ambiguous`.
+    pub next_at: Option<Timestamp>,
+    /// Why, in our words; never the receiver's.
+    pub error: Option<String>,
+}
+
+/// A batch, as the ledger has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchRecord {
+    /// The batch.
+    pub path: BatchPath,
+    /// See [`MessageId::of`].
+    pub generation: u32,
+    /// Where it is.
+    pub state: BatchState,
+    /// How it ended, if it has.
+    pub status: Option<BatchStatus>,
+    /// Attempts begun.
+    pub attempts: u32,
+    /// Members in it.
+    pub members: u32,
+    /// The keyed hash of its body.
+    pub body_hash: [u8; 32],
+    /// When its first request was begun.
+    pub first_sending_at: Timestamp,
+    /// When it is sent again.
+    pub next_at: Option<Timestamp>,
+    /// When it ended, if it has.
+    pub ended_at: Option<Timestamp>,
+    /// Whether any attempt of it may have arrived; never cleared.
+    pub was_ambiguous: bool,
+    /// The last status code.
+    pub http_status: Option<u16>,
+    /// Why it was not accepted, in our words.
+    pub error: Option<String>,
+    /// Whether the warehouse has its outcome.
+    pub settled: bool,
+}
+
+impl BatchRecord {
+    /// Its row for the warehouse, if it has ended.
+    pub fn outcome(&self, run: &RunId) -> Option<BatchOutcome> {
+        Some(BatchOutcome {
+            path: self.path.clone(),
+            message_id: MessageId::of(run, &self.path, self.generation),
+            status: self.status?,
+            members: self.members,
+            attempts: self.attempts,
+            http_status: self.http_status,
+            first_attempt_at: Some(self.first_sending_at),
+            settled_at: self.ended_at?,
+            error: self.error.clone(),
+        })
+    }
+}

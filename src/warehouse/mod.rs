@@ -1,0 +1,6 @@
+//! The warehouses behind the port: sqlx, and the SQL of `audience` and
+//! `history` run in the order the design gives.
+
+mod options;
+
+pub use options::{ConnectorOptions, ServerOptions, Tls};

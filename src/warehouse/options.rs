@@ -1,0 +1,79 @@
+//! How a connector is reached: what the operator's file says, with secrets
+//! resolved.
+
+use crate::audience::Dialect;
+use secrecy::SecretString;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A connector of any kind.
+#[derive(Debug, Clone)]
+pub enum ConnectorOptions {
+    /// `kind: sqlite`: one file, made if it is not there.
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// Statements at a time.
+        max_queries: NonZeroU32,
+    },
+    /// `kind: postgres` or `kind: redshift`.
+    Server(ServerOptions),
+}
+
+impl ConnectorOptions {
+    /// The database its SQL is written for.
+    pub fn dialect(&self) -> Dialect {
+        match self {
+            Self::Sqlite { .. } => Dialect::Sqlite,
+            Self::Server(server) => server.dialect,
+        }
+    }
+
+    /// Statements at a time on the audience side.
+    pub fn max_queries(&self) -> NonZeroU32 {
+        match self {
+            Self::Sqlite { max_queries, .. } => *max_queries,
+            Self::Server(server) => server.max_queries,
+        }
+    }
+}
+
+/// A database server.
+#[derive(Debug, Clone)]
+pub struct ServerOptions {
+    /// `Postgres` or `Redshift`.
+    pub dialect: Dialect,
+    /// Its name, address, or, for `postgres`, the absolute path of the folder
+    /// that holds its Unix socket.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// The database.
+    pub database: String,
+    /// The login.
+    pub user: String,
+    /// Its password; empty where the server asks for none.
+    pub password: SecretString,
+    /// Whether and how the connection is encrypted.
+    pub tls: Tls,
+    /// An extra root certificate, PEM.
+    pub tls_ca_file: Option<PathBuf>,
+    /// The one schema the daemon writes.
+    pub schema: String,
+    /// Statements at a time on the audience side.
+    pub max_queries: NonZeroU32,
+    /// The longest a statement may take.
+    pub statement_timeout: Duration,
+}
+
+/// Whether and how a connection is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tls {
+    /// Encrypted, certificate and name checked.
+    VerifyFull,
+    /// Encrypted, whoever answers.
+    Require,
+    /// Not encrypted; for loopback addresses and Unix sockets only.
+    Disable,
+}

@@ -1,0 +1,5 @@
+//! One attempt: a signed request out, an outcome back.
+
+mod options;
+
+pub use options::{Auth, DestinationOptions};
