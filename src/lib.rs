@@ -4,6 +4,7 @@
 //! The rooms, in the order the data passes them:
 
 pub mod audience;
+pub mod campaign;
 pub mod delivery;
 pub mod history;
 pub mod id;

@@ -1,20 +1,32 @@
 //! One run, carried from its fire time to its contact history: its states,
 //! the ports through which it reaches the world, and the engine between them.
 
+mod carrier;
 mod clock;
+mod deliver;
+mod pages;
+mod permits;
 mod ports;
+mod progress;
 mod records;
+mod retry;
+mod send;
+mod settler;
 mod state;
 
+pub use carrier::{Carrier, Kit, RunError};
 pub use clock::{Clock, SystemClock};
+pub use permits::Limit;
 pub use ports::{
     Destination, Ledger, LedgerError, Registration, Request, Warehouse, WarehouseError,
     WarehouseErrorClass,
 };
+pub use progress::{Progress, Reporter};
 pub use records::{
     AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, NewRun, RunChange,
     RunRecord,
 };
+pub use settler::Settler;
 pub use state::{BatchState, IllegalTransition, RunEvent, RunState};
 
 // What the ports speak of, for the adapters, which may not name the rooms

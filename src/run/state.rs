@@ -109,6 +109,7 @@ impl RunState {
         match (self, event) {
             (Self::Queued, E::Admitted) => Ok(Self::Staging),
             (Self::Staging, E::Frozen) => Ok(Self::Admitting),
+            (Self::Staging, E::TakenElsewhere) => Ok(Self::Skipped),
             (Self::Admitting, E::LaidOut) => Ok(Self::Guarding),
             (Self::Guarding, E::WithinExpected) => Ok(Self::Sending),
             (Self::Guarding, E::OutsideExpected) => Ok(Self::Held),
@@ -143,6 +144,8 @@ pub enum RunEvent {
     Admitted,
     /// Its audience is frozen in the warehouse.
     Frozen,
+    /// The warehouse says that somebody else carries it, or did.
+    TakenElsewhere,
     /// Its planned members are numbered and laid out.
     LaidOut,
     /// Its funnel is what the campaign expects.

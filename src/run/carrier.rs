@@ -1,0 +1,362 @@
+//! Carries one run from its fire time to its contact history.
+
+use super::clock::Clock;
+use super::permits::Limit;
+use super::ports::{
+    Destination, Ledger, LedgerError, Registration, Warehouse, WarehouseError, WarehouseErrorClass,
+};
+use super::progress::Reporter;
+use super::records::{RunChange, RunRecord};
+use super::retry::{Delays, tries};
+use super::settler::Settler;
+use super::state::{IllegalTransition, RunEvent, RunState};
+use crate::audience::Funnel;
+use crate::campaign::RunSpec;
+use crate::delivery::Rules;
+use crate::history::{Closing, RunFacts, RunStatus, Tally};
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// The first and the longest delay between two tries of a warehouse step.
+const WAREHOUSE_DELAYS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_mins(1));
+
+/// What a run is carried with: the world, and how much of it it may use.
+#[derive(Clone)]
+pub struct Kit {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Our own book.
+    pub ledger: Arc<dyn Ledger>,
+    /// The run's connector.
+    pub warehouse: Arc<dyn Warehouse>,
+    /// The connector's settling task.
+    pub settler: Settler,
+    /// Where the run sends.
+    pub destination: Arc<dyn Destination>,
+    /// What the operator has laid down for it.
+    pub rules: Arc<Rules>,
+    /// Statements at a time on the connector.
+    pub queries: Limit,
+    /// Requests at a time to the destination.
+    pub destination_requests: Limit,
+    /// Requests at a time to all destinations.
+    pub requests: Limit,
+    /// Bytes of member data a page may hold.
+    pub page_bytes: usize,
+    /// How long a lost warehouse is asked again; none for without end.
+    pub give_up_on_warehouse: Option<Duration>,
+}
+
+/// Why a run could not be carried to its end. It stays open in the ledger, and
+/// is carried on from there.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RunError {
+    /// The warehouse.
+    #[error("{0}")]
+    Warehouse(#[from] WarehouseError),
+    /// The ledger.
+    #[error("{0}")]
+    Ledger(#[from] LedgerError),
+    /// We are shutting down.
+    #[error("stopped before its end; it is carried on at the next start")]
+    Interrupted,
+    /// The ledger holds a run specification that this version cannot read.
+    #[error("the run specification cannot be read: {0}")]
+    Spec(String),
+    /// The settings no longer define what it needs.
+    #[error("{0}")]
+    Undefined(String),
+    /// A bug.
+    #[error("{0}")]
+    Illegal(#[from] IllegalTransition),
+    /// A bug.
+    #[error("a task of the run ended unexpectedly: {0}")]
+    Task(String),
+}
+
+/// What a state's work came to.
+pub(super) struct Step {
+    pub(super) event: RunEvent,
+    pub(super) funnel: Option<Funnel>,
+    pub(super) tally: Option<Tally>,
+    pub(super) error: Option<String>,
+}
+
+impl From<RunEvent> for Step {
+    fn from(event: RunEvent) -> Self {
+        Self {
+            event,
+            funnel: None,
+            tally: None,
+            error: None,
+        }
+    }
+}
+
+/// A run and what it is carried with.
+pub struct Carrier {
+    pub(super) kit: Kit,
+    pub(super) facts: Arc<RunFacts>,
+    pub(super) spec: RunSpec,
+    pub(super) reporter: Reporter,
+    /// Cancelled when we are to stop at the next safe place.
+    pub(super) stop: CancellationToken,
+    state: RunState,
+    funnel: Option<Funnel>,
+    tally: Option<Tally>,
+}
+
+impl Carrier {
+    /// Takes up the run where `record` says it is.
+    pub fn new(
+        record: &RunRecord,
+        kit: Kit,
+        reporter: Reporter,
+        stop: CancellationToken,
+    ) -> Result<Self, RunError> {
+        let spec =
+            RunSpec::from_json(&record.spec).map_err(|error| RunError::Spec(error.to_string()))?;
+        let facts = RunFacts {
+            run: record.run.clone(),
+            campaign: record.campaign.clone(),
+            campaign_version: record.campaign_version.clone(),
+            fire_time: record.fire_time,
+            trigger: record.trigger,
+            started_at: record.started_at.unwrap_or_else(|| kit.clock.now()),
+            audience: spec.audience.clone(),
+            batch_size: spec.batch_size.get(),
+            destination: spec.destination.clone(),
+            channel: spec.channel.clone(),
+            attributes: spec.attributes_text(),
+            owner: kit.ledger.installation().id,
+            term: 1,
+        };
+        Ok(Self {
+            kit,
+            facts: Arc::new(facts),
+            spec,
+            reporter,
+            stop,
+            state: record.state,
+            funnel: record.funnel,
+            tally: record.tally,
+        })
+    }
+
+    /// Carries the run until it has ended or is held, and returns that state.
+    /// Each state's work may have been begun before, by us or by a process
+    /// that died in it.
+    pub async fn carry(mut self) -> Result<RunState, RunError> {
+        while self.state.is_open() {
+            self.reporter.entered(self.state);
+            let step = match self.state {
+                RunState::Queued => Ok(RunEvent::Admitted.into()),
+                RunState::Staging => self.stage().await,
+                RunState::Admitting => self.admit().await,
+                RunState::Guarding => Ok(RunEvent::WithinExpected.into()),
+                RunState::Sending => self.send().await,
+                RunState::Settling => self.settle().await,
+                RunState::Closing => self.close().await,
+                state => Err(IllegalTransition {
+                    state,
+                    event: RunEvent::Admitted,
+                }
+                .into()),
+            };
+            let step = match step {
+                Err(RunError::Warehouse(error)) if self.may_fail_for(&error) => {
+                    self.fail(error).await
+                }
+                step => step?,
+            };
+            self.advance(step).await?;
+        }
+        self.reporter.entered(self.state);
+        Ok(self.state)
+    }
+
+    /// Before anything is sent an error that no retry mends ends the run;
+    /// later it stays open, so that what was sent is settled once a person has
+    /// mended it.
+    fn may_fail_for(&self, error: &WarehouseError) -> bool {
+        let nothing_sent = matches!(
+            self.state,
+            RunState::Staging | RunState::Admitting | RunState::Guarding
+        );
+        nothing_sent && error.class != WarehouseErrorClass::Lost
+    }
+
+    async fn stage(&self) -> Result<Step, RunError> {
+        let registration = self
+            .ask(|warehouse| async move { warehouse.register(&self.facts).await })
+            .await?;
+        if let Registration::Taken { by } = registration {
+            let error = Some(format!("not carried here: {by}"));
+            return Ok(Step {
+                error,
+                ..RunEvent::TakenElsewhere.into()
+            });
+        }
+        self.ask(|warehouse| async move { warehouse.freeze(&self.facts).await })
+            .await?;
+        Ok(RunEvent::Frozen.into())
+    }
+
+    async fn admit(&self) -> Result<Step, RunError> {
+        let funnel = self
+            .ask(|warehouse| async move { warehouse.admit(&self.facts).await })
+            .await?;
+        self.ask(|warehouse| async move { warehouse.lay_out(&self.facts).await })
+            .await?;
+        Ok(Step {
+            funnel: Some(funnel),
+            ..RunEvent::LaidOut.into()
+        })
+    }
+
+    async fn settle(&self) -> Result<Step, RunError> {
+        let tally = self.settle_ended(RunStatus::Open, None).await?;
+        Ok(Step {
+            tally: Some(tally),
+            ..RunEvent::HistoryWritten.into()
+        })
+    }
+
+    async fn close(&self) -> Result<Step, RunError> {
+        let tally = self.tally.unwrap_or_default();
+        let gaps = tally.undelivered() > tally.rejected;
+        let (status, event) = if gaps {
+            (RunStatus::Incomplete, RunEvent::ClosedWithGaps)
+        } else {
+            (RunStatus::Finished, RunEvent::ClosedWhole)
+        };
+        let closing = self.closing(status, None);
+        let tally = self
+            .ask(|warehouse| {
+                let closing = &closing;
+                async move { warehouse.close(closing).await }
+            })
+            .await?;
+        Ok(Step {
+            tally: Some(tally),
+            ..event.into()
+        })
+    }
+
+    fn closing(&self, status: RunStatus, error: Option<String>) -> Closing {
+        Closing {
+            facts: Arc::clone(&self.facts),
+            funnel: self.funnel.unwrap_or_default(),
+            status,
+            finished_at: self.kit.clock.now(),
+            error,
+            keep_run_table: status == RunStatus::Incomplete,
+        }
+    }
+
+    /// Writes the failed run's row, as far as the warehouse lets us.
+    async fn fail(&self, error: WarehouseError) -> Step {
+        let text = match error.place {
+            Some((line, column)) => format!("audience.sql:{line}:{column}: {}", error.message),
+            None => error.message,
+        };
+        let closing = self.closing(RunStatus::Failed, Some(text.clone()));
+        if let Err(unwritten) = self.kit.warehouse.close(&closing).await {
+            tracing::warn!(
+                campaign.name = %self.facts.campaign, run.id = %self.facts.run,
+                "the failed run {} has no row in the warehouse: {unwritten}", self.facts.run,
+            );
+        }
+        Step {
+            error: Some(text),
+            ..RunEvent::Broken.into()
+        }
+    }
+
+    /// Enters the next state: first in the ledger, then here.
+    async fn advance(&mut self, step: Step) -> Result<(), RunError> {
+        let to = self.state.after(step.event)?;
+        let at = match self.state {
+            RunState::Queued => self.facts.started_at,
+            _ => self.kit.clock.now(),
+        };
+        self.kit
+            .ledger
+            .change_run(RunChange {
+                run: self.facts.run.clone(),
+                from: self.state,
+                to,
+                at,
+                funnel: step.funnel,
+                tally: step.tally,
+                error: step.error,
+            })
+            .await?;
+        self.state = to;
+        self.funnel = step.funnel.or(self.funnel);
+        self.tally = step.tally.or(self.tally);
+        Ok(())
+    }
+
+    /// The funnel, which every state after admission has.
+    pub(super) fn funnel(&self) -> Funnel {
+        self.funnel.unwrap_or_default()
+    }
+
+    /// Asks the warehouse under a permit, and again as often as the error's
+    /// class allows. The permit is given back while we wait.
+    pub(super) async fn ask<'a, T, F>(
+        &'a self,
+        question: impl Fn(&'a dyn Warehouse) -> F,
+    ) -> Result<T, RunError>
+    where
+        F: Future<Output = Result<T, WarehouseError>>,
+    {
+        self.patiently(|| async {
+            let _permit = self.kit.queries.take().await;
+            question(self.kit.warehouse.as_ref()).await
+        })
+        .await
+    }
+
+    /// Repeats `step` while its error's class allows, until we are stopped.
+    pub(super) async fn patiently<T, F>(&self, step: impl Fn() -> F) -> Result<T, RunError>
+    where
+        F: Future<Output = Result<T, WarehouseError>>,
+    {
+        let mut delays = Delays::new(WAREHOUSE_DELAYS.0, WAREHOUSE_DELAYS.1);
+        let begun = self.kit.clock.now();
+        let mut tried = 0;
+        loop {
+            let error = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Err(RunError::Interrupted),
+                result = step() => match result {
+                    Ok(answer) => return Ok(answer),
+                    Err(error) => error,
+                },
+            };
+            tried += 1;
+            let waited = self.kit.clock.now().duration_since(begun).unsigned_abs();
+            let out_of_time = self
+                .kit
+                .give_up_on_warehouse
+                .is_some_and(|limit| waited >= limit);
+            if tries(error.class).is_some_and(|tries| tried >= tries) || out_of_time {
+                return Err(error.into());
+            }
+            let delay = delays.next();
+            tracing::warn!(
+                campaign.name = %self.facts.campaign, run.id = %self.facts.run,
+                delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
+                "the warehouse did not answer {}; asking again in {delay:.1?}: {error}", self.facts.run,
+            );
+            tokio::select! {
+                () = self.stop.cancelled() => return Err(RunError::Interrupted),
+                () = self.kit.clock.sleep(delay) => {}
+            }
+        }
+    }
+}

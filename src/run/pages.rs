@@ -1,0 +1,137 @@
+//! Which members are read together.
+
+use super::records::BatchRecord;
+use crate::delivery::Page;
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// Members of the first page, which tells how large a member is.
+const FIRST_PAGE: u64 = 1_000;
+
+/// Members of the largest page, however small they are.
+const LARGEST_PAGE: u64 = 50_000;
+
+/// Cuts a run into pages of whole batches, and leaves out what has ended.
+pub(super) struct PagePlan {
+    planned: u64,
+    batch_size: u64,
+    page_bytes: u64,
+    members_per_page: u64,
+    next_batch: u64,
+}
+
+/// Consecutive batches read in one query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PageRange {
+    first: u64,
+    last: u64,
+    batch_size: u64,
+    planned: u64,
+}
+
+impl PagePlan {
+    pub(super) fn new(planned: u64, batch_size: u32, page_bytes: usize) -> Self {
+        Self {
+            planned,
+            batch_size: u64::from(batch_size.max(1)),
+            page_bytes: page_bytes as u64,
+            members_per_page: FIRST_PAGE,
+            next_batch: 1,
+        }
+    }
+
+    /// Batches in the whole run.
+    pub(super) fn batches(&self) -> u32 {
+        u32::try_from(self.planned.div_ceil(self.batch_size)).unwrap_or(u32::MAX)
+    }
+
+    /// The next page, if anything is left to send.
+    pub(super) fn next(&mut self, known: &BTreeMap<u32, BatchRecord>) -> Option<PageRange> {
+        let ended = |batch: &u64| {
+            u32::try_from(*batch)
+                .ok()
+                .and_then(|batch| known.get(&batch))
+                .is_some_and(|record| record.state.has_ended())
+        };
+        let batches = u64::from(self.batches());
+        let first = (self.next_batch..=batches).find(|batch| !ended(batch))?;
+        let at_most = (self.members_per_page / self.batch_size).max(1);
+        let last = (first..=batches)
+            .take_while(|batch| !ended(batch))
+            .take(usize::try_from(at_most).unwrap_or(usize::MAX))
+            .last()?;
+        self.next_batch = last + 1;
+        Some(PageRange {
+            first,
+            last,
+            batch_size: self.batch_size,
+            planned: self.planned,
+        })
+    }
+
+    /// Sizes the pages to come by one that was read.
+    pub(super) fn learn(&mut self, page: &Page) {
+        if let Some(bytes) = page.bytes().checked_div(page.len()) {
+            let members = self.page_bytes / bytes.max(1) as u64;
+            self.members_per_page = members.clamp(1, LARGEST_PAGE);
+        }
+    }
+}
+
+impl PageRange {
+    /// The places of its members, from and to, both inclusive.
+    pub(super) fn members(&self) -> (u64, u64) {
+        let last = (self.last * self.batch_size).min(self.planned);
+        ((self.first - 1) * self.batch_size + 1, last)
+    }
+
+    pub(super) fn batches(&self) -> impl Iterator<Item = u32> + use<> {
+        (self.first..=self.last).filter_map(|batch| u32::try_from(batch).ok())
+    }
+
+    /// The rows of a batch within the page that was read for this range.
+    pub(super) fn rows_of(&self, batch: u32, rows: usize) -> Range<usize> {
+        let place = |batch: u64| usize::try_from((batch - self.first) * self.batch_size);
+        let start = place(u64::from(batch)).unwrap_or(rows).min(rows);
+        let end = place(u64::from(batch) + 1).unwrap_or(rows).min(rows);
+        start..end
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ranges(planned: u64, batch_size: u32, bytes: usize) -> Vec<(u64, u64)> {
+        let mut plan = PagePlan::new(planned, batch_size, bytes);
+        let none = BTreeMap::new();
+        std::iter::from_fn(|| plan.next(&none))
+            .map(|range| range.members())
+            .collect()
+    }
+
+    #[test]
+    fn pages_hold_whole_batches_and_every_member_once() {
+        assert_eq!(
+            ranges(2_500, 500, 1 << 20),
+            [(1, 1_000), (1_001, 2_000), (2_001, 2_500)]
+        );
+        assert_eq!(ranges(1, 500, 1 << 20), [(1, 1)]);
+        assert_eq!(ranges(0, 500, 1 << 20), []);
+    }
+
+    #[test]
+    fn a_batch_larger_than_a_page_is_read_whole() {
+        assert_eq!(ranges(9_000, 4_500, 1), [(1, 4_500), (4_501, 9_000)]);
+    }
+
+    #[test]
+    fn the_last_batch_is_as_short_as_its_page() {
+        let mut plan = PagePlan::new(1_203, 500, 1 << 20);
+        let none = BTreeMap::new();
+        plan.next(&none);
+        let last = plan.next(&none).unwrap();
+        assert_eq!(last.batches().collect::<Vec<_>>(), [3]);
+        assert_eq!(last.rows_of(3, 203), 0..203);
+    }
+}

@@ -1,0 +1,59 @@
+//! What a run looks like from outside while it is carried.
+
+use super::state::RunState;
+use crate::audience::Funnel;
+use crate::history::{BatchStatus, Tally};
+use tokio::sync::watch;
+
+/// A run's counts, now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Where it is.
+    pub state: RunState,
+    /// What admission counted, once it has.
+    pub funnel: Option<Funnel>,
+    /// Where the planned members are, as far as this carrier knows.
+    pub tally: Tally,
+    /// Requests made by this carrier.
+    pub requests: u64,
+}
+
+/// Where the carrier reports to; whoever is interested takes a receiver.
+#[derive(Debug, Clone)]
+pub struct Reporter(watch::Sender<Progress>);
+
+impl Reporter {
+    /// A reporter for a run in `state`, and the receiver of its reports.
+    pub fn new(state: RunState) -> (Self, watch::Receiver<Progress>) {
+        let (sender, receiver) = watch::channel(Progress {
+            state,
+            funnel: None,
+            tally: Tally::default(),
+            requests: 0,
+        });
+        (Self(sender), receiver)
+    }
+
+    pub(super) fn entered(&self, state: RunState) {
+        self.0.send_modify(|progress| progress.state = state);
+    }
+
+    pub(super) fn admitted(&self, funnel: Funnel, already: Tally) {
+        self.0.send_modify(|progress| {
+            progress.funnel = Some(funnel);
+            progress.tally = already;
+            progress.tally.still_open = funnel.planned.saturating_sub(already.total());
+        });
+    }
+
+    pub(super) fn requested(&self) {
+        self.0.send_modify(|progress| progress.requests += 1);
+    }
+
+    pub(super) fn ended(&self, status: BatchStatus, members: u64) {
+        self.0.send_modify(|progress| {
+            progress.tally.add(status, members);
+            progress.tally.still_open = progress.tally.still_open.saturating_sub(members);
+        });
+    }
+}

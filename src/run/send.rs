@@ -1,0 +1,257 @@
+//! Sends a run's batches: pages in, deliveries side by side, outcomes settled
+//! every minute meanwhile.
+
+use super::carrier::{Carrier, RunError, Step};
+use super::deliver::{Delivered, Delivery};
+use super::pages::{PagePlan, PageRange};
+use super::records::BatchRecord;
+use super::state::RunEvent;
+use crate::delivery::{Envelope, Page};
+use crate::history::{RunStatus, Settlement, Tally};
+use crate::id::BatchPath;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// How often outcomes are brought into history while a run sends: BI and other
+/// campaigns' caps see a contact at most this late, at one commit a minute.
+const SETTLE_EVERY: Duration = Duration::from_mins(1);
+
+/// Outcomes settled in one transaction: about 8 MB of SQL, half of what
+/// Redshift takes in a statement.
+const SETTLE_AT_ONCE: u32 = 50_000;
+
+/// How sending came to its end.
+enum Sent {
+    Whole,
+    Halted(String),
+    Interrupted,
+}
+
+impl Carrier {
+    /// Sends what is not yet ended.
+    pub(super) async fn send(&self) -> Result<Step, RunError> {
+        // Cancelled by us when nothing more may be begun, and with `stop`.
+        let halt = self.stop.child_token();
+        let over = CancellationToken::new();
+        let sending = async {
+            let sent = self.send_batches(&halt).await;
+            over.cancel();
+            sent
+        };
+        let (sent, settled) = tokio::join!(sending, self.settle_meanwhile(&over, &halt));
+        settled?;
+        match sent? {
+            Sent::Whole => Ok(RunEvent::LastBatchEnded.into()),
+            Sent::Halted(reason) => {
+                let tally = self
+                    .settle_ended(RunStatus::Held, Some(reason.clone()))
+                    .await?;
+                Ok(Step {
+                    tally: Some(tally),
+                    error: Some(reason),
+                    ..RunEvent::Stopped.into()
+                })
+            }
+            Sent::Interrupted => Err(RunError::Interrupted),
+        }
+    }
+
+    async fn send_batches(&self, halt: &CancellationToken) -> Result<Sent, RunError> {
+        let mut known = self.known_batches().await?;
+        let planned = self.funnel().planned;
+        let mut plan = PagePlan::new(planned, self.facts.batch_size, self.kit.page_bytes);
+        let envelope = Arc::new(self.envelope(plan.batches()));
+        let mut lanes = Lanes::new(self.kit.destination_requests.size(), halt.clone());
+        let mut next = plan.next(&known);
+        while let Some(range) = next {
+            let page = tokio::select! {
+                biased;
+                () = halt.cancelled() => break,
+                page = self.read(range) => page,
+            };
+            let page = match page {
+                Ok(page) => Arc::new(page),
+                Err(error) => {
+                    lanes.fail(error);
+                    break;
+                }
+            };
+            plan.learn(&page);
+            for batch in range.batches() {
+                lanes.wait_for_room().await;
+                if halt.is_cancelled() {
+                    break;
+                }
+                let delivery = Delivery {
+                    path: BatchPath::whole(batch),
+                    page: Arc::clone(&page),
+                    rows: range.rows_of(batch, page.len()),
+                    envelope: Arc::clone(&envelope),
+                    known: known.remove(&batch),
+                    halt: halt.clone(),
+                };
+                lanes.begin(self.courier().deliver(delivery));
+            }
+            next = plan.next(&known);
+        }
+        Ok(match lanes.finish().await? {
+            Some(reason) => Sent::Halted(reason),
+            None if halt.is_cancelled() => Sent::Interrupted,
+            None => Sent::Whole,
+        })
+    }
+
+    async fn read(&self, range: PageRange) -> Result<Page, RunError> {
+        let (first, last) = range.members();
+        self.ask(|warehouse| async move { warehouse.page(&self.facts, first, last).await })
+            .await
+    }
+
+    /// What the ledger knows of earlier attempts, and the tally so far.
+    async fn known_batches(&self) -> Result<BTreeMap<u32, BatchRecord>, RunError> {
+        let records = self.kit.ledger.batches(&self.facts.run).await?;
+        let mut tally = Tally::default();
+        for record in &records {
+            if let Some(status) = record.status {
+                tally.add(status, u64::from(record.members));
+            }
+        }
+        self.reporter.admitted(self.funnel(), tally);
+        Ok(records
+            .into_iter()
+            .map(|record| (record.path.batch, record))
+            .collect())
+    }
+
+    fn envelope(&self, batches: u32) -> Envelope {
+        Envelope {
+            campaign: self.facts.campaign.clone(),
+            run: self.facts.run.clone(),
+            fire_time: self.facts.fire_time,
+            channel: self.facts.channel.clone(),
+            batches,
+            attributes: self.spec.attributes.clone(),
+        }
+    }
+
+    /// Settles every minute until sending is `over`. An error that no retry
+    /// mends halts sending: outcomes must not pile up unseen.
+    async fn settle_meanwhile(
+        &self,
+        over: &CancellationToken,
+        halt: &CancellationToken,
+    ) -> Result<(), RunError> {
+        loop {
+            tokio::select! {
+                biased;
+                () = over.cancelled() => return Ok(()),
+                () = self.kit.clock.sleep(SETTLE_EVERY) => {}
+            }
+            if let Err(error) = self.settle_ended(RunStatus::Open, None).await {
+                halt.cancel();
+                return Err(error);
+            }
+        }
+    }
+
+    /// Brings every ended batch into history, and returns the tally.
+    pub(super) async fn settle_ended(
+        &self,
+        status: RunStatus,
+        error: Option<String>,
+    ) -> Result<Tally, RunError> {
+        loop {
+            let ended = self
+                .kit
+                .ledger
+                .unsettled(&self.facts.run, SETTLE_AT_ONCE)
+                .await?;
+            let settlement = Settlement {
+                facts: Arc::clone(&self.facts),
+                funnel: self.funnel(),
+                status,
+                error: error.clone(),
+                outcomes: ended
+                    .iter()
+                    .filter_map(|batch| batch.outcome(&self.facts.run))
+                    .collect(),
+            };
+            let tally = self
+                .patiently(|| self.kit.settler.settle(settlement.clone()))
+                .await?;
+            let last = ended.len() < SETTLE_AT_ONCE as usize;
+            let paths = ended.into_iter().map(|batch| batch.path).collect();
+            self.kit.ledger.mark_settled(&self.facts.run, paths).await?;
+            if last {
+                return Ok(tally);
+            }
+        }
+    }
+}
+
+/// Deliveries side by side.
+struct Lanes {
+    tasks: JoinSet<Result<Delivered, RunError>>,
+    size: usize,
+    /// Cancelled with the first error or refusal: nothing more is begun, and
+    /// what was begun ends by itself, so that no request is cut off.
+    halt: CancellationToken,
+    refusal: Option<String>,
+    error: Option<RunError>,
+}
+
+impl Lanes {
+    /// Twice as many as there may be requests: while some are on the wire,
+    /// others render their body or write their outcome.
+    fn new(requests: u32, halt: CancellationToken) -> Self {
+        Self {
+            tasks: JoinSet::new(),
+            size: 2 * requests as usize,
+            halt,
+            refusal: None,
+            error: None,
+        }
+    }
+
+    fn begin(
+        &mut self,
+        delivery: impl Future<Output = Result<Delivered, RunError>> + Send + 'static,
+    ) {
+        self.tasks.spawn(delivery);
+    }
+
+    fn fail(&mut self, error: RunError) {
+        self.error.get_or_insert(error);
+        self.halt.cancel();
+    }
+
+    async fn wait_for_room(&mut self) {
+        while self.tasks.len() >= self.size {
+            self.join_one().await;
+        }
+    }
+
+    /// Waits for all that were begun. Returns why the destination is not to
+    /// be sent to, if one of them found that.
+    async fn finish(mut self) -> Result<Option<String>, RunError> {
+        while !self.tasks.is_empty() {
+            self.join_one().await;
+        }
+        self.error.map_or(Ok(self.refusal), Err)
+    }
+
+    async fn join_one(&mut self) {
+        match self.tasks.join_next().await {
+            None | Some(Ok(Ok(Delivered::Ended | Delivered::Left))) => {}
+            Some(Ok(Ok(Delivered::Halt(reason)))) => {
+                self.refusal.get_or_insert(reason);
+                self.halt.cancel();
+            }
+            Some(Ok(Err(error))) => self.fail(error),
+            Some(Err(error)) => self.fail(RunError::Task(error.to_string())),
+        }
+    }
+}
