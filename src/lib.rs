@@ -9,5 +9,6 @@ pub mod delivery;
 pub mod history;
 pub mod id;
 pub mod run;
+pub mod schedule;
 pub mod warehouse;
 pub mod webhook;

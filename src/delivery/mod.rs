@@ -3,8 +3,17 @@
 
 mod outcome;
 mod page;
+mod payload;
+mod retry_after;
 mod rules;
+mod signature;
+mod value;
+mod verdict;
 
 pub use outcome::{Outcome, Verdict};
 pub use page::{Kind, Page, Row};
+pub use payload::{Envelope, Renderer};
+pub use retry_after::retry_after;
 pub use rules::{OnAmbiguous, Rules};
+pub use signature::{BadSecret, SigningKey, body_hash, sign};
+pub use verdict::{may_resend, verdict};

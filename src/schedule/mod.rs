@@ -1,0 +1,17 @@
+//! When a campaign's runs are due: cron expressions in a time zone, what is
+//! done about missed fire times and about overlap. Told the time, never asks.
+
+mod cron;
+mod due;
+mod fields;
+mod overlap;
+mod plan;
+mod walk;
+mod zone;
+
+pub use due::{Due, Look, Seen, due};
+pub use overlap::{Start, skip_if_open};
+pub use plan::{Schedule, SchedulePart, ScheduleProblem};
+
+#[cfg(test)]
+mod tests;
