@@ -7,7 +7,7 @@ use super::progress::Reporter;
 use super::records::{AttemptBegun, BatchChange, BatchRecord};
 use super::retry::Delays;
 use super::state::BatchState;
-use crate::delivery::{Envelope, Outcome, Page, Verdict, body_hash, may_resend, verdict};
+use crate::delivery::{Outcome, Page, Renderer, Verdict, body_hash, may_resend, verdict};
 use crate::history::BatchStatus;
 use crate::id::{BatchPath, MessageId, RunId};
 use bytes::Bytes;
@@ -22,7 +22,7 @@ pub(super) struct Delivery {
     pub(super) path: BatchPath,
     pub(super) page: Arc<Page>,
     pub(super) rows: Range<usize>,
-    pub(super) envelope: Arc<Envelope>,
+    pub(super) renderer: Arc<Renderer>,
     /// What the ledger knows of earlier attempts.
     pub(super) known: Option<BatchRecord>,
     /// Cancelled when no further attempt may be begun.
@@ -84,7 +84,7 @@ enum Next {
 impl Courier {
     pub(super) async fn deliver(self, delivery: Delivery) -> Result<Delivered, RunError> {
         let body = delivery
-            .envelope
+            .renderer
             .render(&delivery.path, &delivery.page, delivery.rows.clone());
         let hash = body_hash(&self.kit.ledger.installation().body_key, &body);
         let mut course = self.begin(&delivery).await?;

@@ -6,7 +6,7 @@ use super::deliver::{Delivered, Delivery};
 use super::pages::{PagePlan, PageRange};
 use super::records::BatchRecord;
 use super::state::RunEvent;
-use crate::delivery::{Envelope, Page};
+use crate::delivery::{Envelope, Page, Renderer};
 use crate::history::{RunStatus, Settlement, Tally};
 use crate::id::BatchPath;
 use std::collections::BTreeMap;
@@ -63,7 +63,7 @@ impl Carrier {
         let mut known = self.known_batches().await?;
         let planned = self.funnel().planned;
         let mut plan = PagePlan::new(planned, self.facts.batch_size, self.kit.page_bytes);
-        let envelope = Arc::new(self.envelope(plan.batches()));
+        let renderer = Arc::new(Renderer::new(&self.envelope(plan.batches())));
         let mut lanes = Lanes::new(self.kit.destination_requests.size(), halt.clone());
         let mut next = plan.next(&known);
         while let Some(range) = next {
@@ -89,7 +89,7 @@ impl Carrier {
                     path: BatchPath::whole(batch),
                     page: Arc::clone(&page),
                     rows: range.rows_of(batch, page.len()),
-                    envelope: Arc::clone(&envelope),
+                    renderer: Arc::clone(&renderer),
                     known: known.remove(&batch),
                     halt: halt.clone(),
                 };
