@@ -7,6 +7,7 @@ pub mod audience;
 pub mod delivery;
 pub mod history;
 pub mod id;
+pub mod ledger;
 pub mod run;
 pub mod schedule;
 pub mod warehouse;
