@@ -205,7 +205,8 @@ impl Ledger for SqliteLedger {
         let found = sqlx::query(concat!(
             "/* unsettled */ select ",
             batch_columns!(),
-            " where run_id = ?1 and settled = 0 and ended_at is not null \
+            // Else every batch of the run is looked at, each time.
+            " indexed by batches_unsettled where run_id = ?1 and settled = 0 and ended_at is not null \
              order by batch, part limit ?2"
         ))
         .bind(run.as_str())

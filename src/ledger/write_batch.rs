@@ -29,9 +29,8 @@ const CHANGE_BATCH: &str = "/* change batch */ \
     where run_id = ?1 and batch = ?2 and part = ?3 and attempts = ?4 and state = ?5";
 
 const MARK_SETTLED: &str = "/* mark settled */ \
-    update batches set settled = 1 from json_each(?2) as done \
-    where run_id = ?1 and batch = done.value ->> 0 and part = done.value ->> 1 \
-    and ended_at is not null";
+    update batches set settled = 1 where run_id = ?1 and (batch, part) in \
+    (select value ->> 0, value ->> 1 from json_each(?2)) and ended_at is not null";
 
 /// Writes the intent to send, or says why it must not be sent.
 pub(super) async fn begin(
