@@ -8,6 +8,7 @@ pub mod campaign;
 pub mod delivery;
 pub mod history;
 pub mod id;
+pub mod ledger;
 pub mod run;
 pub mod schedule;
 pub mod warehouse;

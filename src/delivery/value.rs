@@ -361,7 +361,7 @@ mod tests {
         fn any_finite_float_reads_back(value in any::<f64>()) {
             let mut out = Vec::new();
             write_value(&mut out, Kind::Float, &format!("{value:?}"));
-            let back: Option<f64> = serde_json::from_slice(&out).unwrap();
+            let back = std::str::from_utf8(&out).unwrap().parse::<f64>().ok();
             prop_assert_eq!(back, value.is_finite().then_some(value));
         }
     }

@@ -31,4 +31,6 @@ pub use state::{BatchState, IllegalTransition, RunEvent, RunState};
 
 // What the ports speak of, for the adapters, which may not name the rooms
 // these live in.
+pub use crate::audience::Funnel;
 pub use crate::delivery::{Kind, Outcome, Page};
+pub use crate::history::{BatchStatus, Tally};

@@ -1,5 +1,15 @@
 //! One attempt: a signed request out, an outcome back.
 
+mod body;
+mod destination;
+mod error;
+mod failure;
+mod guard;
+mod headers;
 mod options;
+mod resolver;
 
+pub use destination::HttpDestination;
+pub use error::WebhookError;
+pub use guard::AddressRefused;
 pub use options::{Auth, DestinationOptions};

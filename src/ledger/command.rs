@@ -1,0 +1,58 @@
+//! The writes a ledger takes, as values.
+
+use super::{write_batch, write_run};
+use crate::id::{BatchPath, RunId};
+use crate::run::{AttemptBegun, BatchChange, Claim, LedgerError, NewRun, RunChange};
+use jiff::Timestamp;
+use sqlx::SqliteConnection;
+
+/// One write. Each looks before it writes: it is either refused with nothing
+/// changed, or done whole, and so can share a transaction with others.
+#[derive(Debug)]
+pub(super) enum Command {
+    Claim(Claim),
+    ClaimManual { run: NewRun, at: Timestamp },
+    ChangeRun(RunChange),
+    BeginAttempt(AttemptBegun),
+    ChangeBatch(BatchChange),
+    MarkSettled { run: RunId, paths: Vec<BatchPath> },
+}
+
+/// The runs a command has written; most write none.
+pub(super) type Written = Vec<RunId>;
+
+/// Why a command was not done.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It was refused, with nothing changed.
+    Refused(LedgerError),
+    /// The database failed, and with it the whole transaction.
+    Database(sqlx::Error),
+}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl From<LedgerError> for Failure {
+    fn from(error: LedgerError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl Command {
+    /// Does it inside the transaction that is open on `db`.
+    pub(super) async fn apply(&self, db: &mut SqliteConnection) -> Result<Written, Failure> {
+        match self {
+            Self::Claim(claim) => return write_run::claim(db, claim).await,
+            Self::ClaimManual { run, at } => return write_run::claim_manual(db, run, *at).await,
+            Self::ChangeRun(change) => write_run::change(db, change).await?,
+            Self::BeginAttempt(attempt) => write_batch::begin(db, attempt).await?,
+            Self::ChangeBatch(change) => write_batch::change(db, change).await?,
+            Self::MarkSettled { run, paths } => write_batch::mark_settled(db, run, paths).await?,
+        }
+        Ok(Written::new())
+    }
+}

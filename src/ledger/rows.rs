@@ -1,0 +1,125 @@
+//! Rows as records, and the values in them.
+
+use super::trouble::{unreadable, unusable};
+use crate::id::BatchPath;
+use crate::run::{BatchRecord, LedgerError, RunRecord};
+use jiff::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+use std::str::FromStr;
+
+/// The columns [`run`] reads.
+macro_rules! run_columns {
+    () => {
+        "r.run_id, r.campaign, r.connector, r.fire_time, r.\"trigger\", r.campaign_version, \
+         s.spec, r.state, r.claimed_at, r.started_at, r.finished_at, r.funnel, r.tally, r.error \
+         from runs r join run_specs s on s.campaign_version = r.campaign_version"
+    };
+}
+pub(super) use run_columns;
+
+/// The columns [`batch`] reads.
+macro_rules! batch_columns {
+    () => {
+        "batch, part, generation, state, status, attempts, members, body_hash, \
+         first_sending_at, next_at, ended_at, was_ambiguous, http_status, error, settled \
+         from batches"
+    };
+}
+pub(super) use batch_columns;
+
+/// A time as it is stored: whole microseconds, the rest cut off.
+pub(super) fn micros(at: Timestamp) -> i64 {
+    at.as_microsecond()
+}
+
+/// A value as it is stored in a JSON column.
+pub(super) fn to_json<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("counts and names always serialise")
+}
+
+/// The run in a row of [`run_columns`].
+pub(super) fn run(row: &SqliteRow) -> Result<RunRecord, LedgerError> {
+    Ok(RunRecord {
+        run: parsed(row, "run_id")?,
+        campaign: parsed(row, "campaign")?,
+        connector: parsed(row, "connector")?,
+        fire_time: instant(row, "fire_time")?,
+        trigger: parsed(row, "trigger")?,
+        campaign_version: get(row, "campaign_version")?,
+        spec: get(row, "spec")?,
+        state: parsed(row, "state")?,
+        claimed_at: instant(row, "claimed_at")?,
+        started_at: instant_if_any(row, "started_at")?,
+        finished_at: instant_if_any(row, "finished_at")?,
+        funnel: json(row, "funnel")?,
+        tally: json(row, "tally")?,
+        error: get(row, "error")?,
+    })
+}
+
+/// The batch in a row of [`batch_columns`].
+pub(super) fn batch(row: &SqliteRow) -> Result<BatchRecord, LedgerError> {
+    let status: Option<String> = get(row, "status")?;
+    let body_hash: Vec<u8> = get(row, "body_hash")?;
+    Ok(BatchRecord {
+        path: BatchPath {
+            batch: get(row, "batch")?,
+            part: get(row, "part")?,
+        },
+        generation: get(row, "generation")?,
+        state: parsed(row, "state")?,
+        status: status
+            .map(|status| status.parse())
+            .transpose()
+            .map_err(unreadable)?,
+        attempts: get(row, "attempts")?,
+        members: get(row, "members")?,
+        body_hash: body_hash
+            .try_into()
+            .map_err(|_| unreadable("`body_hash` is not 32 bytes"))?,
+        first_sending_at: instant(row, "first_sending_at")?,
+        next_at: instant_if_any(row, "next_at")?,
+        ended_at: instant_if_any(row, "ended_at")?,
+        was_ambiguous: get(row, "was_ambiguous")?,
+        http_status: get(row, "http_status")?,
+        error: get(row, "error")?,
+        settled: get(row, "settled")?,
+    })
+}
+
+/// The value of a column.
+pub(super) fn get<'r, T>(row: &'r SqliteRow, column: &str) -> Result<T, LedgerError>
+where
+    T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
+{
+    row.try_get(column).map_err(unusable)
+}
+
+/// The instant in a column.
+pub(super) fn instant(row: &SqliteRow, column: &str) -> Result<Timestamp, LedgerError> {
+    Timestamp::from_microsecond(get(row, column)?).map_err(unreadable)
+}
+
+fn instant_if_any(row: &SqliteRow, column: &str) -> Result<Option<Timestamp>, LedgerError> {
+    get::<Option<i64>>(row, column)?
+        .map(Timestamp::from_microsecond)
+        .transpose()
+        .map_err(unreadable)
+}
+
+fn parsed<T>(row: &SqliteRow, column: &str) -> Result<T, LedgerError>
+where
+    T: FromStr<Err: std::fmt::Display>,
+{
+    get::<&str>(row, column)?.parse().map_err(unreadable)
+}
+
+fn json<T: DeserializeOwned>(row: &SqliteRow, column: &str) -> Result<Option<T>, LedgerError> {
+    get::<Option<&str>>(row, column)?
+        .map(serde_json::from_str)
+        .transpose()
+        .map_err(unreadable)
+}

@@ -1,0 +1,227 @@
+//! The ledger in a SQLite file: one process, one writer, no server.
+
+use super::begin;
+use super::command::{Command, Written};
+use super::lock::{self, StoreLock};
+use super::rows::{self, batch_columns, run_columns};
+use super::trouble::unusable;
+use super::writer::Writer;
+use crate::id::{BatchPath, CampaignName, RunId};
+use crate::run::{
+    AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, Ledger, LedgerError,
+    NewRun, RunChange, RunRecord,
+};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sqlx::sqlite::{SqlitePool, SqliteRow};
+use sqlx::{Connection, SqliteConnection};
+use std::path::Path;
+
+/// Batches that one command marks as settled, so that a large settle lets
+/// attempts begin between its parts.
+const MAX_MARKED: usize = 2_000;
+
+/// A ledger in a SQLite file.
+///
+/// Writes go through one task that groups them: each waits for one sync that
+/// it shares with its neighbours. After [`LedgerError::Unusable`] a write may
+/// or may not have been made; every write names the state it expects, so read
+/// before writing again. The next write then tries the file anew.
+///
+/// Times are kept to the microsecond.
+#[derive(Debug)]
+pub struct SqliteLedger {
+    readers: SqlitePool,
+    /// None where it was opened for reading only.
+    writer: Option<Writer>,
+    installation: Installation,
+}
+
+impl SqliteLedger {
+    /// Opens the ledger at `path`, makes it where there is none, and holds
+    /// the lock beside it; [`LedgerError::InUse`] while another process does.
+    pub async fn open(path: &Path) -> Result<Self, LedgerError> {
+        let lock = StoreLock::take(path)?;
+        lock::create(path)?;
+        let options = begin::write_options(path);
+        let mut connection = SqliteConnection::connect_with(&options)
+            .await
+            .map_err(unusable)?;
+        begin::migrate(&mut connection).await?;
+        begin::found(&mut connection).await?;
+        let readers = begin::readers(path);
+        let installation = begin::installation(&readers).await?;
+        Ok(Self {
+            readers,
+            writer: Some(Writer::start(connection, options, lock)),
+            installation,
+        })
+    }
+
+    /// Opens the ledger at `path` to look at it, also beside a running daemon.
+    /// Every write is refused.
+    pub async fn open_read_only(path: &Path) -> Result<Self, LedgerError> {
+        if !path.exists() {
+            let message = format!("there is none at {} yet", path.display());
+            return Err(LedgerError::Unusable { message });
+        }
+        let readers = begin::readers(path);
+        let installation = begin::installation(&readers).await?;
+        Ok(Self {
+            readers,
+            writer: None,
+            installation,
+        })
+    }
+
+    /// Does the writes that wait, takes no more, and gives back the lock.
+    pub async fn close(&self) {
+        // Readers first: the last connection to close folds the log into the
+        // file, and only the writer may.
+        self.readers.close().await;
+        if let Some(writer) = &self.writer {
+            writer.close().await;
+        }
+    }
+
+    async fn write(&self, command: Command) -> Result<Written, LedgerError> {
+        match &self.writer {
+            Some(writer) => writer.submit(command).await,
+            None => Err(LedgerError::Unusable {
+                message: "it was opened for reading only".to_owned(),
+            }),
+        }
+    }
+}
+
+#[async_trait]
+impl Ledger for SqliteLedger {
+    fn installation(&self) -> &Installation {
+        &self.installation
+    }
+
+    async fn cursor(&self, campaign: &CampaignName) -> Result<Option<Cursor>, LedgerError> {
+        let row = sqlx::query(
+            "/* cursor */ select schedule_hash, seen_until from cursors where campaign = ?1",
+        )
+        .bind(campaign.as_str())
+        .fetch_optional(&self.readers)
+        .await
+        .map_err(unusable)?;
+        row.map(|row| {
+            Ok(Cursor {
+                schedule_hash: rows::get(&row, "schedule_hash")?,
+                seen_until: rows::instant(&row, "seen_until")?,
+            })
+        })
+        .transpose()
+    }
+
+    async fn claim(&self, claim: Claim) -> Result<Vec<RunId>, LedgerError> {
+        self.write(Command::Claim(claim)).await
+    }
+
+    async fn claim_manual(&self, run: NewRun, at: Timestamp) -> Result<RunId, LedgerError> {
+        let written = self.write(Command::ClaimManual { run, at }).await?;
+        let run = written.into_iter().next();
+        Ok(run.expect("a manual claim that is not refused writes one run"))
+    }
+
+    async fn run(&self, run: &RunId) -> Result<Option<RunRecord>, LedgerError> {
+        let row = sqlx::query(concat!(
+            "/* run */ select ",
+            run_columns!(),
+            " where r.run_id = ?1"
+        ))
+        .bind(run.as_str())
+        .fetch_optional(&self.readers)
+        .await
+        .map_err(unusable)?;
+        row.as_ref().map(rows::run).transpose()
+    }
+
+    async fn runs(
+        &self,
+        campaign: Option<&CampaignName>,
+        limit: u32,
+    ) -> Result<Vec<RunRecord>, LedgerError> {
+        let query = match campaign {
+            Some(campaign) => sqlx::query(concat!(
+                "/* runs of campaign */ select ",
+                run_columns!(),
+                " where r.campaign = ?2 order by r.seq desc limit ?1"
+            ))
+            .bind(limit)
+            .bind(campaign.as_str()),
+            None => sqlx::query(concat!(
+                "/* runs */ select ",
+                run_columns!(),
+                " order by r.seq desc limit ?1"
+            ))
+            .bind(limit),
+        };
+        let found = query.fetch_all(&self.readers).await.map_err(unusable)?;
+        found.iter().map(rows::run).collect()
+    }
+
+    async fn open_runs(&self) -> Result<Vec<RunRecord>, LedgerError> {
+        let found: Vec<SqliteRow> = sqlx::query(concat!(
+            "/* open runs */ select ",
+            run_columns!(),
+            " where r.is_open = 1 order by r.fire_time, r.seq"
+        ))
+        .fetch_all(&self.readers)
+        .await
+        .map_err(unusable)?;
+        found.iter().map(rows::run).collect()
+    }
+
+    async fn change_run(&self, change: RunChange) -> Result<(), LedgerError> {
+        self.write(Command::ChangeRun(change)).await.map(drop)
+    }
+
+    async fn begin_attempt(&self, attempt: AttemptBegun) -> Result<(), LedgerError> {
+        self.write(Command::BeginAttempt(attempt)).await.map(drop)
+    }
+
+    async fn change_batch(&self, change: BatchChange) -> Result<(), LedgerError> {
+        self.write(Command::ChangeBatch(change)).await.map(drop)
+    }
+
+    async fn batches(&self, run: &RunId) -> Result<Vec<BatchRecord>, LedgerError> {
+        let found = sqlx::query(concat!(
+            "/* batches */ select ",
+            batch_columns!(),
+            " where run_id = ?1 order by batch, part"
+        ))
+        .bind(run.as_str())
+        .fetch_all(&self.readers)
+        .await
+        .map_err(unusable)?;
+        found.iter().map(rows::batch).collect()
+    }
+
+    async fn unsettled(&self, run: &RunId, limit: u32) -> Result<Vec<BatchRecord>, LedgerError> {
+        let found = sqlx::query(concat!(
+            "/* unsettled */ select ",
+            batch_columns!(),
+            // Else every batch of the run is looked at, each time.
+            " indexed by batches_unsettled where run_id = ?1 and settled = 0 and ended_at is not null \
+             order by batch, part limit ?2"
+        ))
+        .bind(run.as_str())
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(unusable)?;
+        found.iter().map(rows::batch).collect()
+    }
+
+    async fn mark_settled(&self, run: &RunId, paths: Vec<BatchPath>) -> Result<(), LedgerError> {
+        for some in paths.chunks(MAX_MARKED) {
+            let (run, paths) = (run.clone(), some.to_vec());
+            self.write(Command::MarkSettled { run, paths }).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,147 @@
+//! The one writer: takes the writes that wait, does them in one transaction,
+//! and makes them durable with one sync for all.
+
+use super::command::{Command, Failure, Written};
+use super::lock::StoreLock;
+use super::trouble;
+use crate::run::LedgerError;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{Connection, SqliteConnection};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Writes that may wait. A writer that falls behind makes its callers wait,
+/// and so slows sending instead of filling memory.
+const MAX_WAITING: usize = 1024;
+
+/// Writes in one transaction: enough to make the sync's share of each small,
+/// few enough that none waits long for its neighbours.
+const MAX_GROUP: usize = 512;
+
+type Answer = Result<Written, LedgerError>;
+
+/// A write, and who waits for it.
+struct Waiting {
+    command: Command,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// The door to the writer's task.
+#[derive(Debug)]
+pub(super) struct Writer {
+    queue: mpsc::Sender<Waiting>,
+    closing: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Writer {
+    /// Starts the task. It holds `lock` until the last write is done.
+    pub(super) fn start(
+        connection: SqliteConnection,
+        options: SqliteConnectOptions,
+        lock: StoreLock,
+    ) -> Self {
+        let (queue, waiting) = mpsc::channel(MAX_WAITING);
+        let closing = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let store = Store {
+            connection: Some(connection),
+            options,
+            _lock: lock,
+        };
+        tasks.spawn(write(store, waiting, closing.clone()));
+        tasks.close();
+        Self {
+            queue,
+            closing,
+            tasks,
+        }
+    }
+
+    /// Does `command` and returns when it is durable. It is done also when
+    /// nobody waits for the answer any more.
+    pub(super) async fn submit(&self, command: Command) -> Answer {
+        let (answer, done) = oneshot::channel();
+        let closed = || LedgerError::Unusable {
+            message: "it has been closed".to_owned(),
+        };
+        let waiting = Waiting { command, answer };
+        self.queue.send(waiting).await.map_err(|_| closed())?;
+        done.await.map_err(|_| closed())?
+    }
+
+    /// Takes no more writes, does those that wait, and gives back the store.
+    pub(super) async fn close(&self) {
+        self.closing.cancel();
+        self.tasks.wait().await;
+    }
+}
+
+/// What the writer's task owns.
+struct Store {
+    /// None after a failure: the next group opens a new one.
+    connection: Option<SqliteConnection>,
+    options: SqliteConnectOptions,
+    _lock: StoreLock,
+}
+
+async fn write(mut store: Store, mut queue: mpsc::Receiver<Waiting>, closing: CancellationToken) {
+    let mut group = Vec::with_capacity(MAX_GROUP);
+    loop {
+        let count = tokio::select! {
+            biased;
+            () = closing.cancelled(), if !queue.is_closed() => {
+                queue.close();
+                continue;
+            }
+            count = queue.recv_many(&mut group, MAX_GROUP) => count,
+        };
+        if count == 0 {
+            break;
+        }
+        let answers = store.write_group(&group).await;
+        for (waiting, answer) in group.drain(..).zip(answers) {
+            // Who no longer waits has been told by their own cancellation.
+            drop(waiting.answer.send(answer));
+        }
+    }
+    if let Some(connection) = store.connection.take() {
+        // Everything answered is durable already; closing only tidies up.
+        drop(connection.close().await);
+    }
+}
+
+impl Store {
+    /// An answer for each of `group`, once all that succeeded are durable.
+    async fn write_group(&mut self, group: &[Waiting]) -> Vec<Answer> {
+        match self.try_group(group).await {
+            Ok(answers) => answers,
+            Err(error) => {
+                // What the connection knows of the file can be stale after a
+                // failed write; a new one reads it from the disk.
+                self.connection = None;
+                let error = trouble::unusable(error);
+                group.iter().map(|_| Err(error.clone())).collect()
+            }
+        }
+    }
+
+    async fn try_group(&mut self, group: &[Waiting]) -> Result<Vec<Answer>, sqlx::Error> {
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            none => none.insert(SqliteConnection::connect_with(&self.options).await?),
+        };
+        let mut transaction = connection.begin_with("begin immediate").await?;
+        let mut answers = Vec::with_capacity(group.len());
+        for waiting in group {
+            match waiting.command.apply(&mut transaction).await {
+                Ok(written) => answers.push(Ok(written)),
+                Err(Failure::Refused(error)) => answers.push(Err(error)),
+                Err(Failure::Database(error)) => return Err(error),
+            }
+        }
+        transaction.commit().await?;
+        Ok(answers)
+    }
+}

@@ -1,0 +1,88 @@
+//! Why an attempt brought no answer, in our words: the client's own errors
+//! quote addresses, queries and what the other side said.
+
+use super::guard::AddressRefused;
+use std::error::Error;
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+/// Why nothing left: something went wrong on the way to the connection.
+pub(super) fn why_not_sent(error: &reqwest::Error, host: &str) -> String {
+    for cause in causes(error) {
+        if let Some(refused) = cause.downcast_ref::<AddressRefused>() {
+            return format!("{host} is not dialled: {refused}");
+        }
+        if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
+            return format!("no TLS connection to {host}: {}", what_tls_says(tls));
+        }
+    }
+    if error.is_timeout() {
+        return format!("no connection to {host} in time");
+    }
+    if error.is_dns() {
+        return format!("the name of {host} could not be resolved");
+    }
+    match io_kind(error) {
+        Some(ErrorKind::ConnectionRefused) => format!("{host} refuses connections"),
+        Some(ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable) => {
+            format!("{host} cannot be reached from here")
+        }
+        Some(ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof) => {
+            format!("{host} closed the connection before a request could be sent")
+        }
+        _ => format!("no connection to {host}"),
+    }
+}
+
+/// Why it is not known what became of the request.
+pub(super) fn why_ambiguous(error: &reqwest::Error, host: &str, timeout: Duration) -> String {
+    if error.is_timeout() {
+        let timeout = humantime::format_duration(timeout);
+        return format!("no answer from {host} within {timeout}");
+    }
+    match io_kind(error) {
+        Some(ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted) => {
+            format!("{host} reset the connection before it answered")
+        }
+        _ => format!("{host} closed the connection or sent something that is not an HTTP answer"),
+    }
+}
+
+fn what_tls_says(error: &rustls::Error) -> &'static str {
+    use rustls::CertificateError as C;
+    let rustls::Error::InvalidCertificate(certificate) = error else {
+        return "the handshake failed";
+    };
+    match certificate {
+        C::Expired | C::ExpiredContext { .. } => "its certificate has expired",
+        C::NotValidYet | C::NotValidYetContext { .. } => "its certificate is not valid yet",
+        C::Revoked => "its certificate has been revoked",
+        C::NotValidForName | C::NotValidForNameContext { .. } => {
+            "its certificate is for another name"
+        }
+        C::UnknownIssuer => {
+            "its certificate is signed by nobody we trust; a private root goes into `tls_ca_file`"
+        }
+        _ => "its certificate is not sound",
+    }
+}
+
+fn io_kind(error: &reqwest::Error) -> Option<ErrorKind> {
+    causes(error)
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .map(io::Error::kind)
+        .find(|kind| *kind != ErrorKind::Other)
+}
+
+/// What an error comes from, down to the root. An I/O error's `source` passes
+/// over the error it wraps, which is the one that tells.
+fn causes<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = Cause<'a>> + use<'a> {
+    std::iter::successors(error.source(), |&cause: &Cause<'a>| {
+        match cause.downcast_ref::<io::Error>() {
+            Some(io) => io.get_ref().map(|inner| inner as Cause<'a>),
+            None => cause.source(),
+        }
+    })
+}
+
+type Cause<'a> = &'a (dyn Error + 'static);
