@@ -4,9 +4,12 @@
 //! The rooms, in the order the data passes them:
 
 pub mod audience;
+pub mod campaign;
+pub mod daemon;
 pub mod delivery;
 pub mod history;
 pub mod id;
 pub mod run;
+pub mod schedule;
 pub mod warehouse;
 pub mod webhook;
