@@ -3,8 +3,10 @@
 
 mod dialect;
 mod funnel;
+mod lint;
 mod spec;
 
 pub use dialect::{Dialect, TableNames};
 pub use funnel::Funnel;
+pub use lint::{SqlProblem, lint};
 pub use spec::AudienceSpec;

@@ -1,0 +1,244 @@
+//! From a campaign file's text to a campaign, or all its problems.
+
+use super::file::{Activation, Campaign, Known};
+use super::yaml::{Document, Field, Problem, Reader, Section, Source, suggestion};
+use crate::audience::{AudienceSpec, lint};
+use crate::id::{CampaignName, ConnectorName, DestinationName};
+use crate::schedule::{Schedule, SchedulePart};
+use serde_json::{Map, Value};
+use std::num::NonZeroU32;
+use std::str::FromStr;
+
+/// How many members a batch has unless the file says otherwise.
+const DEFAULT_BATCH_SIZE: NonZeroU32 = NonZeroU32::new(500).expect("500 is not zero");
+
+/// The largest batch: beyond it a refusal costs more than the requests saved.
+const MAX_BATCH_SIZE: u32 = 10_000;
+
+/// The longest `contact_history.attributes`, as JSON: the width of its column.
+const MAX_ATTRIBUTES_BYTES: usize = 4096;
+
+/// Compiles one campaign file. A campaign comes with notes, which refuse
+/// nothing; without one, all that is wrong is listed in the order of the file.
+pub fn compile(source: &Source, known: &Known) -> Result<(Campaign, Vec<Problem>), Vec<Problem>> {
+    let document = Document::read(source).map_err(|problem| vec![problem])?;
+    let reader = Reader::new(source);
+    let campaign = reader.top(&document).and_then(|top| read(top, known));
+    let refused = reader.has_errors();
+    let problems = reader.into_problems();
+    match campaign {
+        Some(campaign) if !refused => Ok((campaign, problems)),
+        _ => Err(problems),
+    }
+}
+
+/// The problem of a file whose campaign has the name of the one in `other`.
+pub fn duplicate_name(source: &Source, name: &CampaignName, other: &str) -> Problem {
+    let message = format!("`{name}` is also the name of the campaign in {other}");
+    let document = match Document::read(source) {
+        Ok(document) => document,
+        Err(problem) => return problem,
+    };
+    let reader = Reader::new(source);
+    if let Some(field) = reader
+        .top(&document)
+        .and_then(|mut top| top.optional("name"))
+    {
+        field.error(&message);
+    }
+    let found = reader.into_problems().pop();
+    found.unwrap_or_else(|| Problem::of_file(source.name, message))
+}
+
+fn read(mut top: Section, known: &Known) -> Option<Campaign> {
+    let name = top.required("name").and_then(|f| f.parse::<CampaignName>());
+    let description = top.optional("description").and_then(|f| f.text());
+    let owner = top.optional("owner").and_then(|f| f.text());
+    let enabled = top.optional("enabled").map_or(Some(true), |f| f.boolean());
+    let connector = top.required("connector");
+    let connector = connector.and_then(|f| connector_name(&f, known));
+    let priority = top
+        .optional("priority")
+        .map_or(Some(50), |f| f.number(0..=100));
+    let schedule = top
+        .required("schedule")
+        .and_then(|f| schedule(f.section()?));
+    let audience = top
+        .required("audience")
+        .and_then(|f| audience(f.section()?));
+    let activation = top.required("activation");
+    let activation = activation.and_then(|f| activation_of(f.section()?, known));
+    let history = top.optional("contact_history");
+    let attributes = history.map_or(Some(Map::new()), |f| attributes(f.section()?));
+    top.not_yet(&["fresh_when", "policy", "vars"]);
+    top.finish();
+    Some(Campaign {
+        name: name?,
+        description: description.map(str::to_owned),
+        owner: owner.map(str::to_owned),
+        enabled: enabled?,
+        connector: connector?,
+        priority: u8::try_from(priority?).ok()?,
+        schedule: schedule?,
+        audience: audience?,
+        activation: activation?,
+        attributes: attributes?,
+    })
+}
+
+fn connector_name(field: &Field, known: &Known) -> Option<ConnectorName> {
+    let names = known.connectors.iter();
+    one_of(field, "connector", names.map(|name| (name.as_str(), name)))
+}
+
+fn destination_name(field: &Field, known: &Known) -> Option<DestinationName> {
+    let names = known.destinations.iter();
+    one_of(
+        field,
+        "destination",
+        names.map(|name| (name.as_str(), name)),
+    )
+}
+
+/// A name the operator has defined, or a problem with the nearest one.
+fn one_of<'k, T: Clone + FromStr + 'k>(
+    field: &Field,
+    what: &str,
+    known: impl Iterator<Item = (&'k str, &'k T)> + Clone,
+) -> Option<T> {
+    let text = field.text()?;
+    if let Some((_, name)) = known.clone().find(|(name, _)| *name == text) {
+        return Some(name.clone());
+    }
+    let shown: String = text.chars().take(128).collect();
+    let right = match suggestion(text, known.clone().map(|(name, _)| name)) {
+        nothing if nothing.is_empty() => all_of(what, known.map(|(name, _)| name)),
+        right => right,
+    };
+    field.error(format!("unknown {what} `{shown}`{right}"));
+    None
+}
+
+/// The names there are, where they are few enough to be read.
+fn all_of<'k>(what: &str, known: impl Iterator<Item = &'k str>) -> String {
+    let names: Vec<String> = known.map(|name| format!("`{name}`")).collect();
+    match names.len() {
+        0 => format!("; no {what} is defined"),
+        1..=8 => format!("; there are {}", names.join(", ")),
+        _ => String::new(),
+    }
+}
+
+fn schedule(mut section: Section) -> Option<Schedule> {
+    section.not_yet(&[
+        "every",
+        "at",
+        "starts",
+        "ends",
+        "send_window",
+        "spread",
+        "catch_up",
+        "catch_up_within",
+        "overlap",
+        "blackout",
+    ]);
+    // With `every` or `at`, saying that `cron` is missing too would mislead.
+    let otherwise = section.has("every") || section.has("at");
+    let cron = if otherwise {
+        section.optional("cron")
+    } else {
+        section.required("cron")
+    };
+    let zone = if otherwise {
+        section.optional("timezone")
+    } else {
+        section.required("timezone")
+    };
+    section.finish();
+    let expressions = cron.map(|field| field.one_or_more())?;
+    let texts: Option<Vec<String>> = expressions
+        .iter()
+        .map(|field| field.filled_text().map(str::to_owned))
+        .collect();
+    let zone = zone.and_then(|field| Some((field.filled_text()?, field)));
+    // A problem in one half must not hide one in the other.
+    let (zone_text, zone_field) = match &zone {
+        Some((text, field)) => (*text, Some(field)),
+        None => ("UTC", None),
+    };
+    let texts = texts.filter(|texts| !texts.is_empty())?;
+    match Schedule::compile(&texts, zone_text) {
+        Ok(schedule) => zone_field.map(|_| schedule),
+        Err(problems) => {
+            for problem in problems {
+                let place = match problem.part {
+                    SchedulePart::Cron(index) => expressions.get(index),
+                    SchedulePart::Timezone => zone_field,
+                };
+                if let Some(field) = place {
+                    field.error(problem.message);
+                }
+            }
+            None
+        }
+    }
+}
+
+fn audience(mut section: Section) -> Option<AudienceSpec> {
+    let key = section.required("key").and_then(|f| f.filled_text());
+    let sql = section.required("sql");
+    section.not_yet(&["expect"]);
+    section.finish();
+    let sql_text = sql.as_ref().and_then(|field| field.filled_text());
+    if let (Some(field), Some(text)) = (&sql, sql_text) {
+        for problem in lint(text, key.unwrap_or_default()) {
+            field.at_line(
+                problem.line,
+                problem.column,
+                problem.is_note,
+                problem.message,
+            );
+        }
+    }
+    Some(AudienceSpec {
+        key: key?.trim().to_owned(),
+        sql: sql_text?.to_owned(),
+    })
+}
+
+fn activation_of(mut section: Section, known: &Known) -> Option<Activation> {
+    let destination = section.required("destination");
+    let destination = destination.and_then(|field| destination_name(&field, known));
+    let batch_size = section
+        .optional("batch_size")
+        .map_or(Some(DEFAULT_BATCH_SIZE.get()), |f| {
+            f.number(1..=MAX_BATCH_SIZE)
+        });
+    section.not_yet(&["payload", "expires_after", "rejected_at"]);
+    section.finish();
+    Some(Activation {
+        destination: destination?,
+        batch_size: NonZeroU32::new(batch_size?)?,
+    })
+}
+
+fn attributes(mut section: Section) -> Option<Map<String, Value>> {
+    let field = section.optional("attributes");
+    section.finish();
+    let Some(field) = field else {
+        return Some(Map::new());
+    };
+    field.section()?;
+    let Some(Value::Object(map)) = field.json() else {
+        return None;
+    };
+    let bytes = serde_json::to_string(&map).map_or(0, |json| json.len());
+    if bytes > MAX_ATTRIBUTES_BYTES {
+        let path = field.path();
+        field.error(format!(
+            "`{path}` is {bytes} bytes long as JSON; at most {MAX_ATTRIBUTES_BYTES} are stored"
+        ));
+        return None;
+    }
+    Some(map)
+}

@@ -1,0 +1,50 @@
+//! A campaign: a checked value, and the names it may be checked against.
+
+use crate::audience::AudienceSpec;
+use crate::id::{CampaignName, ConnectorName, DestinationName};
+use crate::schedule::Schedule;
+use std::collections::BTreeSet;
+use std::num::NonZeroU32;
+
+/// A standing order: this audience, at these times, to this destination.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Campaign {
+    /// Its identity, unique in the folder.
+    pub name: CampaignName,
+    /// What it is for, in its owner's words.
+    pub description: Option<String>,
+    /// Who to ask about it.
+    pub owner: Option<String>,
+    /// Whether its schedule fires.
+    pub enabled: bool,
+    /// The warehouse it asks.
+    pub connector: ConnectorName,
+    /// 0 to 100; higher is admitted first.
+    pub priority: u8,
+    /// When it fires.
+    pub schedule: Schedule,
+    /// Whom it asks for.
+    pub audience: AudienceSpec,
+    /// Where members go.
+    pub activation: Activation,
+    /// `contact_history.attributes`: stored with each row, at most 4 KiB.
+    pub attributes: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Where a campaign's members go, and how many at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Activation {
+    /// The destination.
+    pub destination: DestinationName,
+    /// Members in a batch, at most.
+    pub batch_size: NonZeroU32,
+}
+
+/// The names a campaign file may use: what the operator has defined.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Known {
+    /// The connectors.
+    pub connectors: BTreeSet<ConnectorName>,
+    /// The destinations.
+    pub destinations: BTreeSet<DestinationName>,
+}

@@ -1,0 +1,191 @@
+//! What a run is frozen to: everything of its campaign and of the operator's
+//! settings that reaches SQL or bytes.
+
+use super::file::Campaign;
+use crate::audience::AudienceSpec;
+use crate::id::{CampaignName, ConnectorName, DestinationName};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+use std::fmt::Write as _;
+use std::num::NonZeroU32;
+
+/// What of a destination's settings reaches bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DestinationTerms {
+    /// How a person is reached; a label.
+    pub channel: String,
+    /// The longest body it takes, in bytes.
+    pub max_body: u64,
+}
+
+/// The specification of a run; holds no secret. Stored before anything else is
+/// done, and all that the run reads from then on.
+///
+/// The order of the fields is the order of the stored text, and so part of
+/// every `campaign_version`: new fields go to the end, with a default.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunSpec {
+    /// The campaign.
+    pub campaign: CampaignName,
+    /// The warehouse.
+    pub connector: ConnectorName,
+    /// 0 to 100; higher is admitted first.
+    pub priority: u8,
+    /// Whom it asks for.
+    pub audience: AudienceSpec,
+    /// Members in a batch, at most.
+    pub batch_size: NonZeroU32,
+    /// Where batches go.
+    pub destination: DestinationName,
+    /// How a person is reached; a label.
+    pub channel: String,
+    /// The longest body, in bytes.
+    pub max_body: u64,
+    /// Stored with each row of contact history, and sent.
+    pub attributes: Map<String, Value>,
+}
+
+/// A stored specification that this version cannot read.
+#[derive(Debug, thiserror::Error)]
+#[error("the stored run specification cannot be read: {reason}")]
+pub struct UnreadableSpec {
+    reason: String,
+}
+
+impl RunSpec {
+    /// The specification of a run of `campaign` that begins now.
+    pub fn of(campaign: &Campaign, terms: &DestinationTerms) -> Self {
+        Self {
+            campaign: campaign.name.clone(),
+            connector: campaign.connector.clone(),
+            priority: campaign.priority,
+            audience: campaign.audience.clone(),
+            batch_size: campaign.activation.batch_size,
+            destination: campaign.activation.destination.clone(),
+            channel: terms.channel.clone(),
+            max_body: terms.max_body,
+            attributes: sorted(&campaign.attributes),
+        }
+    }
+
+    /// Canonical JSON: the fields in their order, the keys of attributes
+    /// sorted, no whitespace.
+    pub fn to_json(&self) -> String {
+        let canonical = Self {
+            attributes: sorted(&self.attributes),
+            ..self.clone()
+        };
+        serde_json::to_string(&canonical).expect("text keys and plain values always serialise")
+    }
+
+    /// Reads what [`RunSpec::to_json`] wrote.
+    pub fn from_json(json: &str) -> Result<Self, UnreadableSpec> {
+        serde_json::from_str(json).map_err(|error| UnreadableSpec {
+            // The text of the error can quote the specification.
+            reason: format!(
+                "{:?} at line {}, column {}",
+                error.classify(),
+                error.line(),
+                error.column()
+            ),
+        })
+    }
+
+    /// The `campaign_version`: 64 hexadecimal digits of the SHA-256 of the
+    /// canonical JSON.
+    pub fn version(&self) -> String {
+        let digest = Sha256::digest(self.to_json().as_bytes());
+        digest.iter().fold(String::new(), |mut hex, byte| {
+            write!(hex, "{byte:02x}").expect("writing to a string cannot fail");
+            hex
+        })
+    }
+}
+
+/// The same map, its keys sorted at every level.
+fn sorted(map: &Map<String, Value>) -> Map<String, Value> {
+    let mut entries: Vec<_> = map.iter().collect();
+    entries.sort_by_key(|(key, _)| *key);
+    let entries = entries.into_iter().map(|(key, value)| {
+        let value = match value {
+            Value::Object(inner) => Value::Object(sorted(inner)),
+            other => other.clone(),
+        };
+        (key.clone(), value)
+    });
+    entries.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn spec() -> RunSpec {
+        let Value::Object(attributes) = json!({"z": 1, "a": {"y": 0.1, "b": null}, "ü": "\"q\""})
+        else {
+            unreachable!()
+        };
+        RunSpec {
+            campaign: "winback".parse().unwrap(),
+            connector: "warehouse".parse().unwrap(),
+            priority: 50,
+            audience: AudienceSpec {
+                key: "profile_id".to_owned(),
+                sql: "select profile_id\nfrom lapsed".to_owned(),
+            },
+            batch_size: NonZeroU32::new(500).unwrap(),
+            destination: "email-esp".parse().unwrap(),
+            channel: "email".to_owned(),
+            max_body: 1_048_576,
+            attributes,
+        }
+    }
+
+    #[test]
+    fn a_specification_reads_back_as_it_was_written() {
+        let json = spec().to_json();
+        assert_eq!(RunSpec::from_json(&json).unwrap().to_json(), json);
+        assert_eq!(
+            RunSpec::from_json(&json).unwrap().version(),
+            spec().version()
+        );
+    }
+
+    #[test]
+    fn its_text_and_version_never_change_between_releases() {
+        let expect = concat!(
+            r#"{"campaign":"winback","connector":"warehouse","priority":50,"#,
+            r#""audience":{"key":"profile_id","sql":"select profile_id\nfrom lapsed"},"#,
+            r#""batch_size":500,"destination":"email-esp","channel":"email","max_body":1048576,"#,
+            r#""attributes":{"a":{"b":null,"y":0.1},"z":1,"ü":"\"q\""}}"#,
+        );
+        assert_eq!(spec().to_json(), expect);
+        assert_eq!(spec().version(), "");
+    }
+
+    #[test]
+    fn every_float_survives_the_ledger() {
+        proptest::proptest!(|(float in proptest::num::f64::NORMAL)| {
+            let mut before = spec();
+            before.attributes.insert("x".to_owned(), json!(float));
+            let after = RunSpec::from_json(&before.to_json()).unwrap();
+            proptest::prop_assert_eq!(after.to_json(), before.to_json());
+        });
+    }
+
+    #[test]
+    fn a_text_that_is_no_specification_is_refused_without_being_quoted() {
+        for bad in [
+            "",
+            "{}",
+            r#"{"campaign":"sekret!"}"#,
+            &spec().to_json().replace("priority", "prio"),
+        ] {
+            let error = RunSpec::from_json(bad).unwrap_err().to_string();
+            assert!(!error.contains("sekret"), "{error}");
+        }
+    }
+}

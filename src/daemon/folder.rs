@@ -1,0 +1,186 @@
+//! The campaigns folder: every file compiled, the last good version kept where
+//! a file has problems.
+
+use super::source::{SourceText, read};
+use crate::campaign::{Campaign, Known, Problem, compile, duplicate_name};
+use crate::id::CampaignName;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A campaign in force.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The campaign.
+    pub campaign: Arc<Campaign>,
+    /// The file it was compiled from.
+    pub file: String,
+    /// Of the text it was compiled from, so that an unchanged one is not
+    /// compiled again.
+    digest: [u8; 32],
+    /// What is worth knowing about that text.
+    notes: Vec<Problem>,
+}
+
+/// What the folder holds.
+#[derive(Debug, Clone, Default)]
+pub struct Folder {
+    /// The campaigns in force, last good versions included.
+    pub campaigns: BTreeMap<CampaignName, Loaded>,
+    /// Everything wrong, file by file, and the notes.
+    pub problems: Vec<Problem>,
+    /// The texts of the files that have problems or notes, to show them in.
+    pub sources: BTreeMap<String, String>,
+    /// How many files were found.
+    pub files: usize,
+    /// How many of them were refused.
+    pub refused: usize,
+    known: Known,
+}
+
+/// One file, as it was found.
+struct Found {
+    file: String,
+    text: Option<SourceText>,
+    compiled: Result<Loaded, Vec<Problem>>,
+}
+
+/// Reads `dir` anew. A file with problems, or with a name that another file has
+/// too, leaves its last good version from `previous` in force; a file that is
+/// gone takes its campaign with it.
+pub fn load(dir: &Path, known: &Known, previous: Folder) -> Folder {
+    let paths = match campaign_files(dir) {
+        Ok(paths) => paths,
+        Err(error) => {
+            let file = dir.display().to_string();
+            let problem = Problem::of_file(&file, format!("could not read the folder: {error}"));
+            return Folder {
+                problems: vec![problem],
+                ..previous
+            };
+        }
+    };
+    let before: BTreeMap<&str, &Loaded> = previous
+        .campaigns
+        .values()
+        .map(|loaded| (loaded.file.as_str(), loaded))
+        .collect();
+    let reusable = previous.known == *known;
+    let mut found: Vec<Found> = paths
+        .iter()
+        .map(|path| {
+            let file = path.display().to_string();
+            let last = before.get(file.as_str()).copied();
+            find(path, file, known, last.filter(|_| reusable))
+        })
+        .collect();
+    refuse_shared_names(&mut found, &before);
+    gather(found, &before, known)
+}
+
+/// The campaign files directly in `dir`, sorted. Hidden files are left out, and
+/// with them what editors and configuration managers keep beside a file.
+fn campaign_files(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        let is_campaign = name.is_some_and(|name| {
+            let named_so = name.ends_with(".yaml") || name.ends_with(".yml");
+            named_so && !name.starts_with(['.', '#', '~'])
+        });
+        if is_campaign && !path.is_dir() {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+fn find(path: &Path, file: String, known: &Known, last: Option<&Loaded>) -> Found {
+    let text = match read(path) {
+        Ok(text) => text,
+        Err(problem) => {
+            return Found {
+                file,
+                text: None,
+                compiled: Err(vec![problem]),
+            };
+        }
+    };
+    let digest: [u8; 32] = Sha256::digest(text.text.as_bytes()).into();
+    let compiled = match last.filter(|last| last.digest == digest) {
+        Some(last) => Ok(last.clone()),
+        None => compile(&text.source(), known).map(|(campaign, notes)| Loaded {
+            campaign: Arc::new(campaign),
+            file: file.clone(),
+            digest,
+            notes,
+        }),
+    };
+    Found {
+        file,
+        text: Some(text),
+        compiled,
+    }
+}
+
+/// Refuses every file whose campaign has the name of another file's, or of one
+/// that is in force from a file that has problems now.
+fn refuse_shared_names(found: &mut [Found], before: &BTreeMap<&str, &Loaded>) {
+    let mut claims: BTreeMap<CampaignName, Vec<String>> = BTreeMap::new();
+    for each in found.iter() {
+        let name = match &each.compiled {
+            Ok(loaded) => Some(loaded.campaign.name.clone()),
+            Err(_) => before
+                .get(each.file.as_str())
+                .map(|loaded| loaded.campaign.name.clone()),
+        };
+        if let Some(name) = name {
+            claims.entry(name).or_default().push(each.file.clone());
+        }
+    }
+    for each in found.iter_mut() {
+        let (Ok(loaded), Some(text)) = (&each.compiled, &each.text) else {
+            continue;
+        };
+        let files = claims.get(&loaded.campaign.name);
+        let other = files.and_then(|files| files.iter().find(|file| **file != each.file));
+        if let Some(other) = other {
+            let problem = duplicate_name(&text.source(), &loaded.campaign.name, other);
+            each.compiled = Err(vec![problem]);
+        }
+    }
+}
+
+fn gather(found: Vec<Found>, before: &BTreeMap<&str, &Loaded>, known: &Known) -> Folder {
+    let mut folder = Folder {
+        files: found.len(),
+        known: known.clone(),
+        ..Folder::default()
+    };
+    for each in found {
+        let in_force = match each.compiled {
+            Ok(loaded) => {
+                folder.problems.extend(loaded.notes.iter().cloned());
+                Some(loaded)
+            }
+            Err(problems) => {
+                folder.refused += 1;
+                folder.problems.extend(problems);
+                before.get(each.file.as_str()).copied().cloned()
+            }
+        };
+        let is_shown = folder.problems.last().is_some_and(|p| p.file == each.file);
+        if let Some(text) = each.text.filter(|_| is_shown) {
+            folder.sources.insert(text.name, text.text);
+        }
+        if let Some(loaded) = in_force {
+            let name = loaded.campaign.name.clone();
+            folder.campaigns.entry(name).or_insert(loaded);
+        }
+    }
+    folder
+}

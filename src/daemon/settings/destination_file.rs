@@ -1,0 +1,323 @@
+//! Reading a destination's section.
+
+use super::address::is_private;
+use super::destination::{DestinationAuth, DestinationSettings, is_header_value};
+use super::secret::Secret;
+use crate::campaign::yaml::{Field, Section};
+use crate::delivery::{OnAmbiguous, Rules};
+use secrecy::ExposeSecret;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The longest channel: the width of its column in `contact_history`.
+const MAX_CHANNEL_BYTES: usize = 64;
+
+/// What a dedupe window is short of: the margin kept for the clocks of both
+/// sides.
+const DEDUPE_MARGIN: Duration = Duration::from_secs(60);
+
+/// Attempts take between these.
+const TIMEOUTS: RangeInclusive<Duration> = seconds(1)..=seconds(600);
+
+/// Delays and windows lie between these.
+const DELAYS: RangeInclusive<Duration> = seconds(1)..=seconds(30 * 86_400);
+
+/// Bodies are limited to between these.
+const BODIES: RangeInclusive<u64> = 1024..=64 * 1024 * 1024;
+
+/// Headers that are ours.
+const OUR_HEADERS: &[&str] = &[
+    "authorization",
+    "connection",
+    "content-length",
+    "content-type",
+    "host",
+    "idempotency-key",
+    "transfer-encoding",
+    "user-agent",
+    "webhook-id",
+    "webhook-signature",
+    "webhook-timestamp",
+];
+
+const fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+impl DestinationSettings {
+    /// Reads one destination's section.
+    pub(super) fn read(name: &str, mut section: Section) -> Option<Self> {
+        let allow_private = section.optional("allow_private_network");
+        let allow_private = allow_private.map_or(Some(false), |f| f.boolean());
+        let allow_http = section.optional("allow_http");
+        let allow_http = allow_http.map_or(Some(false), |f| f.boolean());
+        let url = section.required("url");
+        let url = url.and_then(|f| url_of(&f, allow_http, allow_private));
+        let channel = channel(name, &mut section);
+        let signing_secrets = section.required("signing_secrets");
+        let signing_secrets = signing_secrets.and_then(|f| signing_secrets_of(&f));
+        let headers = section.optional("headers");
+        let headers = headers.map_or(Some(Vec::new()), |f| headers_of(f.section()?));
+        let auth = section.optional("auth");
+        let auth = auth.map_or(Some(None), |f| auth_of(f.section()?).map(Some));
+        let ca_file = section.optional("tls_ca_file");
+        let ca_file = ca_file.map_or(Some(None), |f| f.filled_text().map(Some));
+        let rules = rules(&mut section);
+        let in_flight = section.optional("max_in_flight");
+        let in_flight = in_flight.map_or(Some(8), |f| f.number(1..=1024));
+        let max_body = section.optional("max_body");
+        let max_body = max_body.map_or(Some(1 << 20), |f| f.size(BODIES));
+        format(&mut section);
+        section.not_yet(&["client_cert_file", "client_key_file", "rate_limit"]);
+        section.finish();
+        Some(Self {
+            url: url?,
+            channel: channel?,
+            signing_secrets: signing_secrets?,
+            headers: headers?,
+            auth: auth?,
+            tls_ca_file: ca_file?.map(PathBuf::from),
+            rules: rules?,
+            max_in_flight: in_flight?,
+            max_body: max_body?,
+            allow_private_network: allow_private?,
+            allow_http: allow_http?,
+        })
+    }
+}
+
+/// The address, checked as far as possible without a network. Problems do not
+/// quote it, since it may carry a token.
+fn url_of(field: &Field, allow_http: Option<bool>, allow_private: Option<bool>) -> Option<String> {
+    let text = field.filled_text()?;
+    let Ok(url) = url::Url::parse(text) else {
+        field.error("`url` must be a whole address, as in `https://hooks.example.com/activate`");
+        return None;
+    };
+    let mut sound = true;
+    let mut refuse = |message: &str| {
+        field.error(message);
+        sound = false;
+    };
+    match url.scheme() {
+        "https" => {}
+        "http" if allow_http == Some(false) => {
+            refuse("`url` is not encrypted; use https, or set `allow_http: true`");
+        }
+        "http" => {}
+        _ => refuse("`url` must begin with https://"),
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        refuse("`url` holds a login; put it under `auth`");
+    }
+    if url.fragment().is_some() {
+        refuse("`url` ends in a fragment (`#…`), which is never sent");
+    }
+    let host = url.host_str().unwrap_or_default();
+    if allow_private == Some(false) && is_private(host) {
+        refuse(
+            "`url` leads to this machine or a private network; set `allow_private_network: true` if that is meant",
+        );
+    }
+    sound.then(|| url.to_string())
+}
+
+/// The channel given, else the destination's own name.
+fn channel(name: &str, section: &mut Section) -> Option<String> {
+    let Some(field) = section.optional("channel") else {
+        if name.len() > MAX_CHANNEL_BYTES {
+            section.error("the name is too long to be the channel too; give `channel`");
+            return None;
+        }
+        return Some(name.to_owned());
+    };
+    let text = field.filled_text()?;
+    if text.len() > MAX_CHANNEL_BYTES || text.contains(char::is_control) {
+        field.error(format!(
+            "`channel` must be one line of at most {MAX_CHANNEL_BYTES} bytes"
+        ));
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+fn signing_secrets_of(field: &Field) -> Option<Vec<Secret>> {
+    let items = field.list()?;
+    if items.is_empty() {
+        field.error("`signing_secrets` needs at least one");
+        return None;
+    }
+    let secrets: Vec<_> = items.iter().map(Secret::read).collect();
+    secrets.into_iter().collect()
+}
+
+fn headers_of(mut section: Section) -> Option<Vec<(String, Secret)>> {
+    let headers: Vec<_> = section
+        .named()
+        .into_iter()
+        .map(|(name, field)| header(name, &field))
+        .collect();
+    headers.into_iter().collect()
+}
+
+fn header(name: &str, field: &Field) -> Option<(String, Secret)> {
+    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    if name.is_empty() || !name.bytes().all(is_token) {
+        field.error_at_key("this is not a header name".to_owned());
+        return None;
+    }
+    let lower = name.to_ascii_lowercase();
+    if OUR_HEADERS.contains(&lower.as_str()) {
+        let instead = if lower == "authorization" {
+            "; use `auth`"
+        } else {
+            ""
+        };
+        field.error_at_key(format!("`{name}` is set by campaignd{instead}"));
+        return None;
+    }
+    let secret = Secret::read(field)?;
+    if secret
+        .literal()
+        .is_some_and(|value| !is_header_value(value.expose_secret()))
+    {
+        let path = field.path();
+        field.error(format!(
+            "`{path}` must be printable ASCII without a line break"
+        ));
+        return None;
+    }
+    Some((name.to_owned(), secret))
+}
+
+fn auth_of(mut section: Section) -> Option<DestinationAuth> {
+    section.not_yet(&["oauth2"]);
+    let bearer = section.optional("bearer");
+    let basic = section.optional("basic");
+    let auth = match (bearer, basic) {
+        (Some(field), None) => Secret::read(&field).map(DestinationAuth::Bearer),
+        (None, Some(field)) => basic_of(field.section()?),
+        (Some(_), Some(_)) => {
+            section.error("`auth` must have exactly one of `bearer` and `basic`");
+            None
+        }
+        (None, None) => {
+            if !section.has("oauth2") {
+                section.error("`auth` must have one of `bearer` and `basic`");
+            }
+            None
+        }
+    };
+    section.finish();
+    auth
+}
+
+fn basic_of(mut section: Section) -> Option<DestinationAuth> {
+    let user = section.required("user");
+    let password = section.required("password");
+    section.finish();
+    let user = user.and_then(|field| {
+        let text = field.filled_text()?;
+        if text.contains(':') {
+            field.error("the user of `basic` cannot hold a colon");
+            return None;
+        }
+        Some(text.to_owned())
+    });
+    let password = password.and_then(|field| Secret::read(&field));
+    Some(DestinationAuth::Basic {
+        user: user?,
+        password: password?,
+    })
+}
+
+fn rules(section: &mut Section) -> Option<Rules> {
+    let timeout = section.optional("timeout");
+    let timeout = timeout.map_or(Some(seconds(30)), |f| f.duration(TIMEOUTS));
+    let retry = match section.optional("retry") {
+        Some(field) => field.section().and_then(retry),
+        None => Some((seconds(1), seconds(300), seconds(6 * 3600))),
+    };
+    let window_field = section.optional("dedupe_window");
+    let window = window_field.as_ref().and_then(|f| f.duration(DELAYS));
+    let on_field = section.optional("on_ambiguous");
+    let on_ambiguous = on_field.as_ref().and_then(|field| {
+        field.choice(&[("resend", OnAmbiguous::Resend), ("park", OnAmbiguous::Park)])
+    });
+    if let (Some(OnAmbiguous::Resend), Some(field), None) = (on_ambiguous, &on_field, &window_field)
+    {
+        field.error(
+            "`on_ambiguous: resend` needs `dedupe_window`: how long the receiver promises to remember a webhook-id",
+        );
+    }
+    let least = DEDUPE_MARGIN + timeout.unwrap_or_default();
+    if let (Some(field), Some(window)) = (&window_field, window)
+        && window <= least
+    {
+        field.error(format!(
+            "`dedupe_window` must be longer than `timeout` and 60 s together ({}), or nothing could be sent again in it",
+            humantime::format_duration(least)
+        ));
+    }
+    let usual = if window.is_some() {
+        OnAmbiguous::Resend
+    } else {
+        OnAmbiguous::Park
+    };
+    let not_processed = section.optional("not_processed");
+    let not_processed = not_processed.map_or(Some(Vec::new()), |f| statuses(&f));
+    let (retry_initial, retry_max, give_up_after) = retry?;
+    Some(Rules {
+        timeout: timeout?,
+        retry_initial,
+        retry_max,
+        give_up_after,
+        dedupe_window: window,
+        on_ambiguous: on_ambiguous.unwrap_or(usual),
+        not_processed: not_processed?,
+    })
+}
+
+/// The first delay, the longest, and when a batch is given up.
+fn retry(mut section: Section) -> Option<(Duration, Duration, Duration)> {
+    let initial = section.optional("initial");
+    let initial = initial.map_or(Some(seconds(1)), |f| f.duration(DELAYS));
+    let max_field = section.optional("max");
+    let max = max_field
+        .as_ref()
+        .map_or(Some(seconds(300)), |f| f.duration(DELAYS));
+    let give_up = section.optional("give_up_after");
+    let give_up = give_up.map_or(Some(seconds(6 * 3600)), |f| f.duration(DELAYS));
+    if let (Some(initial), Some(max)) = (initial, max)
+        && max < initial
+    {
+        section.error("`retry.max` must not be shorter than `retry.initial`");
+    }
+    section.finish();
+    Some((initial?, max?, give_up?))
+}
+
+/// Statuses that are no: 2xx cannot be one of them.
+fn statuses(field: &Field) -> Option<Vec<u16>> {
+    let items = field.list()?;
+    let statuses: Vec<_> = items
+        .iter()
+        .map(|item| {
+            item.number(400..=599)
+                .and_then(|status| u16::try_from(status).ok())
+        })
+        .collect();
+    statuses.into_iter().collect()
+}
+
+/// The body's form: JSON is the only one yet.
+fn format(section: &mut Section) {
+    let Some(field) = section.optional("format") else {
+        return;
+    };
+    let is_json = field.choice(&[("json", true), ("ndjson", false), ("form", false)]);
+    if is_json == Some(false) {
+        field.error("only `format: json` is available in this version");
+    }
+}

@@ -1,0 +1,18 @@
+//! How this process runs: the operator's file, compiled; secrets stay
+//! references until they are used.
+
+mod address;
+mod connector;
+mod destination;
+mod destination_file;
+mod file;
+mod locate;
+mod secret;
+mod top;
+
+pub use connector::{Connector, ServerConnector, SqliteConnector};
+pub use destination::{DestinationAuth, DestinationSettings};
+pub use file::{Limits, LogFormat, LogLevel, LogSettings, Settings, SettingsFile, StateStore};
+pub use locate::{DEFAULT_CONFIG, locate};
+pub use secret::{Secret, Secrets, SettingsError};
+pub use top::compile;

@@ -1,0 +1,149 @@
+//! From the operator's file to settings, or all its problems.
+
+use super::connector::Connector;
+use super::destination::DestinationSettings;
+use super::file::{Limits, LogFormat, LogLevel, LogSettings, Settings, SettingsFile, StateStore};
+use crate::campaign::yaml::{Document, Field, Reader, Section};
+use crate::campaign::{Problem, Source};
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// The longest shutdown: service managers give up soon after.
+const MAX_SHUTDOWN_GRACE: Duration = Duration::from_secs(3600);
+
+/// Keys of later versions.
+const NOT_YET: &[&str] = &[
+    "adopt_after",
+    "recheck_after",
+    "keep",
+    "admin",
+    "control",
+    "notify",
+];
+
+/// Compiles the operator's file. Nothing is opened and no secret is read; all
+/// that is wrong is listed in the order of the file.
+pub fn compile(source: &Source) -> Result<SettingsFile, Vec<Problem>> {
+    let document = Document::read(source).map_err(|problem| vec![problem])?;
+    let reader = Reader::new(source);
+    let settings = reader.top(&document).and_then(read);
+    match settings {
+        Some(settings) if !reader.has_errors() => Ok(SettingsFile { settings }),
+        _ => Err(reader.into_problems()),
+    }
+}
+
+fn read(mut top: Section) -> Option<Settings> {
+    let campaigns = top.required("campaigns").and_then(|f| f.filled_text());
+    let state = top.required("state").and_then(|f| state(f.section()?));
+    let connectors = top.optional("connectors");
+    let connectors = connectors.map_or(Some(BTreeMap::new()), |f| named(&f, Connector::read));
+    let destinations = top.optional("destinations");
+    let destinations = destinations.map_or(Some(BTreeMap::new()), |f| {
+        named(&f, DestinationSettings::read)
+    });
+    let limits = top.optional("limits");
+    let limits = limits.map_or(Some(Limits::default()), |f| limits_of(f.section()?));
+    let grace = top.optional("shutdown_grace");
+    let grace = grace.map_or(Some(Duration::from_secs(30)), |f| {
+        f.duration(Duration::ZERO..=MAX_SHUTDOWN_GRACE)
+    });
+    let log = top.optional("log");
+    let log = log.map_or(Some(LogSettings::default()), |f| log_of(f.section()?));
+    top.not_yet(NOT_YET);
+    top.finish();
+    Some(Settings {
+        campaigns: PathBuf::from(campaigns?),
+        state: state?,
+        connectors: connectors?,
+        destinations: destinations?,
+        limits: limits?,
+        shutdown_grace: grace?,
+        log: log?,
+    })
+}
+
+/// Reads a section whose keys are names the operator has chosen.
+fn named<'r, K, V>(
+    field: &Field<'r>,
+    read: impl Fn(&str, Section<'r>) -> Option<V>,
+) -> Option<BTreeMap<K, V>>
+where
+    K: FromStr<Err: Display> + Ord,
+{
+    let mut all = Some(BTreeMap::new());
+    for (name, field) in field.section()?.named() {
+        let key = match name.parse::<K>() {
+            Ok(key) => Some(key),
+            Err(error) => {
+                field.error_at_key(error.to_string());
+                None
+            }
+        };
+        let value = field.section().and_then(|section| read(name, section));
+        match (key, value, &mut all) {
+            (Some(key), Some(value), Some(map)) => {
+                map.insert(key, value);
+            }
+            _ => all = None,
+        }
+    }
+    all
+}
+
+fn state(mut section: Section) -> Option<StateStore> {
+    let url = section.required("url");
+    section.finish();
+    let url = url?;
+    let text = url.filled_text()?;
+    if let Some(path) = text.strip_prefix("sqlite://") {
+        if path.is_empty() || path.contains(['?', '#']) {
+            url.error("`state.url` must name a file, as in `sqlite://./state.db`");
+            return None;
+        }
+        return Some(StateStore::Sqlite(PathBuf::from(path)));
+    }
+    if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+        url.error("a PostgreSQL state store is not available in this version; use `sqlite://…`");
+    } else {
+        url.error("`state.url` must begin with `sqlite://`, as in `sqlite://./state.db`");
+    }
+    None
+}
+
+fn limits_of(mut section: Section) -> Option<Limits> {
+    let usual = Limits::default();
+    let max_runs = section.optional("max_runs");
+    let max_runs = max_runs.map_or(Some(usual.max_runs), |f| f.number(1..=10_000));
+    let in_flight = section.optional("max_in_flight");
+    let in_flight = in_flight.map_or(Some(usual.max_in_flight), |f| f.number(1..=10_000));
+    let memory = section.optional("memory");
+    let memory = memory.map_or(Some(usual.memory), |f| f.size(1 << 20..=1 << 40));
+    section.finish();
+    Some(Limits {
+        max_runs: max_runs?,
+        max_in_flight: in_flight?,
+        memory: memory?,
+    })
+}
+
+fn log_of(mut section: Section) -> Option<LogSettings> {
+    let format = section.optional("format");
+    let format = format.map_or(Some(LogFormat::default()), |f| {
+        f.choice(&[("json", LogFormat::Json), ("text", LogFormat::Text)])
+    });
+    let level = section.optional("level");
+    let level = level.map_or(Some(LogLevel::default()), |f| {
+        use LogLevel::{Debug, Error, Info, Trace, Warn};
+        let levels = [Error, Warn, Info, Debug, Trace].map(|level| (level.as_str(), level));
+        f.choice(&levels)
+    });
+    section.finish();
+    Some(LogSettings {
+        format: format?,
+        level: level?,
+    })
+}
