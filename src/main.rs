@@ -1,3 +1,14 @@
 //! Reads the command line, runs the command, turns its failure into an exit code.
 
-fn main() {}
+use campaignd::cli;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match cli::run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{}", failure.report());
+            failure.exit_code()
+        }
+    }
+}

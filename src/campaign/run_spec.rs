@@ -93,6 +93,13 @@ impl RunSpec {
         })
     }
 
+    /// What each row of contact history says of it: canonical JSON text, or
+    /// nothing where there are no attributes.
+    pub fn attributes_text(&self) -> Option<String> {
+        let attributes = sorted(&self.attributes);
+        (!attributes.is_empty()).then(|| Value::Object(attributes).to_string())
+    }
+
     /// The `campaign_version`: 64 hexadecimal digits of the SHA-256 of the
     /// canonical JSON.
     pub fn version(&self) -> String {

@@ -2,7 +2,7 @@
 //! a file has problems.
 
 use super::source::{SourceText, read};
-use crate::campaign::{Campaign, Known, Problem, compile, duplicate_name};
+use crate::campaign::{Campaign, Known, Problem, Severity, compile, duplicate_name};
 use crate::id::CampaignName;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -78,6 +78,24 @@ pub fn load(dir: &Path, known: &Known, previous: Folder) -> Folder {
         .collect();
     refuse_shared_names(&mut found, &before);
     gather(found, &before, known)
+}
+
+/// Says once what is wrong with the folder, a line each.
+pub fn log_problems(folder: &Folder) {
+    for problem in &folder.problems {
+        if problem.severity == Severity::Error {
+            tracing::error!("{problem}");
+        }
+    }
+    if folder.refused > 0 {
+        tracing::error!(
+            files = folder.files,
+            refused = folder.refused,
+            "{} of {} campaign files are refused; their last good versions stay in force",
+            folder.refused,
+            folder.files,
+        );
+    }
 }
 
 /// The campaign files directly in `dir`, sorted. Hidden files are left out, and

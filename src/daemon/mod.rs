@@ -1,5 +1,15 @@
-//! The assembly: settings, the campaigns folder, and the process around them.
+//! The process: settings and campaigns read, adapters picked, schedules
+//! watched, runs carried, everything stopped again.
 
 pub mod folder;
+pub mod log;
+mod runs;
+mod serve;
 pub mod settings;
 pub mod source;
+mod ticker;
+mod wake;
+mod world;
+
+pub use serve::{ServeError, Service, serve};
+pub use world::{AssemblyError, Undefined, World};

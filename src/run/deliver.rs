@@ -45,6 +45,8 @@ pub(super) struct Courier {
     kit: Kit,
     run: RunId,
     reporter: Reporter,
+    /// Bytes of the largest body the destination takes.
+    max_body: u64,
 }
 
 impl Carrier {
@@ -53,6 +55,7 @@ impl Carrier {
             kit: self.kit.clone(),
             run: self.facts.run.clone(),
             reporter: self.reporter.clone(),
+            max_body: self.spec.max_body,
         }
     }
 }
@@ -86,6 +89,14 @@ impl Courier {
         let body = delivery
             .renderer
             .render(&delivery.path, &delivery.page, delivery.rows.clone());
+        if body.len() as u64 > self.max_body {
+            return Ok(Delivered::Halt(format!(
+                "batch {} takes {} bytes, over the destination's max_body of {}; make batch_size smaller",
+                delivery.path,
+                body.len(),
+                self.max_body,
+            )));
+        }
         let hash = body_hash(&self.kit.ledger.installation().body_key, &body);
         let mut course = self.begin(&delivery).await?;
         // The page goes as soon as the last of its batches is rendered.

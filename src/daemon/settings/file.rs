@@ -44,6 +44,15 @@ pub enum StateStore {
     Sqlite(PathBuf),
 }
 
+impl StateStore {
+    /// The file.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Sqlite(path) => path,
+        }
+    }
+}
+
 /// What is bounded for all campaigns together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {

@@ -6,13 +6,11 @@ mod connector;
 mod destination;
 mod destination_file;
 mod file;
-mod locate;
 mod secret;
 mod top;
 
 pub use connector::{Connector, ServerConnector, SqliteConnector};
 pub use destination::{DestinationAuth, DestinationSettings};
 pub use file::{Limits, LogFormat, LogLevel, LogSettings, Settings, SettingsFile, StateStore};
-pub use locate::{DEFAULT_CONFIG, locate};
 pub use secret::{Secret, Secrets, SettingsError};
 pub use top::compile;

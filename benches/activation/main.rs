@@ -1,0 +1,166 @@
+//! The activation job on PostgreSQL beside the machine's own limits, in the
+//! same run: `make bench`.
+//!
+//! For each audience size the built program runs one campaign, from the
+//! customers table through the webhook to contact history. Then each of its
+//! four kinds of work is done alone, by the plainest means: the audience as one
+//! `CREATE TABLE AS`, its rows read in keyed pages and thrown away, the same
+//! bodies posted over bare sockets, the history written by one
+//! `INSERT … SELECT`. Their sum is the composite limit; the ratio says how
+//! much of the machine is left over.
+
+mod limits;
+mod process;
+mod receiver;
+#[path = "../../tests/support/postgres.rs"]
+mod postgres;
+
+use limits::{Limits, Warehouse};
+use process::Usage;
+use receiver::Receiver;
+use std::path::Path;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// People in the warehouse.
+const CUSTOMERS: u32 = 1_000_000;
+
+/// Members of the audiences measured.
+const AUDIENCES: [u32; 3] = [10_000, 100_000, 1_000_000];
+
+/// Each figure is the median of this many runs.
+const RUNS: usize = 3;
+
+const BATCH_SIZE: u32 = 500;
+
+const IN_FLIGHT: u32 = 8;
+
+/// Signs what the bench sends to itself; not a secret.
+const SIGNING_SECRET: &str = "whsec_Y2FtcGFpZ25kLWJlbmNoLXNpZ25pbmcta2V5LTMy";
+
+fn main() {
+    // `cargo test --benches` and `cargo nextest` call benches with these.
+    if std::env::args().any(|arg| arg == "--test" || arg == "--list") {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(bench());
+}
+
+/// One run of the program.
+struct Ours {
+    wall: Duration,
+    usage: Usage,
+}
+
+#[expect(clippy::print_stdout, reason = "a bench prints its table")]
+async fn bench() {
+    let server = postgres::Postgres::start();
+    let database = server.database("bench");
+    let warehouse = Warehouse::connect(&database).await;
+    warehouse.fill(CUSTOMERS).await;
+    let receiver = Receiver::start().await;
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    write_files(dir.path(), &database, receiver.port());
+    process::run(dir.path(), &["bootstrap", "warehouse", "--apply"]).await;
+
+    println!("{} customers, batch {BATCH_SIZE}, {IN_FLIGHT} in flight, median of {RUNS}", CUSTOMERS);
+    println!(
+        "{:>9} {:>8} {:>8} {:>8} {:>8} {:>9} {:>8} {:>7} {:>10} {:>7} {:>8}",
+        "members", "stage s", "pages s", "posts s", "settle s", "limit s", "ours s", "ratio",
+        "members/s", "CPU s", "RSS MiB"
+    );
+    for members in AUDIENCES {
+        let mut limits = Vec::new();
+        let mut ours = Vec::new();
+        for _ in 0..RUNS {
+            receiver.record();
+            ours.push(run_ours(dir.path(), members).await);
+            let bodies = receiver.recorded();
+            limits.push(warehouse.limits(members, BATCH_SIZE, &bodies, receiver.port(), IN_FLIGHT).await);
+        }
+        println!("{}", line(members, &limits, &ours));
+    }
+}
+
+async fn run_ours(dir: &Path, members: u32) -> Ours {
+    let name = format!("audience-{members}");
+    let begun = Instant::now();
+    let usage = process::run(dir, &["run", &name]).await;
+    Ours {
+        wall: begun.elapsed(),
+        usage,
+    }
+}
+
+fn line(members: u32, limits: &[Limits], ours: &[Ours]) -> String {
+    let stage = median(limits.iter().map(|l| l.stage.as_secs_f64()));
+    let pages = median(limits.iter().map(|l| l.pages.as_secs_f64()));
+    let posts = median(limits.iter().map(|l| l.posts.as_secs_f64()));
+    let settle = median(limits.iter().map(|l| l.settle.as_secs_f64()));
+    let limit = stage + pages + posts + settle;
+    let wall = median(ours.iter().map(|o| o.wall.as_secs_f64()));
+    let cpu = median(ours.iter().map(|o| o.usage.cpu.as_secs_f64()));
+    let rss = median(ours.iter().map(|o| o.usage.peak_rss_kib as f64 / 1024.0));
+    format!(
+        "{members:>9} {stage:>8.3} {pages:>8.3} {posts:>8.3} {settle:>8.3} {limit:>9.3} {wall:>8.3} {:>7.2} {:>10.0} {cpu:>7.2} {rss:>8.1}",
+        limit / wall,
+        f64::from(members) / wall,
+    )
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn write_files(dir: &Path, database: &postgres::ConnDetails, port: u16) {
+    let settings = format!(
+        "campaigns: ./campaigns
+state: {{ url: 'sqlite://./state.db' }}
+connectors:
+  warehouse:
+    kind: postgres
+    host: {}
+    port: {}
+    database: {}
+    auth: {{ user: {} }}
+    tls: disable
+    schema: campaignd
+destinations:
+  sink:
+    url: http://127.0.0.1:{port}/
+    channel: email
+    signing_secrets: [ '{SIGNING_SECRET}' ]
+    max_in_flight: {IN_FLIGHT}
+    dedupe_window: 24h
+    allow_http: true
+    allow_private_network: true
+log: {{ format: text, level: warn }}
+",
+        database.host, database.port, database.database, database.user
+    );
+    std::fs::write(dir.join("campaignd.yaml"), settings).expect("the settings are written");
+    std::fs::create_dir(dir.join("campaigns")).expect("the folder is made");
+    for members in AUDIENCES {
+        let campaign = format!(
+            "name: audience-{members}
+connector: warehouse
+schedule: {{ cron: '0 9 * * *', timezone: UTC }}
+audience:
+  key: profile_id
+  sql: |
+    {}
+activation: {{ destination: sink, batch_size: {BATCH_SIZE} }}
+contact_history: {{ attributes: {{ offer: bench }} }}
+",
+            limits::audience(members)
+        );
+        std::fs::write(dir.join(format!("campaigns/audience-{members}.yaml")), campaign)
+            .expect("the campaign is written");
+    }
+}

@@ -1,0 +1,81 @@
+//! What every command reads first: the operator's file and the campaigns.
+
+use super::exit::{Failure, PROBLEMS};
+use super::problems;
+use crate::campaign::{Campaign, Problem};
+use crate::daemon::folder::{self, Folder};
+use crate::daemon::settings::{self, Secrets, Settings};
+use crate::daemon::source::{self, SourceText};
+use crate::daemon::{World, log};
+use crate::id::CampaignName;
+use crate::ledger::SqliteLedger;
+use crate::run::{Ledger, SystemClock};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The operator's file, without a problem.
+pub(super) fn settings(config: &Path) -> Result<Settings, Failure> {
+    let found = source::read(config).map_err(|problem| {
+        let hint = anyhow::anyhow!("{problem}; name another with --config FILE");
+        Failure::new(PROBLEMS, hint)
+    })?;
+    let file = settings::compile(&found.source())
+        .map_err(|problems| refused(&problems, &found))?;
+    let base = config.parent().unwrap_or(Path::new(""));
+    Ok(file.resolve_paths(base))
+}
+
+fn refused(found: &[Problem], text: &SourceText) -> Failure {
+    let text = problems::render(found, &[text.source()], problems::colors());
+    Failure::new(PROBLEMS, anyhow::Error::msg(text))
+}
+
+/// The campaigns folder as it is now.
+pub(super) fn campaigns(settings: &Settings) -> Folder {
+    folder::load(&settings.campaigns, &settings.known(), Folder::default())
+}
+
+/// One campaign by name, or what is wrong with it.
+pub(super) fn campaign<'a>(folder: &'a Folder, name: &str) -> Result<&'a Arc<Campaign>, Failure> {
+    let found = name
+        .parse::<CampaignName>()
+        .ok()
+        .and_then(|name| folder.campaigns.get(&name));
+    match found {
+        Some(loaded) => Ok(&loaded.campaign),
+        None if folder.problems.is_empty() => Err(Failure::usage(format!(
+            "there is no campaign `{name}`; there are: {}",
+            names(folder)
+        ))),
+        None => Err(Failure::new(
+            PROBLEMS,
+            anyhow::Error::msg(format!(
+                "there is no campaign `{name}` without problems; see `campaignd check`"
+            )),
+        )),
+    }
+}
+
+fn names(folder: &Folder) -> String {
+    let names: Vec<&str> = folder.campaigns.keys().map(CampaignName::as_str).collect();
+    names.join(", ")
+}
+
+/// The ledger, for reading, beside a daemon that may be writing it.
+pub(super) async fn ledger_to_read(settings: &Settings) -> Result<SqliteLedger, Failure> {
+    SqliteLedger::open_read_only(settings.state.path())
+        .await
+        .map_err(Failure::unreachable)
+}
+
+/// The ledger to write, and the adapters around it.
+pub(super) async fn world(settings: &Settings) -> Result<World, Failure> {
+    log::start(&settings.log);
+    let secrets = Secrets::from_process();
+    let ledger = SqliteLedger::open(settings.state.path())
+        .await
+        .map_err(Failure::unreachable)?;
+    let ledger: Arc<dyn Ledger> = Arc::new(ledger);
+    World::assemble(settings, &secrets, Arc::new(SystemClock), ledger)
+        .map_err(|error| Failure::new(PROBLEMS, error))
+}

@@ -1,0 +1,107 @@
+//! The command line: reads what was typed, calls the rooms, prints.
+
+mod bootstrap;
+mod check;
+mod demo;
+mod exit;
+mod load;
+pub mod problems;
+mod run;
+mod runs;
+mod serve;
+mod show;
+mod status;
+mod view;
+
+pub use exit::Failure;
+
+use clap::{Parser, Subcommand};
+use show::Format;
+use std::path::PathBuf;
+
+/// Runs audience queries inside the warehouse on schedule, sends the members
+/// to signed webhooks, and writes contact history back.
+#[derive(Debug, Parser)]
+#[command(name = "campaignd", version, after_help = EXIT_CODES)]
+struct Cli {
+    /// The operator's file.
+    #[arg(
+        long,
+        global = true,
+        env = "CAMPAIGND_CONFIG",
+        value_name = "FILE",
+        default_value = "/etc/campaignd/campaignd.yaml"
+    )]
+    config: PathBuf,
+    /// How to print.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done; 1 a bug; 2 usage; 3 a file has problems; 4 a run ended with undelivered
+members or was held; 5 the warehouse, the state store or a destination cannot be reached.
+
+Example: campaignd demo";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The daemon.
+    #[command(after_help = "Example: campaignd serve --config /etc/campaignd/campaignd.yaml")]
+    Serve,
+    /// The main job on embedded SQLite with sample customers and a local receiver.
+    #[command(after_help = "Example: campaignd demo --keep ./demo")]
+    Demo(demo::Args),
+    /// Problems of campaignd.yaml and the campaign files, offline.
+    #[command(after_help = "Example: campaignd check campaigns/winback-lapsed-buyers.yaml")]
+    Check(check::Args),
+    /// One manual run now, in the foreground, with progress.
+    #[command(after_help = "Example: campaignd run winback-lapsed-buyers")]
+    Run(run::Args),
+    /// Campaigns, next fire time, last runs with counts.
+    #[command(after_help = "Example: campaignd status winback-lapsed-buyers --format json")]
+    Status(status::Args),
+    /// The history of runs; `runs show RUN` for one with its batches and errors.
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Example: campaignd runs show winback-lapsed-buyers@20261122T140000Z"
+    )]
+    Runs(runs::Args),
+    /// The SQL an administrator runs once.
+    #[command(after_help = "Example: campaignd bootstrap warehouse > bootstrap.sql")]
+    Bootstrap(bootstrap::Args),
+}
+
+/// Runs the command that was typed. A command line that is wrong ends the
+/// process here, with the usage and exit code 2.
+pub fn run() -> Result<(), Failure> {
+    let cli = Cli::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)?;
+    runtime.block_on(async {
+        match cli.command {
+            Command::Serve => serve::run(&cli.config).await,
+            Command::Demo(args) => demo::run(args, cli.format).await,
+            Command::Check(args) => check::run(&cli.config, &args, cli.format),
+            Command::Run(args) => run::run(&cli.config, &args, cli.format).await,
+            Command::Status(args) => status::run(&cli.config, &args, cli.format).await,
+            Command::Runs(args) => runs::run(&cli.config, &args, cli.format).await,
+            Command::Bootstrap(args) => bootstrap::run(&cli.config, &args, cli.format).await,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

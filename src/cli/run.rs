@@ -1,0 +1,174 @@
+//! `campaignd run`: one manual run, carried in the foreground.
+
+use super::exit::{Failure, UNDELIVERED};
+use super::load;
+use super::runs::summary;
+use super::show::{Format, say, say_json};
+use super::view::RunView;
+use crate::campaign::{Campaign, RunSpec};
+use crate::daemon::World;
+use crate::id::{RunId, Trigger};
+use crate::run::{
+    Carrier, Clock as _, NewRun, Progress, Reporter, RunError, RunRecord, RunState, SystemClock,
+};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use jiff::Timestamp;
+use std::io::IsTerminal as _;
+use std::path::Path;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// How long a person waits for a warehouse that went away.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// What is asked.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The campaign to run.
+    campaign: String,
+    /// The time its templates see and its run id names; now if not given.
+    #[arg(long, value_name = "TIME")]
+    fire_time: Option<Timestamp>,
+}
+
+pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<(), Failure> {
+    let settings = load::settings(config)?;
+    let folder = load::campaigns(&settings);
+    let campaign = load::campaign(&folder, &args.campaign)?;
+    let world = load::world(&settings).await?.with_patience(PATIENCE);
+    let result = run_here(&world, campaign, args.fire_time).await;
+    world.close().await;
+    let record = result?;
+    let view = RunView::of(&record);
+    match format {
+        Format::Json => say_json(&view),
+        Format::Text => say(summary(&view, SystemClock.now())),
+    }
+    if record.state == RunState::Finished && view.delivered == view.planned {
+        Ok(())
+    } else {
+        let message = format!("{} ended {} with undelivered members", view.run_id, view.state);
+        Err(Failure::new(UNDELIVERED, anyhow::Error::msg(message)))
+    }
+}
+
+/// Carries the campaign's open run if an earlier process left one, else a new
+/// one, and returns its last record.
+pub(super) async fn run_here(
+    world: &World,
+    campaign: &Campaign,
+    fire_time: Option<Timestamp>,
+) -> Result<RunRecord, Failure> {
+    let warehouse = world
+        .warehouse(&campaign.connector)
+        .ok_or_else(|| Failure::usage("the connector is gone"))?;
+    // Asked before anything is written, so that nothing is left behind.
+    warehouse.ping().await.map_err(Failure::unreachable)?;
+    let open = world.ledger.open_runs().await.map_err(Failure::unreachable)?;
+    let record = match open.into_iter().find(|run| run.campaign == campaign.name) {
+        Some(left) => {
+            tracing::warn!(run.id = %left.run, "carrying on {}, which was interrupted", left.run);
+            left
+        }
+        None => begin(world, campaign, fire_time).await?,
+    };
+    carry(world, &record).await?;
+    find(world, &record.run).await
+}
+
+async fn begin(
+    world: &World,
+    campaign: &Campaign,
+    fire_time: Option<Timestamp>,
+) -> Result<RunRecord, Failure> {
+    let terms = world
+        .terms(&campaign.activation.destination)
+        .ok_or_else(|| Failure::usage("the destination is gone"))?;
+    let now = world.clock.now();
+    let fire_time = whole_second(fire_time.unwrap_or(now));
+    let spec = RunSpec::of(campaign, terms);
+    let new = NewRun {
+        run: RunId::manual(&campaign.name, fire_time, 1),
+        campaign: campaign.name.clone(),
+        connector: campaign.connector.clone(),
+        fire_time,
+        trigger: Trigger::Manual,
+        campaign_version: spec.version(),
+        spec: spec.to_json(),
+        state: RunState::Queued,
+        error: None,
+    };
+    let run = world
+        .ledger
+        .claim_manual(new, now)
+        .await
+        .map_err(Failure::unreachable)?;
+    find(world, &run).await
+}
+
+/// Run ids name seconds, so a fire time is one.
+fn whole_second(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
+}
+
+async fn find(world: &World, run: &RunId) -> Result<RunRecord, Failure> {
+    let record = world.ledger.run(run).await.map_err(Failure::unreachable)?;
+    record.ok_or_else(|| anyhow::anyhow!("{run} is not in the ledger that it was written to").into())
+}
+
+async fn carry(world: &World, record: &RunRecord) -> Result<(), Failure> {
+    let spec = RunSpec::from_json(&record.spec).map_err(anyhow::Error::from)?;
+    let kit = world
+        .kit(&spec)
+        .map_err(|error| Failure::usage(error.to_string()))?;
+    let stop = CancellationToken::new();
+    let (reporter, progress) = Reporter::new(record.state);
+    let carrier = Carrier::new(record, kit, reporter, stop.clone()).map_err(failure)?;
+    let carrying = carrier.carry();
+    tokio::pin!(carrying);
+    let bar = bar();
+    let ended = loop {
+        tokio::select! {
+            ended = &mut carrying => break ended,
+            () = draw(&bar, progress.clone()) => {}
+            // The requests on their way end first; the run stays open.
+            _ = tokio::signal::ctrl_c() => stop.cancel(),
+        }
+    };
+    bar.finish_and_clear();
+    ended.map(drop).map_err(failure)
+}
+
+fn failure(error: RunError) -> Failure {
+    match error {
+        RunError::Warehouse(_) | RunError::Ledger(_) => Failure::unreachable(error),
+        RunError::Interrupted => Failure::new(UNDELIVERED, error),
+        _ => anyhow::Error::from(error).into(),
+    }
+}
+
+fn bar() -> ProgressBar {
+    let target = if std::io::stderr().is_terminal() {
+        ProgressDrawTarget::stderr()
+    } else {
+        ProgressDrawTarget::hidden()
+    };
+    let style = ProgressStyle::with_template("{msg:<10} {bar:40} {human_pos}/{human_len} members  {elapsed}")
+        .expect("the template is ours");
+    ProgressBar::with_draw_target(None, target).with_style(style)
+}
+
+/// Draws what the carrier reports, until it ends.
+async fn draw(bar: &ProgressBar, mut progress: watch::Receiver<Progress>) {
+    loop {
+        let now = *progress.borrow_and_update();
+        bar.set_message(now.state.as_str());
+        bar.set_length(now.funnel.map_or(0, |funnel| funnel.planned));
+        bar.set_position(now.tally.total().saturating_sub(now.tally.still_open));
+        if progress.changed().await.is_err() {
+            // The carrier is gone; its result ends the loop above.
+            std::future::pending::<()>().await;
+        }
+    }
+}

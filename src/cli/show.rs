@@ -1,0 +1,92 @@
+//! How commands print: tables on the terminal, JSON for programs.
+
+use clap::ValueEnum;
+use comfy_table::{ContentArrangement, Table, presets};
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+/// How a command prints what it found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// For people.
+    Text,
+    /// For programs; stable.
+    Json,
+}
+
+/// Prints text as it is, with a line end.
+#[expect(clippy::print_stdout, reason = "the command line is where we print")]
+pub(super) fn say(text: impl AsRef<str>) {
+    println!("{}", text.as_ref().trim_end());
+}
+
+/// Prints a value as JSON, one document.
+pub(super) fn say_json(value: &impl Serialize) {
+    let text = serde_json::to_string_pretty(value).expect("our views are plain data");
+    say(text);
+}
+
+/// A table with a header line and no frame.
+pub(super) fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table
+        .load_preset(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(header.iter().map(|word| (*word).to_owned()));
+    table
+}
+
+/// `2026-11-22 14:00:00Z (3m ago)`.
+pub(super) fn instant(at: Timestamp, now: Timestamp) -> String {
+    let date = at.strftime("%Y-%m-%d %H:%M:%SZ");
+    format!("{date} ({})", relative(at.duration_since(now)))
+}
+
+fn relative(from_now: SignedDuration) -> String {
+    let seconds = from_now.as_secs().unsigned_abs();
+    let size = match seconds {
+        0..120 => format!("{seconds}s"),
+        120..7_200 => format!("{}m", seconds / 60),
+        7_200..172_800 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    };
+    if from_now.is_negative() {
+        format!("{size} ago")
+    } else {
+        format!("in {size}")
+    }
+}
+
+/// `12,345`.
+pub(super) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_has_a_comma_every_three_digits() {
+        assert_eq!(count(0), "0");
+        assert_eq!(count(999), "999");
+        assert_eq!(count(1_000), "1,000");
+        assert_eq!(count(1_234_567), "1,234,567");
+    }
+
+    #[test]
+    fn an_instant_says_how_far_away_it_is() {
+        let now: Timestamp = "2026-11-22T14:00:00Z".parse().unwrap();
+        let shown = |seconds| instant(now + SignedDuration::from_secs(seconds), now);
+        assert_eq!(shown(-180), "2026-11-22 13:57:00Z (3m ago)");
+        assert_eq!(shown(7_200), "2026-11-22 16:00:00Z (in 2h)");
+    }
+}

@@ -1,0 +1,119 @@
+//! `campaignd status`.
+
+use super::exit::Failure;
+use super::load;
+use super::show::{Format, count, instant, say, say_json, table};
+use super::view::RunView;
+use crate::campaign::Campaign;
+use crate::run::{Clock as _, Ledger as _, SystemClock};
+use jiff::Timestamp;
+use serde::Serialize;
+use std::path::Path;
+
+/// What is asked.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// One campaign; all if none is named.
+    campaign: Option<String>,
+}
+
+/// One campaign, as `--format json` shows it.
+#[derive(Debug, Serialize)]
+struct CampaignView {
+    campaign: String,
+    description: Option<String>,
+    owner: Option<String>,
+    enabled: bool,
+    connector: String,
+    destination: String,
+    priority: u8,
+    next_fire_time: Option<Timestamp>,
+    last_run: Option<RunView>,
+}
+
+pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<(), Failure> {
+    let settings = load::settings(config)?;
+    let folder = load::campaigns(&settings);
+    let now = SystemClock.now();
+    let campaigns = match &args.campaign {
+        Some(name) => vec![load::campaign(&folder, name)?],
+        None => folder.campaigns.values().map(|l| &l.campaign).collect(),
+    };
+    // A store that is not there yet is a daemon that has not run yet.
+    let ledger = if settings.state.path().exists() {
+        Some(load::ledger_to_read(&settings).await?)
+    } else {
+        None
+    };
+    let mut views = Vec::with_capacity(campaigns.len());
+    for campaign in campaigns {
+        let last = match &ledger {
+            Some(ledger) => ledger
+                .runs(Some(&campaign.name), 1)
+                .await
+                .map_err(Failure::unreachable)?
+                .pop(),
+            None => None,
+        };
+        views.push(view(campaign, last.as_ref().map(RunView::of), now));
+    }
+    match format {
+        Format::Json => say_json(&views),
+        Format::Text => say(text(&views, folder.problems.len(), now)),
+    }
+    Ok(())
+}
+
+fn view(campaign: &Campaign, last_run: Option<RunView>, now: Timestamp) -> CampaignView {
+    CampaignView {
+        campaign: campaign.name.to_string(),
+        description: campaign.description.clone(),
+        owner: campaign.owner.clone(),
+        enabled: campaign.enabled,
+        connector: campaign.connector.to_string(),
+        destination: campaign.activation.destination.to_string(),
+        priority: campaign.priority,
+        next_fire_time: campaign
+            .enabled
+            .then(|| campaign.schedule.next_after(now))
+            .flatten(),
+        last_run,
+    }
+}
+
+fn text(views: &[CampaignView], problems: usize, now: Timestamp) -> String {
+    let mut lines = table(&["campaign", "next fire time", "last run", "status", "planned", "delivered"]);
+    for view in views {
+        let next = match (view.enabled, view.next_fire_time) {
+            (false, _) => "disabled".to_owned(),
+            (true, Some(at)) => instant(at, now),
+            (true, None) => "never again".to_owned(),
+        };
+        let row = match &view.last_run {
+            Some(last) => [
+                view.campaign.clone(),
+                next,
+                instant(last.fire_time, now),
+                last.state.to_owned(),
+                count(last.planned),
+                count(last.delivered),
+            ],
+            None => [
+                view.campaign.clone(),
+                next,
+                "none".to_owned(),
+                String::new(),
+                String::new(),
+                String::new(),
+            ],
+        };
+        lines.add_row(row);
+    }
+    let mut text = lines.to_string();
+    if problems > 0 {
+        text.push_str(&format!(
+            "\n{problems} problems in campaign files; see `campaignd check`"
+        ));
+    }
+    text
+}

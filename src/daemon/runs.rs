@@ -1,0 +1,185 @@
+//! Carries the runs the ledger has open, `max_runs` at a time.
+
+use super::world::World;
+use crate::campaign::RunSpec;
+use crate::history::{RunStatus, UnstartedRun};
+use crate::id::{CampaignName, ConnectorName, RunId};
+use crate::run::{Carrier, Limit, Reporter, RunError, RunRecord, RunState, Warehouse};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long a run rests after an error that its steps do not retry themselves:
+/// a lost ledger, a login that is refused, a connector taken out of the file.
+const REST: Duration = Duration::from_secs(15);
+
+/// The runs under way.
+#[derive(Clone)]
+pub struct Runs {
+    world: Arc<World>,
+    permits: Limit,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    /// Each campaign's open run. A blocking mutex: nothing awaits under it.
+    open: Arc<Mutex<HashMap<CampaignName, RunId>>>,
+}
+
+impl Runs {
+    /// No runs yet; `max_runs` at a time, until `stop`.
+    pub fn new(world: Arc<World>, max_runs: u32, stop: CancellationToken) -> Self {
+        Self {
+            world,
+            permits: Limit::new(max_runs),
+            tasks: TaskTracker::new(),
+            stop,
+            open: Arc::default(),
+        }
+    }
+
+    /// The campaign's open run, if it has one.
+    pub fn open_run(&self, campaign: &CampaignName) -> Option<RunId> {
+        self.open().get(campaign).cloned()
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<CampaignName, RunId>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes up a run, from whichever state it is in.
+    pub fn begin(&self, record: RunRecord) {
+        self.open()
+            .insert(record.campaign.clone(), record.run.clone());
+        let runs = self.clone();
+        self.tasks.spawn(async move {
+            let campaign = record.campaign.clone();
+            runs.carry(record).await;
+            runs.open().remove(&campaign);
+        });
+    }
+
+    /// Writes rows for the fire times among `records` that no run was started
+    /// for, asking again until the warehouse takes them. What is cut off by
+    /// the end of the process is written at the next start.
+    pub fn record_unstarted(&self, records: Vec<RunRecord>) {
+        let mut by_connector: BTreeMap<ConnectorName, Vec<UnstartedRun>> = BTreeMap::new();
+        for record in records {
+            if let Some(row) = unstarted(&record) {
+                by_connector.entry(record.connector).or_default().push(row);
+            }
+        }
+        for (connector, rows) in by_connector {
+            if let Some(warehouse) = self.world.warehouse(&connector) {
+                let warehouse = Arc::clone(warehouse);
+                self.tasks
+                    .spawn(self.clone().write_unstarted(warehouse, rows));
+            }
+        }
+    }
+
+    async fn write_unstarted(self, warehouse: Arc<dyn Warehouse>, rows: Vec<UnstartedRun>) {
+        while let Err(error) = warehouse.record_unstarted(&rows).await {
+            tracing::warn!("{} fire times have no row in runs yet: {error}", rows.len());
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = self.world.clock.sleep(REST) => {}
+            }
+        }
+    }
+
+    /// Waits until every run has ended or has been left for the next start.
+    pub async fn drained(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    async fn carry(&self, mut record: RunRecord) {
+        let _permit = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => return,
+            permit = self.permits.take() => permit,
+        };
+        tracing::info!(
+            campaign.name = %record.campaign, run.id = %record.run, run.state = record.state.as_str(),
+            "{} begun", record.run,
+        );
+        loop {
+            match self.carry_once(&record).await {
+                Ok(state) => return self.say_ended(&record, state).await,
+                Err(RunError::Interrupted) => {
+                    tracing::info!(
+                        campaign.name = %record.campaign, run.id = %record.run,
+                        "{} left for the next start", record.run,
+                    );
+                    return;
+                }
+                Err(error) => tracing::error!(
+                    campaign.name = %record.campaign, run.id = %record.run,
+                    delay_ms = u64::try_from(REST.as_millis()).unwrap_or(u64::MAX),
+                    "{} cannot go on; trying again in {REST:?}: {error}", record.run,
+                ),
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = self.world.clock.sleep(REST) => {}
+            }
+            match self.world.ledger.run(&record.run).await {
+                Ok(Some(newer)) => record = newer,
+                Ok(None) => return,
+                Err(error) => tracing::error!(run.id = %record.run, "{error}"),
+            }
+        }
+    }
+
+    async fn carry_once(&self, record: &RunRecord) -> Result<RunState, RunError> {
+        let spec =
+            RunSpec::from_json(&record.spec).map_err(|error| RunError::Spec(error.to_string()))?;
+        let kit = self
+            .world
+            .kit(&spec)
+            .map_err(|error| RunError::Undefined(error.to_string()))?;
+        let (reporter, _) = Reporter::new(record.state);
+        Carrier::new(record, kit, reporter, self.stop.clone())?
+            .carry()
+            .await
+    }
+
+    async fn say_ended(&self, record: &RunRecord, state: RunState) {
+        let last = self.world.ledger.run(&record.run).await.ok().flatten();
+        let tally = last.as_ref().and_then(|last| last.tally).unwrap_or_default();
+        let error = last.and_then(|last| last.error).unwrap_or_default();
+        let all_well = matches!(state, RunState::Finished | RunState::Skipped);
+        if all_well {
+            tracing::info!(
+                campaign.name = %record.campaign, run.id = %record.run, run.state = state.as_str(),
+                members.delivered = tally.delivered, members.undelivered = tally.undelivered(),
+                "{} {}: {} delivered", record.run, state.as_str(), tally.delivered,
+            );
+        } else {
+            tracing::error!(
+                campaign.name = %record.campaign, run.id = %record.run, run.state = state.as_str(),
+                members.delivered = tally.delivered, members.undelivered = tally.undelivered(),
+                "{} {}: {error}", record.run, state.as_str(),
+            );
+        }
+    }
+}
+
+fn unstarted(record: &RunRecord) -> Option<UnstartedRun> {
+    // One that was started is another daemon's, which writes its row itself.
+    let status = match record.state {
+        _ if record.started_at.is_some() => return None,
+        RunState::Missed => RunStatus::Missed,
+        RunState::Skipped => RunStatus::Skipped,
+        _ => return None,
+    };
+    Some(UnstartedRun {
+        run: record.run.clone(),
+        campaign: record.campaign.clone(),
+        campaign_version: record.campaign_version.clone(),
+        fire_time: record.fire_time,
+        status,
+        reason: record.error.clone().unwrap_or_default(),
+    })
+}

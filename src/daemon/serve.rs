@@ -1,0 +1,129 @@
+//! The daemon: wakes, looks, reloads, drains.
+
+use super::folder::Folder;
+use super::runs::Runs;
+use super::ticker::Ticker;
+use super::wake::WakeUps;
+use super::world::World;
+use crate::run::LedgerError;
+use jiff::Timestamp;
+use sd_notify::NotifyState;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// How long after the last look the wall clock is read again at the latest,
+/// should every wake-up fail.
+const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(30);
+
+/// How many of the newest runs are searched at start for fire times whose row
+/// in the warehouse may not have been written.
+const UNSTARTED_LOOKED_AT: u32 = 10_000;
+
+/// Why the daemon cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The ledger, at start. Later it is asked again.
+    #[error("{0}")]
+    Ledger(#[from] LedgerError),
+    /// Signals or wake-ups cannot be had.
+    #[error("{0}")]
+    System(String),
+}
+
+/// What the daemon is run with.
+pub struct Service {
+    /// The adapters.
+    pub world: Arc<World>,
+    /// Runs at a time.
+    pub max_runs: u32,
+    /// How long a drain may take.
+    pub shutdown_grace: Duration,
+    /// The campaigns, to begin with.
+    pub folder: Folder,
+}
+
+/// Runs the daemon until `shutdown`, then drains it. `reread` reads the
+/// campaigns folder anew, given what it held; it is called on `SIGHUP`.
+pub async fn serve(
+    service: Service,
+    reread: impl Fn(Folder) -> Folder,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let mut hangup = signal(SignalKind::hangup()).map_err(system)?;
+    let mut wake_ups = WakeUps::start()
+        .await
+        .map_err(|error| ServeError::System(format!("no wake-ups: {error}")))?;
+    let stop = CancellationToken::new();
+    let runs = Runs::new(Arc::clone(&service.world), service.max_runs, stop.clone());
+    take_up(&service.world, &runs).await?;
+    let campaigns = service.folder.campaigns.len();
+    let mut ticker = Ticker::new(Arc::clone(&service.world), runs.clone(), service.folder);
+    tell_systemd(&[NotifyState::Ready]);
+    tracing::info!(campaigns, "ready with {campaigns} campaigns");
+    let watchdog = sd_notify::watchdog_enabled();
+    tokio::pin!(shutdown);
+    loop {
+        let wait = match ticker.look().await {
+            Ok(next) => {
+                // Said here and nowhere else: a look that hangs, in the ledger
+                // or on its way to it, ends in a restart.
+                if watchdog.is_some() {
+                    tell_systemd(&[NotifyState::Watchdog]);
+                }
+                until(next, service.world.clock.now())
+            }
+            Err(error) => {
+                tracing::error!("fire times cannot be taken; trying again: {error}");
+                Duration::from_secs(1)
+            }
+        };
+        tokio::select! {
+            () = &mut shutdown => break,
+            () = wake_ups.next() => {}
+            () = service.world.clock.sleep(wait) => {}
+            _ = hangup.recv() => ticker.reload(&reread),
+        }
+    }
+    tell_systemd(&[NotifyState::Stopping]);
+    wake_ups.stop().await;
+    stop.cancel();
+    drain(&runs, service.shutdown_grace).await;
+    Ok(())
+}
+
+/// Carries on what an earlier process left.
+async fn take_up(world: &World, runs: &Runs) -> Result<(), ServeError> {
+    for record in world.ledger.open_runs().await? {
+        runs.begin(record);
+    }
+    let newest = world.ledger.runs(None, UNSTARTED_LOOKED_AT).await?;
+    runs.record_unstarted(newest);
+    Ok(())
+}
+
+async fn drain(runs: &Runs, grace: Duration) {
+    tracing::info!(grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX), "draining");
+    if tokio::time::timeout(grace, runs.drained()).await.is_err() {
+        tracing::warn!("runs still open after {grace:?}; the next start carries them on");
+    }
+    tracing::info!("stopped");
+}
+
+fn until(next: Option<Timestamp>, now: Timestamp) -> Duration {
+    next.and_then(|next| Duration::try_from(next.duration_since(now)).ok())
+        .map_or(LOOK_AT_LEAST_EVERY, |wait| wait.min(LOOK_AT_LEAST_EVERY))
+}
+
+/// Tells systemd, where it is there to be told.
+fn tell_systemd(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!("systemd was not told: {error}");
+    }
+}
+
+fn system(error: std::io::Error) -> ServeError {
+    ServeError::System(error.to_string())
+}

@@ -1,0 +1,177 @@
+//! Finds what is due and has the ledger take it, each fire time once.
+
+use super::folder::{Folder, Loaded};
+use super::runs::Runs;
+use super::world::World;
+use crate::campaign::{Campaign, RunSpec};
+use crate::id::{CampaignName, RunId, Trigger};
+use crate::run::{Claim, Cursor, LedgerError, NewRun, RunState};
+use crate::schedule::{Due, Seen, Start, due, skip_if_open};
+use jiff::Timestamp;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// What is known of one campaign's schedule between two looks.
+struct Watch {
+    /// As the ledger has it.
+    cursor: Option<Cursor>,
+    /// The fire time it waits for; none before the first look.
+    next: Option<Timestamp>,
+    /// Whether the campaign was disabled at the last look: time spent
+    /// disabled is not missed.
+    was_disabled: bool,
+}
+
+/// Looks at every schedule, and begins what is due.
+pub struct Ticker {
+    world: Arc<World>,
+    runs: Runs,
+    folder: Folder,
+    watches: HashMap<CampaignName, Watch>,
+}
+
+impl Ticker {
+    /// Watches the campaigns of `folder`.
+    pub fn new(world: Arc<World>, runs: Runs, folder: Folder) -> Self {
+        Self {
+            world,
+            runs,
+            folder,
+            watches: HashMap::new(),
+        }
+    }
+
+    /// Watches what `reread` makes of the folder from now on.
+    pub fn reload(&mut self, reread: impl Fn(Folder) -> Folder) {
+        self.folder = reread(std::mem::take(&mut self.folder));
+        let campaigns = &self.folder.campaigns;
+        self.watches.retain(|name, _| campaigns.contains_key(name));
+    }
+
+    /// Takes every fire time that has come. Returns the next one of all.
+    pub async fn look(&mut self) -> Result<Option<Timestamp>, LedgerError> {
+        let now = self.world.clock.now();
+        let campaigns: Vec<Arc<Campaign>> = self
+            .folder
+            .campaigns
+            .values()
+            .map(|Loaded { campaign, .. }| Arc::clone(campaign))
+            .collect();
+        let mut earliest = None;
+        for campaign in campaigns {
+            if let Some(next) = self.look_at(&campaign, now).await? {
+                earliest = Some(earliest.map_or(next, |at: Timestamp| at.min(next)));
+            }
+        }
+        Ok(earliest)
+    }
+
+    async fn look_at(
+        &mut self,
+        campaign: &Arc<Campaign>,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, LedgerError> {
+        let mut watch = match self.watches.remove(&campaign.name) {
+            Some(watch) => watch,
+            None => Watch {
+                cursor: self.world.ledger.cursor(&campaign.name).await?,
+                next: None,
+                was_disabled: false,
+            },
+        };
+        if campaign.enabled {
+            // Where this fails the watch is gone, and the next look asks the
+            // ledger again.
+            self.take(campaign, &mut watch, now).await?;
+        }
+        watch.was_disabled = !campaign.enabled;
+        let next = watch.next.filter(|_| campaign.enabled);
+        self.watches.insert(campaign.name.clone(), watch);
+        Ok(next)
+    }
+
+    /// Takes what is due of one campaign, and begins it.
+    async fn take(
+        &self,
+        campaign: &Campaign,
+        watch: &mut Watch,
+        now: Timestamp,
+    ) -> Result<(), LedgerError> {
+        let hash = campaign.schedule.hash();
+        let current = watch
+            .cursor
+            .as_ref()
+            .filter(|cursor| cursor.schedule_hash == hash && !watch.was_disabled);
+        if current.is_some() && watch.next.is_some_and(|next| next > now) {
+            return Ok(());
+        }
+        let seen = current.map(|cursor| Seen {
+            schedule_hash: &cursor.schedule_hash,
+            seen_until: cursor.seen_until,
+        });
+        let look = due(&campaign.schedule, seen, now);
+        if current.is_none() || !look.due.is_empty() {
+            let after = Cursor {
+                schedule_hash: hash,
+                seen_until: look.seen_until,
+            };
+            let claim = Claim {
+                campaign: campaign.name.clone(),
+                before: watch.cursor.clone(),
+                after: after.clone(),
+                runs: self.new_runs(campaign, look.due),
+                at: now,
+            };
+            self.claim(claim).await?;
+            watch.cursor = Some(after);
+        }
+        watch.next = campaign.schedule.next_after(look.seen_until.max(now));
+        Ok(())
+    }
+
+    async fn claim(&self, claim: Claim) -> Result<(), LedgerError> {
+        let mut unstarted = Vec::new();
+        for run in self.world.ledger.claim(claim).await? {
+            match self.world.ledger.run(&run).await? {
+                Some(record) if record.state.is_open() => self.runs.begin(record),
+                Some(record) => unstarted.push(record),
+                None => {}
+            }
+        }
+        self.runs.record_unstarted(unstarted);
+        Ok(())
+    }
+
+    fn new_runs(&self, campaign: &Campaign, dues: Vec<Due>) -> Vec<NewRun> {
+        let Some(terms) = self.world.terms(&campaign.activation.destination) else {
+            return Vec::new();
+        };
+        let spec = RunSpec::of(campaign, terms);
+        let mut open = self.runs.open_run(&campaign.name);
+        dues.into_iter()
+            .map(|due| {
+                let fire_time = due.fire_time();
+                let run = RunId::scheduled(&campaign.name, fire_time);
+                let (state, error) = match (due, skip_if_open(open.as_ref())) {
+                    (Due::Missed { reason, .. }, _) => (RunState::Missed, Some(reason)),
+                    (Due::Run(_), Start::Skip { reason }) => (RunState::Skipped, Some(reason)),
+                    (Due::Run(_), Start::Go) => {
+                        open = Some(run.clone());
+                        (RunState::Queued, None)
+                    }
+                };
+                NewRun {
+                    run,
+                    campaign: campaign.name.clone(),
+                    connector: campaign.connector.clone(),
+                    fire_time,
+                    trigger: Trigger::Scheduled,
+                    campaign_version: spec.version(),
+                    spec: spec.to_json(),
+                    state,
+                    error,
+                }
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,187 @@
+//! The adapters the operator's settings name, each with its limits: what runs
+//! are carried with.
+
+use super::settings::{Secrets, Settings, SettingsError};
+use crate::campaign::{DestinationTerms, RunSpec};
+use crate::delivery::Rules;
+use crate::id::{ConnectorName, DestinationName};
+use crate::run::{Clock, Destination, Kit, Ledger, Limit, Settler, Warehouse, WarehouseError};
+use crate::warehouse;
+use crate::webhook::{HttpDestination, WebhookError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::task::TaskTracker;
+
+/// The part of its share of `limits.memory` that a run's page may fill: there
+/// are the page being sent, the next one, and the bodies on their way.
+const PAGES_PER_SHARE: u64 = 4;
+
+/// Why the settings cannot be turned into connections.
+#[derive(Debug, thiserror::Error)]
+pub enum AssemblyError {
+    /// A secret, or a file the settings name.
+    #[error("{0}")]
+    Settings(#[from] SettingsError),
+    /// A connector.
+    #[error("connector `{name}`: {error}")]
+    Connector {
+        /// Which.
+        name: ConnectorName,
+        /// What is wrong.
+        error: WarehouseError,
+    },
+    /// A destination.
+    #[error("destination `{name}`: {error}")]
+    Destination {
+        /// Which.
+        name: DestinationName,
+        /// What is wrong.
+        error: WebhookError,
+    },
+}
+
+/// A run names something that the settings no longer define.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what} `{name}` is not in campaignd.yaml; put it back, and the run is carried on")]
+pub struct Undefined {
+    what: &'static str,
+    name: String,
+}
+
+struct Connector {
+    warehouse: Arc<dyn Warehouse>,
+    queries: Limit,
+    settler: Settler,
+}
+
+struct Channel {
+    destination: Arc<dyn Destination>,
+    rules: Arc<Rules>,
+    requests: Limit,
+    terms: DestinationTerms,
+}
+
+/// Everything outside, behind its port.
+pub struct World {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Our own book.
+    pub ledger: Arc<dyn Ledger>,
+    connectors: BTreeMap<ConnectorName, Connector>,
+    channels: BTreeMap<DestinationName, Channel>,
+    requests: Limit,
+    page_bytes: usize,
+    give_up_on_warehouse: Option<Duration>,
+    /// The settling tasks.
+    tasks: TaskTracker,
+}
+
+impl World {
+    /// Makes the adapters of `settings`. Nothing is connected to yet.
+    pub fn assemble(
+        settings: &Settings,
+        secrets: &Secrets,
+        clock: Arc<dyn Clock>,
+        ledger: Arc<dyn Ledger>,
+    ) -> Result<Self, AssemblyError> {
+        let tasks = TaskTracker::new();
+        let mut connectors = BTreeMap::new();
+        for (name, connector) in &settings.connectors {
+            let options = connector.options(secrets)?;
+            let queries = Limit::new(options.max_queries().get());
+            let warehouse = warehouse::open(options).map_err(|error| AssemblyError::Connector {
+                name: name.clone(),
+                error,
+            })?;
+            let settler = Settler::start(Arc::clone(&warehouse), &tasks);
+            connectors.insert(
+                name.clone(),
+                Connector {
+                    warehouse,
+                    queries,
+                    settler,
+                },
+            );
+        }
+        let mut channels = BTreeMap::new();
+        for (name, destination) in &settings.destinations {
+            let options = destination.options(secrets)?;
+            let requests = Limit::new(options.max_in_flight);
+            let adapter =
+                HttpDestination::new(options).map_err(|error| AssemblyError::Destination {
+                    name: name.clone(),
+                    error,
+                })?;
+            channels.insert(
+                name.clone(),
+                Channel {
+                    destination: Arc::new(adapter),
+                    rules: Arc::new(destination.rules()),
+                    requests,
+                    terms: destination.terms(),
+                },
+            );
+        }
+        let share = settings.limits.memory / u64::from(settings.limits.max_runs.max(1));
+        Ok(Self {
+            clock,
+            ledger,
+            connectors,
+            channels,
+            requests: Limit::new(settings.limits.max_in_flight),
+            page_bytes: usize::try_from(share / PAGES_PER_SHARE).unwrap_or(usize::MAX),
+            give_up_on_warehouse: None,
+            tasks,
+        })
+    }
+
+    /// Gives up on a lost warehouse after `patience`: for a person who waits.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.give_up_on_warehouse = Some(patience);
+        self
+    }
+
+    /// What a run with this specification is carried with.
+    pub fn kit(&self, spec: &RunSpec) -> Result<Kit, Undefined> {
+        let connector = self.connectors.get(&spec.connector).ok_or_else(|| Undefined {
+            what: "connector",
+            name: spec.connector.to_string(),
+        })?;
+        let channel = self.channels.get(&spec.destination).ok_or_else(|| Undefined {
+            what: "destination",
+            name: spec.destination.to_string(),
+        })?;
+        Ok(Kit {
+            clock: Arc::clone(&self.clock),
+            ledger: Arc::clone(&self.ledger),
+            warehouse: Arc::clone(&connector.warehouse),
+            settler: connector.settler.clone(),
+            destination: Arc::clone(&channel.destination),
+            rules: Arc::clone(&channel.rules),
+            queries: connector.queries.clone(),
+            destination_requests: channel.requests.clone(),
+            requests: self.requests.clone(),
+            page_bytes: self.page_bytes,
+            give_up_on_warehouse: self.give_up_on_warehouse,
+        })
+    }
+
+    /// The connector's warehouse, if the settings define it.
+    pub fn warehouse(&self, name: &ConnectorName) -> Option<&Arc<dyn Warehouse>> {
+        self.connectors.get(name).map(|connector| &connector.warehouse)
+    }
+
+    /// What of the destination is frozen into a run specification.
+    pub fn terms(&self, name: &DestinationName) -> Option<&DestinationTerms> {
+        self.channels.get(name).map(|channel| &channel.terms)
+    }
+
+    /// Lets go of the connectors and waits for their settling tasks.
+    pub async fn close(self) {
+        drop(self.connectors);
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}

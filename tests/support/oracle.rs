@@ -1,0 +1,103 @@
+//! The accounting identity, judged from outside: what the warehouse says
+//! against what the receiver got. Shares nothing with `src/`.
+
+use super::receiver::Recorded;
+use super::site::{SIGNING_SECRET, Site, TextRow};
+use std::collections::{BTreeMap, BTreeSet};
+
+fn text<'a>(row: &'a TextRow, column: &str) -> &'a str {
+    row.get(column)
+        .unwrap_or_else(|| panic!("there is no column {column}"))
+        .as_deref()
+        .unwrap_or("")
+}
+
+fn number(row: &TextRow, column: &str) -> u64 {
+    text(row, column).parse().unwrap()
+}
+
+/// Checks everything that must hold whatever happened. The members' key column
+/// is `profile_id`.
+pub async fn check(site: &Site) {
+    let requests = site.receiver.requests();
+    let history = site.sql("select * from campaignd.contact_history").await;
+    let deliveries = site.sql("select * from campaignd.deliveries").await;
+    for run in site.sql("select * from campaignd.runs").await {
+        adds_up(&run, &history);
+    }
+    requests_are_sound(&requests);
+    history_is_what_was_sent(&history, &requests);
+    batches_are_settled_once(&deliveries);
+}
+
+fn adds_up(run: &TextRow, history: &[TextRow]) {
+    let id = text(run, "run_id");
+    let sum = |columns: &[&str]| columns.iter().map(|c| number(run, c)).sum::<u64>();
+    let withheld = ["suppressed", "capped", "cooling_down", "held_out", "over_limit"];
+    let outcomes = ["delivered", "rejected", "failed", "unknown", "cancelled"];
+    let uncounted = sum(&["no_key", "bad_key", "duplicate", "planned"]);
+    assert_eq!(number(run, "audience"), uncounted + sum(&withheld), "{id}: audience");
+    assert_eq!(number(run, "planned"), sum(&outcomes) + number(run, "still_open"), "{id}: planned");
+    for status in outcomes {
+        let rows = history
+            .iter()
+            .filter(|row| text(row, "run_id") == id && text(row, "status") == status)
+            .count();
+        assert_eq!(rows as u64, number(run, status), "{id}: rows that are {status}");
+    }
+}
+
+/// Every signature verifies, and no id was seen with two bodies.
+fn requests_are_sound(requests: &[Recorded]) {
+    let mut bodies: BTreeMap<&str, &[u8]> = BTreeMap::new();
+    for request in requests {
+        assert!(request.is_signed_with(SIGNING_SECRET), "request {}", request.number);
+        assert_eq!(request.header("idempotency-key"), Some(request.id()));
+        let body = bodies.entry(request.id()).or_insert(&request.body);
+        assert_eq!(*body, request.body, "two bodies under {}", request.id());
+    }
+}
+
+/// Every member received is in history under the id it was sent under, no
+/// member of a run went out under two ids, and nobody is `delivered` who was
+/// not received.
+fn history_is_what_was_sent(history: &[TextRow], requests: &[Recorded]) {
+    let mut sent: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
+    for request in requests {
+        let run = request.json()["data"]["run_id"].as_str().unwrap().to_owned();
+        for member in request.members() {
+            let key = member["profile_id"].as_str().unwrap().trim_end().to_owned();
+            let ids = sent.entry((run.clone(), key)).or_default();
+            ids.insert(request.id().to_owned());
+        }
+    }
+    let mut recorded = BTreeSet::new();
+    for row in history {
+        let member = (text(row, "run_id").to_owned(), text(row, "profile_id").to_owned());
+        let status = text(row, "status");
+        let ids = sent.get(&member).cloned().unwrap_or_default();
+        match status {
+            "delivered" => assert!(ids.contains(text(row, "message_id")), "{member:?} was not received"),
+            "held_out" | "suppressed" | "capped" | "cooling_down" | "over_limit" => {
+                assert!(ids.is_empty(), "{member:?} is {status} and was sent");
+            }
+            _ => {}
+        }
+        let counts = matches!(status, "delivered" | "unknown");
+        assert_eq!(text(row, "counts_as_contact") == "t", counts, "{member:?}");
+        assert!(recorded.insert(member.clone()), "{member:?} has two rows");
+    }
+    for (member, ids) in &sent {
+        assert_eq!(ids.len(), 1, "{member:?} went out under {ids:?}");
+    }
+    let lost: Vec<_> = sent.keys().filter(|member| !recorded.contains(*member)).collect();
+    assert!(lost.is_empty(), "received and not in history: {lost:?}");
+}
+
+fn batches_are_settled_once(deliveries: &[TextRow]) {
+    let mut seen = BTreeSet::new();
+    for row in deliveries {
+        let batch = (text(row, "run_id"), text(row, "batch"), text(row, "part"));
+        assert!(seen.insert(batch), "{batch:?} has two rows in deliveries");
+    }
+}

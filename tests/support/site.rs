@@ -1,0 +1,200 @@
+//! A place where the built program runs for real: its files, its warehouse on
+//! PostgreSQL, its receiver.
+
+use super::postgres::{ConnDetails, Postgres};
+use super::receiver::Receiver;
+use serde_json::Value;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
+use sqlx::{AssertSqlSafe, Column as _, Connection as _, Row as _, raw_sql};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+/// Signs what the tests send to themselves.
+pub const SIGNING_SECRET: &str = "whsec_Y2FtcGFpZ25kLXRlc3Qtc2lnbmluZy1rZXktMzI=";
+
+/// A row, by column; every value as text.
+pub type TextRow = BTreeMap<String, Option<String>>;
+
+/// Files, warehouse, receiver. All gone when it is dropped.
+pub struct Site {
+    dir: TempDir,
+    _server: Postgres,
+    database: ConnDetails,
+    pub receiver: Receiver,
+}
+
+impl Site {
+    /// A warehouse without tables of ours, and an operator's file that names
+    /// it `warehouse` and the receiver `sink`.
+    pub async fn new(name: &str) -> Self {
+        let server = Postgres::start();
+        let database = server.database(name);
+        let receiver = Receiver::start().await;
+        let site = Self {
+            dir: tempfile::tempdir().unwrap(),
+            _server: server,
+            database,
+            receiver,
+        };
+        std::fs::create_dir(site.dir.path().join("campaigns")).unwrap();
+        site.write("campaignd.yaml", &site.settings());
+        site
+    }
+
+    /// The folder of its files.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn settings(&self) -> String {
+        let ConnDetails {
+            host,
+            port,
+            user,
+            database,
+            ..
+        } = &self.database;
+        let url = self.receiver.url();
+        format!(
+            "campaigns: ./campaigns
+state: {{ url: 'sqlite://./state.db' }}
+connectors:
+  warehouse:
+    kind: postgres
+    host: {host}
+    port: {port}
+    database: {database}
+    auth: {{ user: {user} }}
+    tls: disable
+    schema: campaignd
+destinations:
+  sink:
+    url: {url}
+    channel: email
+    signing_secrets: [ '{SIGNING_SECRET}' ]
+    timeout: 2s
+    retry: {{ initial: 50ms, max: 1s }}
+    dedupe_window: 24h
+    allow_http: true
+    allow_private_network: true
+log: {{ format: json, level: debug }}
+"
+        )
+    }
+
+    /// Writes a file of the site, whole.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// Runs the program to its end.
+    pub async fn campaignd(&self, args: &[&str]) -> Output {
+        self.command(args).output().await.unwrap()
+    }
+
+    /// Runs the program to its end, which must be a good one, and returns what
+    /// it printed as JSON.
+    pub async fn json(&self, args: &[&str]) -> Value {
+        let output = self.campaignd(&[args, &["--format", "json"]].concat()).await;
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_campaignd"));
+        command
+            .args(args)
+            .args(["--config", "campaignd.yaml"])
+            .current_dir(self.path())
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        command
+    }
+
+    /// Starts the daemon; its log goes to `daemon.log` of the site.
+    pub fn serve(&self) -> Daemon {
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.path().join("daemon.log"))
+            .unwrap();
+        let child = self
+            .command(&["serve"])
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Daemon { child }
+    }
+
+    /// What the daemon logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.path().join("daemon.log")).unwrap_or_default()
+    }
+
+    /// Runs one statement in the warehouse, as its owner, and returns its rows.
+    pub async fn sql(&self, sql: &str) -> Vec<TextRow> {
+        let options = PgConnectOptions::new_without_pgpass()
+            .socket(&self.database.host)
+            .port(self.database.port)
+            .username(&self.database.user)
+            .database(&self.database.database)
+            .ssl_mode(PgSslMode::Disable);
+        let mut connection = PgConnection::connect_with(&options).await.unwrap();
+        let rows = raw_sql(AssertSqlSafe(sql.to_owned()))
+            .fetch_all(&mut connection)
+            .await
+            .unwrap_or_else(|error| panic!("{sql}: {error}"));
+        connection.close().await.unwrap();
+        rows.iter()
+            .map(|row| {
+                let cells = row.columns().iter().map(|column| {
+                    let cell = row.try_get_raw(column.ordinal()).unwrap();
+                    let text = cell.as_str().ok().map(str::to_owned);
+                    (column.name().to_owned(), text)
+                });
+                cells.collect()
+            })
+            .collect()
+    }
+
+    /// Asks until the statement returns a row, and returns its rows; fails
+    /// after a minute.
+    pub async fn wait_for_row(&self, sql: &str) -> Vec<TextRow> {
+        for _ in 0..600 {
+            let rows = self.sql(sql).await;
+            if !rows.is_empty() {
+                return rows;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("no row after a minute: {sql}\n{}", self.log());
+    }
+}
+
+/// A running `campaignd serve`; killed when it is dropped.
+pub struct Daemon {
+    child: Child,
+}
+
+impl Daemon {
+    /// Sends a signal by its name, `TERM`, `HUP`.
+    pub async fn signal(&self, name: &str) {
+        let pid = self.child.id().expect("it has not ended").to_string();
+        let status = Command::new("kill").args(["-s", name, &pid]).status().await;
+        assert!(status.unwrap().success());
+    }
+
+    /// Waits until it has ended, half a minute at most, and returns its exit
+    /// code.
+    pub async fn ended(&mut self) -> Option<i32> {
+        let ended = tokio::time::timeout(Duration::from_secs(30), self.child.wait());
+        ended.await.expect("it ends in half a minute").unwrap().code()
+    }
+}
