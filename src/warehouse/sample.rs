@@ -144,7 +144,7 @@ fn invent(
 
     // Two customers in five have not ordered for three months or longer.
     let newest = match dice.percent(40) {
-        true => 91,
+        true => 91.min(age_days - 1),
         false => 0,
     };
     for order in 0..dice.between(0, 6) {
@@ -153,7 +153,7 @@ fn invent(
             &(u64::from(number) * 10 + order).to_string(),
             &quoted(&id),
             &total,
-            &days_before(now, newest + dice.between(0, age_days), dice),
+            &days_before(now, dice.between(newest, age_days), dice),
         ]);
     }
 
