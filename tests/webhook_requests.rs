@@ -1,6 +1,8 @@
 //! What leaves for a destination, byte by byte, and what is made of whatever
 //! comes back.
 
+#![cfg(test)]
+
 mod support;
 
 use bytes::Bytes;

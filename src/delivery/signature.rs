@@ -58,6 +58,23 @@ impl SigningKey {
     }
 }
 
+impl SigningKey {
+    /// Whether one of the `signatures` of a request, as its headers give
+    /// them, is made with this key: what a receiver asks.
+    pub fn verifies(&self, id: &str, timestamp: &str, body: &[u8], signatures: &str) -> bool {
+        let mut mac = self.keyed.clone();
+        for part in [id, ".", timestamp, "."] {
+            mac.update(part.as_bytes());
+        }
+        mac.update(body);
+        signatures
+            .split(' ')
+            .filter_map(|signature| signature.strip_prefix("v1,"))
+            .filter_map(|encoded| STANDARD.decode(encoded).ok())
+            .any(|given| mac.clone().verify_slice(&given).is_ok())
+    }
+}
+
 /// The `webhook-signature` of one attempt: a `v1,` for each key, in order.
 pub fn sign(keys: &[SigningKey], id: &MessageId, at: Timestamp, body: &[u8]) -> String {
     let head = format!("{id}.{}.", at.as_second());
@@ -127,6 +144,23 @@ mod tests {
                 .unwrap()
         });
         assert_eq!(sign(&keys, &id, at, body.as_bytes()), theirs.join(" "));
+    }
+
+    #[test]
+    fn a_request_verifies_with_either_secret_and_only_as_it_was_sent() {
+        let at: Timestamp = "2026-11-22T14:00:00Z".parse().unwrap();
+        let keys = [SECRET, OTHER].map(|s| SigningKey::parse(s).unwrap());
+        let id = message_id().to_string();
+        let seconds = at.as_second().to_string();
+        let both = sign(&keys, &message_id(), at, b"{}");
+        for key in &keys {
+            assert!(key.verifies(&id, &seconds, b"{}", &both));
+            assert!(!key.verifies(&id, &seconds, b"{ }", &both));
+            assert!(!key.verifies(&id, "0", b"{}", &both));
+            assert!(!key.verifies("other", &seconds, b"{}", &both));
+        }
+        let first = sign(&keys[..1], &message_id(), at, b"{}");
+        assert!(!keys[1].verifies(&id, &seconds, b"{}", &first));
     }
 
     #[test]

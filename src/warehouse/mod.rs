@@ -2,5 +2,6 @@
 //! `history` run in the order the design gives.
 
 mod options;
+pub mod sample;
 
 pub use options::{ConnectorOptions, ServerOptions, Tls};
