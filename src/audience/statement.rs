@@ -2,6 +2,7 @@
 
 use super::Dialect;
 use super::quote::identifier;
+use std::ops::Range;
 
 /// One SQL statement. It begins with a comment that names it, so that the
 /// warehouse's own log says what it is part of.
@@ -9,9 +10,9 @@ use super::quote::identifier;
 pub struct Statement {
     /// The text, one message.
     pub sql: String,
-    /// Where in it the campaign's own SQL begins, in characters, if it is
-    /// there: a place the warehouse reports is counted from here.
-    pub campaign_sql_at: Option<usize>,
+    /// Where in it the campaign's own SQL stands, in characters, if it is
+    /// there: a place the warehouse reports is counted from its start.
+    pub campaign_sql: Option<Range<usize>>,
 }
 
 impl Statement {
@@ -20,8 +21,27 @@ impl Statement {
     pub fn new(step: &str, what: &str, sql: &str) -> Self {
         Self {
             sql: format!("/* campaignd {step} {what} */ {sql}"),
-            campaign_sql_at: None,
+            campaign_sql: None,
         }
+    }
+
+    /// The campaign's own SQL, if it is there.
+    pub fn campaign_text(&self) -> Option<String> {
+        let range = self.campaign_sql.clone()?;
+        let characters = self.sql.chars().skip(range.start).take(range.len());
+        Some(characters.collect())
+    }
+
+    /// The line and column, from 1, in the campaign's own SQL of the
+    /// character at `position` of the statement, from 0. What lies behind
+    /// the campaign's SQL is its end.
+    pub fn campaign_place(&self, position: usize) -> Option<(usize, usize)> {
+        let range = self.campaign_sql.clone()?;
+        let within = position.min(range.end).checked_sub(range.start)?;
+        let before: String = self.campaign_text()?.chars().take(within).collect();
+        let line = before.matches('\n').count() + 1;
+        let last = before.rsplit('\n').next().unwrap_or("");
+        Some((line, last.chars().count() + 1))
     }
 
     /// The same, around the campaign's own SQL, which stands on lines of its
@@ -29,8 +49,9 @@ impl Statement {
     pub(super) fn around(step: &str, what: &str, parts: [&str; 3]) -> Self {
         let [before, campaign_sql, after] = parts;
         let before = format!("/* campaignd {step} {what} */ {before}\n");
+        let start = before.chars().count();
         Self {
-            campaign_sql_at: Some(before.chars().count()),
+            campaign_sql: Some(start..start + campaign_sql.chars().count()),
             sql: format!("{before}{campaign_sql}\n{after}"),
         }
     }
@@ -132,5 +153,20 @@ impl Schema {
     pub fn drop_table(&self, what: &str, table: &str) -> Statement {
         let sql = format!("drop table if exists {}", self.table(table));
         Statement::new("drop", what, &sql)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_in_a_statement_is_found_in_the_campaigns_own_sql() {
+        let statement = Statement::around("probe", "r", ["select (", "sélect\n  frm", ") as q"]);
+        assert_eq!(statement.campaign_text().unwrap(), "sélect\n  frm");
+        let position = statement.sql.chars().count() - ") as q".len() - 4;
+        assert_eq!(statement.campaign_place(position), Some((2, 3)));
+        assert_eq!(statement.campaign_place(0), None);
+        assert_eq!(statement.campaign_place(10_000), Some((2, 6)));
     }
 }
