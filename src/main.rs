@@ -7,7 +7,9 @@ fn main() -> ExitCode {
     match cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("{}", failure.report());
+            if let Some(report) = failure.report() {
+                eprintln!("{report}");
+            }
             failure.exit_code()
         }
     }

@@ -43,7 +43,11 @@ async fn site(name: &str, cron: &str) -> Site {
     site.sql(AUDIENCE).await;
     site.write("campaigns/shoppers-hello.yaml", &campaign(cron));
     let output = site.campaignd(&["bootstrap", "warehouse", "--apply"]).await;
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     site
 }
 
@@ -62,7 +66,14 @@ async fn a_campaign_file_fired_by_its_cron_ends_as_rows_of_contact_history() {
     let shown = |column: &str| run[column].as_deref().unwrap_or("");
     assert_eq!(shown("trigger"), "scheduled");
     assert_eq!(shown("campaign"), "shoppers-hello");
-    let counts = ["audience", "no_key", "bad_key", "duplicate", "planned", "delivered"];
+    let counts = [
+        "audience",
+        "no_key",
+        "bad_key",
+        "duplicate",
+        "planned",
+        "delivered",
+    ];
     assert_eq!(counts.map(shown), ["1204", "2", "1", "1", "1200", "1200"]);
     let left = site
         .sql("select tablename from pg_tables where schemaname = 'campaignd' and tablename ~ '^(stage|admit|run)_'")
@@ -75,7 +86,11 @@ async fn a_campaign_file_fired_by_its_cron_ends_as_rows_of_contact_history() {
         .filter(|request| request.json()["data"]["run_id"] == shown("run_id"))
         .collect();
     assert_eq!(first.len(), 3, "1,200 members in batches of 500");
-    assert!(first.iter().all(|request| request.is_signed_with(SIGNING_SECRET)));
+    assert!(
+        first
+            .iter()
+            .all(|request| request.is_signed_with(SIGNING_SECRET))
+    );
     let keys: BTreeSet<String> = first
         .iter()
         .flat_map(|request| request.members())
@@ -87,7 +102,14 @@ async fn a_campaign_file_fired_by_its_cron_ends_as_rows_of_contact_history() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_manual_run_sends_each_value_as_the_interface_says() {
     let site = site("manual_run", "0 9 * * *").await;
-    let run = site.json(&["run", "shoppers-hello", "--fire-time", "2026-11-22T14:00:00Z"]).await;
+    let run = site
+        .json(&[
+            "run",
+            "shoppers-hello",
+            "--fire-time",
+            "2026-11-22T14:00:00Z",
+        ])
+        .await;
     assert_eq!(run["run_id"], "shoppers-hello@20261122T140000Z-manual-1");
     assert_eq!(run["status"], "finished");
     assert_eq!(run["delivered"], 1_200);
@@ -99,8 +121,14 @@ async fn a_manual_run_sends_each_value_as_the_interface_says() {
     assert_eq!(body["timestamp"], "2026-11-22T14:00:00Z");
     assert_eq!(body["data"]["batches"], 3);
     assert_eq!(body["data"]["attributes"], json!({"offer": "hello"}));
-    let members: Vec<_> = requests.iter().flat_map(|request| request.members()).collect();
-    let seventh = members.iter().find(|m| m["profile_id"] == "p-1000").unwrap();
+    let members: Vec<_> = requests
+        .iter()
+        .flat_map(|request| request.members())
+        .collect();
+    let seventh = members
+        .iter()
+        .find(|m| m["profile_id"] == "p-1000")
+        .unwrap();
     assert_eq!(
         *seventh,
         json!({"profile_id": "p-1000", "email": "p1000@example.com", "visits": 1000, "spent": 1500.0,
@@ -109,7 +137,10 @@ async fn a_manual_run_sends_each_value_as_the_interface_says() {
     let history = site
         .sql("select attributes, channel, contacted_at from campaignd.contact_history limit 1")
         .await;
-    assert_eq!(history[0]["attributes"].as_deref(), Some(r#"{"offer":"hello"}"#));
+    assert_eq!(
+        history[0]["attributes"].as_deref(),
+        Some(r#"{"offer":"hello"}"#)
+    );
     assert_eq!(history[0]["channel"].as_deref(), Some("email"));
     assert!(history[0]["contacted_at"].is_some());
 }
@@ -117,8 +148,11 @@ async fn a_manual_run_sends_each_value_as_the_interface_says() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_that_is_turned_away_comes_again_with_the_same_id_and_bytes() {
     let site = site("turned_away", "0 9 * * *").await;
-    site.receiver
-        .script([Answer::status(429), Answer::status(503), Answer::status(200)]);
+    site.receiver.script([
+        Answer::status(429),
+        Answer::status(503),
+        Answer::status(200),
+    ]);
     let run = site.json(&["run", "shoppers-hello"]).await;
     assert_eq!(run["delivered"], 1_200);
     assert_eq!(site.receiver.count(), 5, "three batches, two of them twice");
@@ -139,13 +173,19 @@ async fn an_empty_audience_finishes_with_zero() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failing_query_fails_the_run_with_its_message_and_place() {
     let site = site("failing_query", "0 9 * * *").await;
-    site.sql("alter table shoppers rename column visits to visit_count").await;
-    let output = site.campaignd(&["run", "shoppers-hello", "--format", "json"]).await;
+    site.sql("alter table shoppers rename column visits to visit_count")
+        .await;
+    let output = site
+        .campaignd(&["run", "shoppers-hello", "--format", "json"])
+        .await;
     assert_eq!(output.status.code(), Some(4));
     let runs = site.sql("select status, error from campaignd.runs").await;
     assert_eq!(runs[0]["status"].as_deref(), Some("failed"));
     let error = runs[0]["error"].as_deref().unwrap();
-    assert!(error.contains("visits") && error.contains("1:27"), "{error}");
+    assert!(
+        error.contains("visits") && error.contains("1:27"),
+        "{error}"
+    );
     assert_eq!(site.sql("select * from campaignd.open_runs").await, []);
     assert_eq!(site.receiver.count(), 0);
 }
@@ -160,7 +200,9 @@ async fn a_refused_batch_is_recorded_as_rejected() {
     let output = site.campaignd(&["run", "shoppers-hello"]).await;
     assert_eq!(output.status.code(), Some(4));
     oracle::check(&site).await;
-    let runs = site.sql("select delivered, rejected from campaignd.runs").await;
+    let runs = site
+        .sql("select delivered, rejected from campaignd.runs")
+        .await;
     assert_eq!(runs[0]["rejected"].as_deref(), Some("500"));
 }
 
@@ -171,7 +213,9 @@ async fn a_misconfigured_destination_holds_the_run_and_loses_nothing() {
     let output = site.campaignd(&["run", "shoppers-hello"]).await;
     assert_eq!(output.status.code(), Some(4));
     oracle::check(&site).await;
-    let runs = site.sql("select status, still_open from campaignd.runs").await;
+    let runs = site
+        .sql("select status, still_open from campaignd.runs")
+        .await;
     assert_eq!(runs[0]["status"].as_deref(), Some("held"));
     assert_eq!(runs[0]["still_open"].as_deref(), Some("1200"));
 }

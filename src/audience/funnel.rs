@@ -29,6 +29,23 @@ pub struct Funnel {
 }
 
 impl Funnel {
+    /// Adds `rows` frozen under the status `status`. A status that is none of
+    /// ours is the caller's mistake, and given back.
+    pub fn count<'a>(&mut self, status: &'a str, rows: u64) -> Result<(), &'a str> {
+        let field = match status {
+            "no_key" => &mut self.no_key,
+            "bad_key" => &mut self.bad_key,
+            "duplicate" => &mut self.duplicate,
+            "suppressed" => &mut self.suppressed,
+            "held_out" => &mut self.held_out,
+            "ok" => &mut self.planned,
+            other => return Err(other),
+        };
+        *field += rows;
+        self.audience += rows;
+        Ok(())
+    }
+
     /// Whether every row of the audience is accounted for exactly once.
     pub fn adds_up(&self) -> bool {
         self.audience

@@ -1,19 +1,337 @@
-//! Lint of a campaign's SQL. A stand-in with the agreed signature.
+//! What can be said of a campaign's SQL without a warehouse.
 
-/// One thing wrong with, or worth knowing about, a query.
+use sqlparser::ast::{
+    Expr, Query, Select, SelectItem, SetExpr, Spanned, Statement, Visit, Visitor,
+};
+use sqlparser::dialect::{Dialect, PostgreSqlDialect, RedshiftSqlDialect, SQLiteDialect};
+use sqlparser::keywords::Keyword;
+use sqlparser::parser::Parser;
+use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer, TokenizerError};
+use std::ops::ControlFlow;
+
+/// One thing wrong with a campaign's SQL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SqlProblem {
-    /// What is wrong.
+    /// What, and what would be right.
     pub message: String,
-    /// The line in the query, from 1.
+    /// Its line in the SQL, from 1.
     pub line: usize,
-    /// The column in that line, in characters, from 1.
+    /// Its column in characters, from 1.
     pub column: usize,
-    /// Whether it is no more than a hint.
+    /// Whether it is a remark only, and refuses nothing.
     pub is_note: bool,
 }
 
-/// Checks `sql`, whose key column is `key`.
-pub fn lint(_sql: &str, _key: &str) -> Vec<SqlProblem> {
-    Vec::new()
+impl SqlProblem {
+    fn at(place: Location, message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            line: usize::try_from(place.line).unwrap_or(1).max(1),
+            column: usize::try_from(place.column).unwrap_or(1).max(1),
+            is_note: false,
+        }
+    }
+
+    fn note(self) -> Self {
+        Self {
+            is_note: true,
+            ..self
+        }
+    }
+}
+
+/// Every problem of `sql`, whose member key is the column `key`.
+///
+/// It must be one read-only query that names its columns. The databases read
+/// quotes differently, so a `;` counts if any of them would see it as one. The
+/// parser knows less than the warehouses do: what it cannot read is a note.
+pub fn lint(sql: &str, key: &str) -> Vec<SqlProblem> {
+    let reading = Reading::of(&RedshiftSqlDialect {}, sql);
+    let mut problems: Vec<SqlProblem> = statement_problems(sql, &reading);
+    if problems.is_empty() {
+        problems = shape_problems(sql, key);
+    }
+    problems
+}
+
+/// `sql` without the semicolon that ends it, every place kept.
+pub(super) fn without_semicolon(sql: &str) -> String {
+    let reading = Reading::of(&RedshiftSqlDialect {}, sql);
+    match reading.words().next_back() {
+        Some(last) if last.token == Token::SemiColon => {
+            let mut cut = sql.to_owned();
+            let at = byte_offset(sql, last.span.start);
+            cut.replace_range(at..at + 1, " ");
+            cut
+        }
+        _ => sql.to_owned(),
+    }
+}
+
+fn byte_offset(sql: &str, place: Location) -> usize {
+    let line = usize::try_from(place.line).unwrap_or(1).max(1);
+    let column = usize::try_from(place.column).unwrap_or(1).max(1);
+    let starts_of_lines =
+        std::iter::once(0).chain(sql.match_indices('\n').map(|(newline, _)| newline + 1));
+    let start = starts_of_lines.take(line).last().unwrap_or(0);
+    let within = sql[start..].char_indices().nth(column - 1);
+    start + within.map_or(sql.len() - start, |(offset, _)| offset)
+}
+
+/// The tokens as one database sees them.
+struct Reading {
+    tokens: Vec<TokenWithSpan>,
+    broken: Option<TokenizerError>,
+}
+
+impl Reading {
+    fn of(dialect: &dyn Dialect, sql: &str) -> Self {
+        let mut tokens = Vec::new();
+        let broken = Tokenizer::new(dialect, sql)
+            .tokenize_with_location_into_buf(&mut tokens)
+            .err();
+        Self { tokens, broken }
+    }
+
+    /// The tokens that mean something.
+    fn words(&self) -> impl DoubleEndedIterator<Item = &TokenWithSpan> {
+        let is_silent = |token: &Token| matches!(token, Token::Whitespace(_) | Token::EOF);
+        self.tokens.iter().filter(move |t| !is_silent(&t.token))
+    }
+
+    /// The first `;` that does not end the text.
+    fn stray_semicolon(&self) -> Option<Location> {
+        let last = self.words().next_back()?.span;
+        let is_stray = |t: &&TokenWithSpan| {
+            t.token == Token::SemiColon && (t.span != last || self.broken.is_some())
+        };
+        self.words().find(is_stray).map(|t| t.span.start)
+    }
+}
+
+/// Whether it is one statement that reads, by its words alone.
+fn statement_problems(sql: &str, reading: &Reading) -> Vec<SqlProblem> {
+    if let Some(broken) = &reading.broken {
+        let message = format!("the SQL cannot be read: {}", broken.message.to_lowercase());
+        return vec![SqlProblem::at(broken.location, message)];
+    }
+    let Some(first) = reading.words().find(|t| t.token != Token::LParen) else {
+        let place = Location::new(1, 1);
+        return vec![SqlProblem::at(place, "there is no SQL; write a `select`")];
+    };
+    let begins_well = matches!(
+        &first.token,
+        Token::Word(word) if matches!(word.keyword, Keyword::SELECT | Keyword::WITH)
+    );
+    let mut problems = Vec::new();
+    if !begins_well {
+        let message = "an audience is one `select` (or `with … select`); nothing else is run";
+        problems.push(SqlProblem::at(first.span.start, message));
+    }
+    let other_readings: [&dyn Dialect; 2] = [&PostgreSqlDialect {}, &SQLiteDialect {}];
+    let stray = reading.stray_semicolon().or_else(|| {
+        let mut others = other_readings.iter().map(|&d| Reading::of(d, sql));
+        others.find_map(|reading| reading.stray_semicolon())
+    });
+    if let Some(place) = stray {
+        let message = "an audience is one statement; there is a `;` in the middle of it";
+        problems.push(SqlProblem::at(place, message));
+    }
+    problems
+}
+
+/// Whether it is a read-only query that names its columns and returns the key.
+fn shape_problems(sql: &str, key: &str) -> Vec<SqlProblem> {
+    let statements = match Parser::parse_sql(&RedshiftSqlDialect {}, sql) {
+        Ok(statements) => statements,
+        Err(unknown) => {
+            let message = format!(
+                "this SQL was not checked further, since our parser does not know all of it ({unknown}); \
+                 the warehouse has the last word"
+            );
+            return vec![SqlProblem::at(Location::new(1, 1), message).note()];
+        }
+    };
+    let Some(Statement::Query(query)) = statements.first() else {
+        let message = "an audience is one `select` (or `with … select`); nothing else is run";
+        return vec![SqlProblem::at(Location::new(1, 1), message)];
+    };
+    let mut writes = FindWrites;
+    if let ControlFlow::Break((span, what)) = query.visit(&mut writes) {
+        let message = format!("an audience only reads; {what} is not run");
+        return vec![SqlProblem::at(span.start, message)];
+    }
+    projection_problems(query, key)
+}
+
+/// Looks for what would write or lock.
+struct FindWrites;
+
+impl Visitor for FindWrites {
+    type Break = (Span, &'static str);
+
+    fn pre_visit_statement(&mut self, statement: &Statement) -> ControlFlow<Self::Break> {
+        match statement {
+            Statement::Query(_) => ControlFlow::Continue(()),
+            other => ControlFlow::Break((other.span(), "a statement that changes data")),
+        }
+    }
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Self::Break> {
+        if !query.locks.is_empty() {
+            return ControlFlow::Break((query.span(), "`for update` or `for share`"));
+        }
+        match query.body.as_ref() {
+            SetExpr::Select(select) if select.into.is_some() => {
+                ControlFlow::Break((select.span(), "`select … into`"))
+            }
+            _ => ControlFlow::Continue(()),
+        }
+    }
+}
+
+fn projection_problems(query: &Query, key: &str) -> Vec<SqlProblem> {
+    let mut selects = Vec::new();
+    outermost(&query.body, &mut selects);
+    let items = selects.iter().flat_map(|select| &select.projection);
+    let is_wildcard = |item: &&SelectItem| {
+        matches!(
+            item,
+            SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)
+        )
+    };
+    let wildcards: Vec<SqlProblem> = items
+        .filter(is_wildcard)
+        .map(|item| {
+            let message = "`select *` is not staged, since it changes when the table does; \
+                           name the columns";
+            SqlProblem::at(item.span().start, message)
+        })
+        .collect();
+    if !wildcards.is_empty() {
+        return wildcards;
+    }
+    // The first branch names the columns of a `union`.
+    let Some(first) = selects.first() else {
+        return Vec::new();
+    };
+    let names: Vec<&str> = first.projection.iter().filter_map(column_name).collect();
+    if names.iter().any(|name| name.eq_ignore_ascii_case(key)) {
+        return Vec::new();
+    }
+    let place = first.projection.first().map_or(first.span(), Spanned::span);
+    vec![SqlProblem::at(place.start, missing_key(key, &names))]
+}
+
+fn missing_key(key: &str, names: &[&str]) -> String {
+    let nearest = names
+        .iter()
+        .map(|name| {
+            (
+                strsim::jaro_winkler(&name.to_lowercase(), &key.to_lowercase()),
+                name,
+            )
+        })
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .filter(|(likeness, _)| *likeness > 0.7);
+    match nearest {
+        Some((_, name)) => {
+            format!("the key `{key}` is not a selected column; did you mean `{name}`?")
+        }
+        None => format!("the key `{key}` is not a selected column; select it"),
+    }
+}
+
+fn outermost<'a>(body: &'a SetExpr, selects: &mut Vec<&'a Select>) {
+    match body {
+        SetExpr::Select(select) => selects.push(select),
+        SetExpr::Query(query) => outermost(&query.body, selects),
+        SetExpr::SetOperation { left, right, .. } => {
+            outermost(left, selects);
+            outermost(right, selects);
+        }
+        _ => {}
+    }
+}
+
+fn column_name(item: &SelectItem) -> Option<&str> {
+    match item {
+        SelectItem::ExprWithAlias { alias, .. } => Some(&alias.value),
+        SelectItem::UnnamedExpr(Expr::Identifier(name)) => Some(&name.value),
+        SelectItem::UnnamedExpr(Expr::CompoundIdentifier(path)) => {
+            path.last().map(|name| name.value.as_str())
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn first(sql: &str) -> SqlProblem {
+        lint(sql, "id").into_iter().next().expect("a problem")
+    }
+
+    #[test]
+    fn one_query_that_names_its_columns_is_fine() {
+        for sql in [
+            "select id, email from shared.people",
+            "SELECT p.ID from people p;",
+            "with x as (select id from p) select id from x -- done",
+            "select a as id from p union all select b from q ; -- end;",
+            "(select id from p)",
+            "select id from p where name = 'a;b'",
+        ] {
+            assert_eq!(lint(sql, "id"), [], "{sql}");
+        }
+    }
+
+    #[test]
+    fn anything_but_one_query_is_refused() {
+        for sql in [
+            "",
+            " -- nothing\n",
+            "delete from p",
+            "select id from p; drop table p",
+            "select id from p; select 1;",
+            "select id from p where n = 'open",
+            "select id from p /* open",
+            "with x as (delete from p returning id) select id from x",
+            "select id into q from p",
+            "select id from p for update",
+        ] {
+            assert!(!first(sql).is_note, "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_semicolon_that_only_some_databases_see_is_refused() {
+        let hidden = r"select id from p where a = 'x\'; drop table p; --'";
+        assert!(first(hidden).message.contains("`;`"));
+        let hidden = "select id from p where a = $$ ; drop table p; $$";
+        assert!(!lint(hidden, "id").iter().all(|problem| problem.is_note));
+    }
+
+    #[test]
+    fn a_problem_has_its_place_and_the_nearest_column() {
+        let problem = first("select\n  idd, email from p");
+        assert_eq!((problem.line, problem.column), (2, 3));
+        assert!(problem.message.ends_with("did you mean `idd`?"));
+        let problem = first("select id,\n p.* from p");
+        assert_eq!((problem.line, problem.column), (2, 2));
+    }
+
+    #[test]
+    fn sql_the_parser_does_not_know_is_a_note() {
+        let problem = first("select id from p qualify ??? 1 frobnicate");
+        assert!(problem.is_note);
+    }
+
+    #[test]
+    fn the_last_semicolon_is_cut_and_nothing_moves() {
+        let sql = "select 'ä;' as id\n; -- end;";
+        assert_eq!(without_semicolon(sql), "select 'ä;' as id\n  -- end;");
+        assert_eq!(without_semicolon("select 1"), "select 1");
+    }
 }

@@ -1,12 +1,20 @@
 //! Whom a campaign asks for: lint of its SQL, the statements that freeze and
 //! admit its audience inside the warehouse, and the funnel they count.
 
+mod columns;
 mod dialect;
 mod funnel;
 mod lint;
+mod quote;
 mod spec;
+mod stage;
+mod statement;
 
+pub use columns::{BadColumns, Column, MAX_COLUMNS, check_columns};
 pub use dialect::{Dialect, TableNames};
 pub use funnel::Funnel;
 pub use lint::{SqlProblem, lint};
+pub use quote::{BadText, identifier};
 pub use spec::AudienceSpec;
+pub use stage::{PROBE, RunTables};
+pub use statement::{Lock, Schema, Statement};

@@ -3,10 +3,11 @@
 use super::exit::Failure;
 use super::load;
 use super::show::{Format, say, say_json};
-use crate::daemon::settings::Secrets;
-use crate::history;
+use crate::daemon::settings::{Connector, Secrets, Settings};
+use crate::history::{BootstrapOptions, bootstrap};
 use crate::id::ConnectorName;
-use crate::warehouse;
+use crate::warehouse::{Applied, Change, apply_bootstrap};
+use serde::Serialize;
 use std::path::Path;
 
 /// What is asked.
@@ -14,7 +15,95 @@ use std::path::Path;
 pub(super) struct Args {
     /// The connector.
     name: String,
-    /// Also run the part that the connector's own login may run: the tables.
+    /// Runs the part that the connector's own login may run: the schema and
+    /// the tables, and columns that are missing in them.
     #[arg(long)]
     apply: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Printed {
+    sql: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Line {
+    what: String,
+    change: String,
+}
+
+pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<(), Failure> {
+    let settings = load::settings(config)?;
+    let connector = find(&settings, &args.name)?;
+    if args.apply {
+        return apply(connector, format).await;
+    }
+    let sql = bootstrap(connector.dialect(), &options(connector)).map_err(anyhow::Error::from)?;
+    match format {
+        Format::Json => say_json(&Printed { sql }),
+        Format::Text => say(sql),
+    }
+    Ok(())
+}
+
+fn find<'a>(settings: &'a Settings, name: &str) -> Result<&'a Connector, Failure> {
+    let found = name
+        .parse::<ConnectorName>()
+        .ok()
+        .and_then(|name| settings.connectors.get(&name));
+    found.ok_or_else(|| {
+        let names: Vec<&str> = settings
+            .connectors
+            .keys()
+            .map(ConnectorName::as_str)
+            .collect();
+        Failure::usage(format!(
+            "there is no connector `{name}`; there are: {}",
+            names.join(", ")
+        ))
+    })
+}
+
+fn options(connector: &Connector) -> BootstrapOptions {
+    match connector {
+        Connector::Sqlite(_) => BootstrapOptions {
+            schema: String::new(),
+            user: String::new(),
+            shared: Vec::new(),
+        },
+        Connector::Server(server) => BootstrapOptions {
+            schema: server.schema.clone(),
+            user: server.user.clone(),
+            shared: Vec::new(),
+        },
+    }
+}
+
+async fn apply(connector: &Connector, format: Format) -> Result<(), Failure> {
+    let options = connector
+        .options(&Secrets::from_process())
+        .map_err(Failure::unreachable)?;
+    let applied = apply_bootstrap(options)
+        .await
+        .map_err(Failure::unreachable)?;
+    let lines: Vec<Line> = applied.iter().map(line).collect();
+    match format {
+        Format::Json => say_json(&lines),
+        Format::Text => lines
+            .iter()
+            .for_each(|line| say(format!("{}: {}", line.what, line.change))),
+    }
+    Ok(())
+}
+
+fn line(applied: &Applied) -> Line {
+    let change = match applied.change {
+        Change::None => "there already".to_owned(),
+        Change::Created => "made".to_owned(),
+        Change::ColumnsAdded(count) => format!("{count} columns added"),
+    };
+    Line {
+        what: applied.what.clone(),
+        change,
+    }
 }

@@ -32,13 +32,20 @@ impl Failure {
         Self::new(USAGE, anyhow::Error::msg(message.into()))
     }
 
+    /// A failure that the command has told of already.
+    pub(super) fn silent(code: u8) -> Self {
+        Self::new(code, anyhow::Error::msg(""))
+    }
+
     pub(super) fn unreachable(error: impl Into<anyhow::Error>) -> Self {
         Self::new(UNREACHABLE, error)
     }
 
-    /// What the person at the terminal is told.
-    pub fn report(&self) -> String {
-        format!("campaignd: {:#}", self.error)
+    /// What the person at the terminal is told; nothing where the command has
+    /// said it all.
+    pub fn report(&self) -> Option<String> {
+        let text = format!("{:#}", self.error);
+        (!text.is_empty()).then(|| format!("campaignd: {text}"))
     }
 
     /// One of the codes of the README's table.

@@ -10,6 +10,7 @@ use crate::daemon::{World, log};
 use crate::id::CampaignName;
 use crate::ledger::SqliteLedger;
 use crate::run::{Ledger, SystemClock};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,14 +20,14 @@ pub(super) fn settings(config: &Path) -> Result<Settings, Failure> {
         let hint = anyhow::anyhow!("{problem}; name another with --config FILE");
         Failure::new(PROBLEMS, hint)
     })?;
-    let file = settings::compile(&found.source())
-        .map_err(|problems| refused(&problems, &found))?;
+    let file = settings::compile(&found.source()).map_err(|problems| refused(&problems, &found))?;
     let base = config.parent().unwrap_or(Path::new(""));
     Ok(file.resolve_paths(base))
 }
 
 fn refused(found: &[Problem], text: &SourceText) -> Failure {
-    let text = problems::render(found, &[text.source()], problems::colors());
+    let sources = BTreeMap::from([(text.name.clone(), text.text.clone())]);
+    let text = problems::render(found, &sources, problems::colors());
     Failure::new(PROBLEMS, anyhow::Error::msg(text))
 }
 

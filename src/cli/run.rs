@@ -48,7 +48,10 @@ pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<()
     if record.state == RunState::Finished && view.delivered == view.planned {
         Ok(())
     } else {
-        let message = format!("{} ended {} with undelivered members", view.run_id, view.state);
+        let message = format!(
+            "{} ended {} with undelivered members",
+            view.run_id, view.state
+        );
         Err(Failure::new(UNDELIVERED, anyhow::Error::msg(message)))
     }
 }
@@ -65,7 +68,11 @@ pub(super) async fn run_here(
         .ok_or_else(|| Failure::usage("the connector is gone"))?;
     // Asked before anything is written, so that nothing is left behind.
     warehouse.ping().await.map_err(Failure::unreachable)?;
-    let open = world.ledger.open_runs().await.map_err(Failure::unreachable)?;
+    let open = world
+        .ledger
+        .open_runs()
+        .await
+        .map_err(Failure::unreachable)?;
     let record = match open.into_iter().find(|run| run.campaign == campaign.name) {
         Some(left) => {
             tracing::warn!(run.id = %left.run, "carrying on {}, which was interrupted", left.run);
@@ -114,7 +121,8 @@ fn whole_second(at: Timestamp) -> Timestamp {
 
 async fn find(world: &World, run: &RunId) -> Result<RunRecord, Failure> {
     let record = world.ledger.run(run).await.map_err(Failure::unreachable)?;
-    record.ok_or_else(|| anyhow::anyhow!("{run} is not in the ledger that it was written to").into())
+    record
+        .ok_or_else(|| anyhow::anyhow!("{run} is not in the ledger that it was written to").into())
 }
 
 async fn carry(world: &World, record: &RunRecord) -> Result<(), Failure> {
@@ -154,8 +162,10 @@ fn bar() -> ProgressBar {
     } else {
         ProgressDrawTarget::hidden()
     };
-    let style = ProgressStyle::with_template("{msg:<10} {bar:40} {human_pos}/{human_len} members  {elapsed}")
-        .expect("the template is ours");
+    let style = ProgressStyle::with_template(
+        "{msg:<10} {bar:40} {human_pos}/{human_len} members  {elapsed}",
+    )
+    .expect("the template is ours");
     ProgressBar::with_draw_target(None, target).with_style(style)
 }
 

@@ -70,7 +70,15 @@ fn list_text(views: &[RunView], now: Timestamp) -> String {
     if views.is_empty() {
         return "no runs yet".to_owned();
     }
-    let mut lines = table(&["run", "status", "fire time", "audience", "planned", "delivered", "error"]);
+    let mut lines = table(&[
+        "run",
+        "status",
+        "fire time",
+        "audience",
+        "planned",
+        "delivered",
+        "error",
+    ]);
     for view in views {
         lines.add_row([
             view.run_id.clone(),
@@ -113,7 +121,14 @@ fn show_text(view: &RunWithBatches, now: Timestamp) -> String {
     let run = &view.run;
     let mut text = summary(run, now);
     if !view.batches.is_empty() {
-        let mut lines = table(&["batch", "state", "members", "attempts", "status code", "error"]);
+        let mut lines = table(&[
+            "batch",
+            "state",
+            "members",
+            "attempts",
+            "status code",
+            "error",
+        ]);
         for batch in &view.batches {
             let path = if batch.part.is_empty() {
                 batch.batch.to_string()
@@ -125,7 +140,9 @@ fn show_text(view: &RunWithBatches, now: Timestamp) -> String {
                 batch.state.to_owned(),
                 count(u64::from(batch.members)),
                 batch.attempts.to_string(),
-                batch.http_status.map_or(String::new(), |code| code.to_string()),
+                batch
+                    .http_status
+                    .map_or(String::new(), |code| code.to_string()),
                 batch.error.clone().unwrap_or_default(),
             ]);
         }

@@ -30,7 +30,7 @@ pub(super) fn say_json(value: &impl Serialize) {
 pub(super) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table
-        .load_preset(presets::NOTHING)
+        .load_style(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Disabled)
         .set_header(header.iter().map(|word| (*word).to_owned()));
     table

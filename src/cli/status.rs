@@ -82,7 +82,14 @@ fn view(campaign: &Campaign, last_run: Option<RunView>, now: Timestamp) -> Campa
 }
 
 fn text(views: &[CampaignView], problems: usize, now: Timestamp) -> String {
-    let mut lines = table(&["campaign", "next fire time", "last run", "status", "planned", "delivered"]);
+    let mut lines = table(&[
+        "campaign",
+        "next fire time",
+        "last run",
+        "status",
+        "planned",
+        "delivered",
+    ]);
     for view in views {
         let next = match (view.enabled, view.next_fire_time) {
             (false, _) => "disabled".to_owned(),

@@ -12,7 +12,11 @@ pub fn start(settings: &LogSettings) {
     let filter = EnvFilter::new(format!("warn,campaignd={level}"));
     let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match settings.format {
-        LogFormat::Json => lines.json().flatten_event(true).with_target(false).try_init(),
+        LogFormat::Json => lines
+            .json()
+            .flatten_event(true)
+            .with_target(false)
+            .try_init(),
         LogFormat::Text => lines.with_target(false).try_init(),
     };
     // Only tests call it twice in a process, and the first is as good.

@@ -17,7 +17,7 @@ const REST: Duration = Duration::from_secs(15);
 
 /// The runs under way.
 #[derive(Clone)]
-pub struct Runs {
+pub(super) struct Runs {
     world: Arc<World>,
     permits: Limit,
     tasks: TaskTracker,
@@ -28,7 +28,7 @@ pub struct Runs {
 
 impl Runs {
     /// No runs yet; `max_runs` at a time, until `stop`.
-    pub fn new(world: Arc<World>, max_runs: u32, stop: CancellationToken) -> Self {
+    pub(super) fn new(world: Arc<World>, max_runs: u32, stop: CancellationToken) -> Self {
         Self {
             world,
             permits: Limit::new(max_runs),
@@ -39,7 +39,7 @@ impl Runs {
     }
 
     /// The campaign's open run, if it has one.
-    pub fn open_run(&self, campaign: &CampaignName) -> Option<RunId> {
+    pub(super) fn open_run(&self, campaign: &CampaignName) -> Option<RunId> {
         self.open().get(campaign).cloned()
     }
 
@@ -48,7 +48,7 @@ impl Runs {
     }
 
     /// Takes up a run, from whichever state it is in.
-    pub fn begin(&self, record: RunRecord) {
+    pub(super) fn begin(&self, record: RunRecord) {
         self.open()
             .insert(record.campaign.clone(), record.run.clone());
         let runs = self.clone();
@@ -62,7 +62,7 @@ impl Runs {
     /// Writes rows for the fire times among `records` that no run was started
     /// for, asking again until the warehouse takes them. What is cut off by
     /// the end of the process is written at the next start.
-    pub fn record_unstarted(&self, records: Vec<RunRecord>) {
+    pub(super) fn record_unstarted(&self, records: Vec<RunRecord>) {
         let mut by_connector: BTreeMap<ConnectorName, Vec<UnstartedRun>> = BTreeMap::new();
         for record in records {
             if let Some(row) = unstarted(&record) {
@@ -89,7 +89,7 @@ impl Runs {
     }
 
     /// Waits until every run has ended or has been left for the next start.
-    pub async fn drained(&self) {
+    pub(super) async fn drained(&self) {
         self.tasks.close();
         self.tasks.wait().await;
     }
@@ -147,7 +147,10 @@ impl Runs {
 
     async fn say_ended(&self, record: &RunRecord, state: RunState) {
         let last = self.world.ledger.run(&record.run).await.ok().flatten();
-        let tally = last.as_ref().and_then(|last| last.tally).unwrap_or_default();
+        let tally = last
+            .as_ref()
+            .and_then(|last| last.tally)
+            .unwrap_or_default();
         let error = last.and_then(|last| last.error).unwrap_or_default();
         let all_well = matches!(state, RunState::Finished | RunState::Skipped);
         if all_well {

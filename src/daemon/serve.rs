@@ -105,7 +105,10 @@ async fn take_up(world: &World, runs: &Runs) -> Result<(), ServeError> {
 }
 
 async fn drain(runs: &Runs, grace: Duration) {
-    tracing::info!(grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX), "draining");
+    tracing::info!(
+        grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
+        "draining"
+    );
     if tokio::time::timeout(grace, runs.drained()).await.is_err() {
         tracing::warn!("runs still open after {grace:?}; the next start carries them on");
     }

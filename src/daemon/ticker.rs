@@ -23,7 +23,7 @@ struct Watch {
 }
 
 /// Looks at every schedule, and begins what is due.
-pub struct Ticker {
+pub(super) struct Ticker {
     world: Arc<World>,
     runs: Runs,
     folder: Folder,
@@ -32,7 +32,7 @@ pub struct Ticker {
 
 impl Ticker {
     /// Watches the campaigns of `folder`.
-    pub fn new(world: Arc<World>, runs: Runs, folder: Folder) -> Self {
+    pub(super) fn new(world: Arc<World>, runs: Runs, folder: Folder) -> Self {
         Self {
             world,
             runs,
@@ -42,14 +42,14 @@ impl Ticker {
     }
 
     /// Watches what `reread` makes of the folder from now on.
-    pub fn reload(&mut self, reread: impl Fn(Folder) -> Folder) {
+    pub(super) fn reload(&mut self, reread: impl Fn(Folder) -> Folder) {
         self.folder = reread(std::mem::take(&mut self.folder));
         let campaigns = &self.folder.campaigns;
         self.watches.retain(|name, _| campaigns.contains_key(name));
     }
 
     /// Takes every fire time that has come. Returns the next one of all.
-    pub async fn look(&mut self) -> Result<Option<Timestamp>, LedgerError> {
+    pub(super) async fn look(&mut self) -> Result<Option<Timestamp>, LedgerError> {
         let now = self.world.clock.now();
         let campaigns: Vec<Arc<Campaign>> = self
             .folder

@@ -145,14 +145,20 @@ impl World {
 
     /// What a run with this specification is carried with.
     pub fn kit(&self, spec: &RunSpec) -> Result<Kit, Undefined> {
-        let connector = self.connectors.get(&spec.connector).ok_or_else(|| Undefined {
-            what: "connector",
-            name: spec.connector.to_string(),
-        })?;
-        let channel = self.channels.get(&spec.destination).ok_or_else(|| Undefined {
-            what: "destination",
-            name: spec.destination.to_string(),
-        })?;
+        let connector = self
+            .connectors
+            .get(&spec.connector)
+            .ok_or_else(|| Undefined {
+                what: "connector",
+                name: spec.connector.to_string(),
+            })?;
+        let channel = self
+            .channels
+            .get(&spec.destination)
+            .ok_or_else(|| Undefined {
+                what: "destination",
+                name: spec.destination.to_string(),
+            })?;
         Ok(Kit {
             clock: Arc::clone(&self.clock),
             ledger: Arc::clone(&self.ledger),
@@ -170,7 +176,9 @@ impl World {
 
     /// The connector's warehouse, if the settings define it.
     pub fn warehouse(&self, name: &ConnectorName) -> Option<&Arc<dyn Warehouse>> {
-        self.connectors.get(name).map(|connector| &connector.warehouse)
+        self.connectors
+            .get(name)
+            .map(|connector| &connector.warehouse)
     }
 
     /// What of the destination is frozen into a run specification.

@@ -2,8 +2,17 @@
 //! register, settle and close a run, the tables they write, and the SQL an
 //! administrator runs once.
 
+mod bootstrap;
+mod cells;
 mod facts;
+pub mod register;
+pub mod settle;
+mod tables;
+mod unwritable;
 
+pub use bootstrap::{BootstrapOptions, bootstrap};
 pub use facts::{
     BatchOutcome, BatchStatus, Closing, RunFacts, RunStatus, Settlement, Tally, UnstartedRun,
 };
+pub use tables::{TABLES, Table};
+pub use unwritable::Unwritable;

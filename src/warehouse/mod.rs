@@ -1,7 +1,17 @@
 //! The warehouses behind the port: sqlx, and the SQL of `audience` and
 //! `history` run in the order the design gives.
 
+mod adapter;
+mod book;
+mod bootstrap;
+mod cells;
+mod connect;
+mod errors;
 mod options;
+mod pool;
 pub mod sample;
+mod staging;
 
+pub use adapter::open;
+pub use bootstrap::{Applied, Change, apply_bootstrap};
 pub use options::{ConnectorOptions, ServerOptions, Tls};

@@ -2,8 +2,14 @@
 
 use std::time::Duration;
 
-/// The units of a duration, in seconds.
-const DURATION_UNITS: &[(&str, u64)] = &[("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)];
+/// The units of a duration, in milliseconds.
+const DURATION_UNITS: &[(&str, u64)] = &[
+    ("ms", 1),
+    ("s", 1_000),
+    ("m", 60_000),
+    ("h", 3_600_000),
+    ("d", 86_400_000),
+];
 
 /// The units of a size, in bytes.
 const SIZE_UNITS: &[(&str, u64)] = &[
@@ -13,10 +19,10 @@ const SIZE_UNITS: &[(&str, u64)] = &[
     ("B", 1),
 ];
 
-/// Reads `30s 5m 2h 7d`, also several in a row (`1h30m`).
+/// Reads `500ms 30s 5m 2h 7d`, also several in a row (`1h30m`).
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let mut rest = text;
-    let mut seconds: u64 = 0;
+    let mut millis: u64 = 0;
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit())?;
         let (number, behind) = rest.split_at(digits);
@@ -26,10 +32,10 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         let (unit, behind) = behind.split_at(letters);
         let (_, factor) = DURATION_UNITS.iter().find(|(name, _)| *name == unit)?;
         let part = number.parse::<u64>().ok()?.checked_mul(*factor)?;
-        seconds = seconds.checked_add(part)?;
+        millis = millis.checked_add(part)?;
         rest = behind;
     }
-    (!text.is_empty()).then(|| Duration::from_secs(seconds))
+    (!text.is_empty()).then(|| Duration::from_millis(millis))
 }
 
 /// Reads `512B 64KiB 1MiB 2GiB`, in bytes.
@@ -55,6 +61,7 @@ mod tests {
         assert_eq!(seconds("5m"), Some(300));
         assert_eq!(seconds("1h30m"), Some(5400));
         assert_eq!(seconds("7d"), Some(604_800));
+        assert_eq!(parse_duration("250ms"), Some(Duration::from_millis(250)));
         for bad in [
             "",
             "30",

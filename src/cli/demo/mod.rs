@@ -11,10 +11,11 @@ use super::show::{Format, count, say, say_json, table};
 use super::view::RunView;
 use crate::daemon::World;
 use crate::daemon::folder::Folder;
+use crate::delivery::SigningKey;
 use crate::run::{Clock as _, RunRecord, SystemClock};
 use crate::warehouse::sample;
 use anyhow::Context as _;
-use receiver::DemoReceiver;
+use receiver::{DemoReceiver, ReceiverCounts};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -51,24 +52,35 @@ pub(super) async fn run(args: Args, format: Format) -> Result<(), Failure> {
             temporary.path()
         }
     };
-    let receiver = DemoReceiver::start(files::SIGNING_SECRET)
+    let key = SigningKey::parse(files::SIGNING_SECRET).map_err(anyhow::Error::from)?;
+    let receiver = DemoReceiver::start(key)
         .await
         .context("the local receiver does not start")?;
-    let config = files::write(dir, receiver.url())?;
-    sample::fill(&dir.join(files::SANDBOX), CUSTOMERS, SEED, SystemClock.now())
-        .await
-        .map_err(Failure::unreachable)?;
+    let config = files::write(dir, &receiver.url())?;
+    sample::fill(
+        &dir.join(files::SANDBOX),
+        CUSTOMERS,
+        SEED,
+        SystemClock.now(),
+    )
+    .await
+    .map_err(Failure::unreachable)?;
     let settings = load::settings(&config)?;
     let folder = load::campaigns(&settings);
     let world = load::world(&settings).await?;
     let lines = run_all(&world, &folder, &receiver).await;
     world.close().await;
+    let counts = receiver.counts();
+    receiver.stop().await;
     let lines = lines?;
     match format {
         Format::Json => say_json(&lines),
-        Format::Text => say(report(&lines, &receiver, args.keep.as_deref())),
+        Format::Text => say(report(&lines, counts, args.keep.as_deref())),
     }
-    if lines.iter().all(|line| line.run.delivered == line.run.planned) {
+    if lines
+        .iter()
+        .all(|line| line.run.delivered == line.run.planned)
+    {
         Ok(())
     } else {
         let message = anyhow::Error::msg("some members were not delivered");
@@ -107,8 +119,15 @@ fn line(record: &RunRecord, batch_size: u64, requests: u64) -> Line {
     }
 }
 
-fn report(lines: &[Line], receiver: &DemoReceiver, kept: Option<&Path>) -> String {
-    let header = ["campaign", "audience", "withheld", "batches", "delivered", "members/s"];
+fn report(lines: &[Line], counts: ReceiverCounts, kept: Option<&Path>) -> String {
+    let header = [
+        "campaign",
+        "audience",
+        "withheld",
+        "batches",
+        "delivered",
+        "members/s",
+    ];
     let mut rows = table(&header);
     for line in lines {
         rows.add_row([
@@ -120,12 +139,12 @@ fn report(lines: &[Line], receiver: &DemoReceiver, kept: Option<&Path>) -> Strin
             count(line.members_per_second),
         ]);
     }
-    let counts = receiver.counts();
     let mut text = format!(
-        "{rows}\n\nThe receiver got {} requests, all signed as they should be but {}, and asked for {} to be sent again.\n",
+        "{rows}\n\nThe receiver verified {} requests, said 503 to {} of them, and has {} members in {} batches.\n",
         count(counts.requests),
-        counts.bad_signatures,
-        counts.turned_away,
+        count(counts.busy),
+        count(counts.members),
+        count(counts.batches),
     );
     match kept {
         Some(dir) => text.push_str(&next_steps(dir, lines)),

@@ -24,7 +24,7 @@ const MAX_BODY_BYTES: usize = 2 * 1024 * 1024;
 
 /// What the receiver has seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ReceiverCounts {
+pub(super) struct ReceiverCounts {
     /// Requests, whatever they were answered.
     pub requests: u64,
     /// Batches accepted, each once.
@@ -40,7 +40,7 @@ pub struct ReceiverCounts {
 }
 
 /// The running receiver; it ends when this is dropped.
-pub struct DemoReceiver {
+pub(super) struct DemoReceiver {
     address: SocketAddr,
     book: Arc<Book>,
     end: DropGuard,
@@ -49,7 +49,7 @@ pub struct DemoReceiver {
 
 impl DemoReceiver {
     /// Listens on a free loopback port for requests signed with `key`.
-    pub async fn start(key: SigningKey) -> io::Result<Self> {
+    pub(super) async fn start(key: SigningKey) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let book = Arc::new(Book {
@@ -77,17 +77,17 @@ impl DemoReceiver {
     }
 
     /// Where it listens; any path will do.
-    pub fn url(&self) -> String {
+    pub(super) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// What it has seen so far.
-    pub fn counts(&self) -> ReceiverCounts {
+    pub(super) fn counts(&self) -> ReceiverCounts {
         self.book.pages().counts
     }
 
     /// Ends it, once the connections to it are closed.
-    pub async fn stop(self) {
+    pub(super) async fn stop(self) {
         drop(self.end);
         self.tasks.close();
         self.tasks.wait().await;

@@ -84,6 +84,14 @@ impl Connector {
         }
     }
 
+    /// The database its SQL is written for.
+    pub fn dialect(&self) -> Dialect {
+        match self {
+            Self::Sqlite(_) => Dialect::Sqlite,
+            Self::Server(server) => server.dialect,
+        }
+    }
+
     /// How it is reached, with secrets resolved.
     pub fn options(&self, secrets: &Secrets) -> Result<ConnectorOptions, SettingsError> {
         let server = match self {

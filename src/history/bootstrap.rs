@@ -1,0 +1,144 @@
+//! The SQL that an administrator runs once.
+
+use super::tables::TABLES;
+use crate::audience::{BadText, Dialect, Schema, identifier};
+use std::fmt::Write as _;
+
+/// Whom and what the bootstrap is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BootstrapOptions {
+    /// The one schema the daemon writes.
+    pub schema: String,
+    /// Its login.
+    pub user: String,
+    /// The relations that campaigns read, as `schema.relation`.
+    pub shared: Vec<String>,
+}
+
+/// The SQL that makes a connector ready: user, grants, schema, tables. It can
+/// be run again; what is there already stays as it is.
+pub fn bootstrap(dialect: Dialect, options: &BootstrapOptions) -> Result<String, BadText> {
+    let schema = Schema {
+        dialect,
+        name: options.schema.clone(),
+    };
+    let mut text = String::new();
+    let parts: &[String] = &match dialect {
+        Dialect::Sqlite => vec![tables(&schema, None)],
+        Dialect::Postgres | Dialect::Redshift => vec![
+            user(dialect, options)?,
+            grants(options),
+            own_schema(options),
+            tables(&schema, Some(&options.user)),
+        ],
+    };
+    text.push_str("-- Prepares a warehouse for campaignd. It can be run again.\n");
+    for part in parts {
+        text.push('\n');
+        text.push_str(part);
+    }
+    Ok(text)
+}
+
+fn user(dialect: Dialect, options: &BootstrapOptions) -> Result<String, BadText> {
+    let name = identifier(&options.user);
+    let create = format!("create user {name} password '<password>' connection limit 20");
+    Ok(match dialect {
+        Dialect::Redshift => format!(
+            "-- 1. The login. Leave the line out when it is there already. Give the password in\n\
+             -- clear text, as here: a login with a SHA-256 digest cannot be used.\n{create};\n"
+        ),
+        Dialect::Sqlite | Dialect::Postgres => format!(
+            "-- 1. The login, unless it is there already.\n\
+             do $$ begin\n  \
+             if not exists (select 1 from pg_roles where rolname = {}) then\n    \
+             {create};\n  end if;\nend $$;\n",
+            dialect.literal(&options.user)?
+        ),
+    })
+}
+
+fn grants(options: &BootstrapOptions) -> String {
+    let user = identifier(&options.user);
+    let mut text =
+        "-- 2. What campaigns may read: views made for the purpose, no more.\n".to_owned();
+    if options.shared.is_empty() {
+        let example = format!(
+            "-- grant usage on schema shared to {user};\n\
+             -- grant select on shared.lapsed_buyers to {user};\n"
+        );
+        text.push_str(&example);
+    }
+    for relation in &options.shared {
+        let (schema, _) = relation.split_once('.').unwrap_or(("public", ""));
+        let parts: Vec<String> = relation.split('.').map(identifier).collect();
+        let lines = format!(
+            "grant usage on schema {} to {user};\ngrant select on {} to {user};\n",
+            identifier(schema),
+            parts.join(".")
+        );
+        text.push_str(&lines);
+    }
+    text
+}
+
+fn own_schema(options: &BootstrapOptions) -> String {
+    let schema = identifier(&options.schema);
+    let user = identifier(&options.user);
+    format!(
+        "-- 3. The one schema it writes, which it owns.\n\
+         create schema if not exists {schema} authorization {user};\n\
+         grant usage, create on schema {schema} to {user};\n"
+    )
+}
+
+fn tables(schema: &Schema, owner: Option<&str>) -> String {
+    let mut text = "-- 4. Its tables. No keys are declared on purpose.\n".to_owned();
+    for table in TABLES {
+        let statements = std::iter::once(table.create(schema)).chain(table.index(schema));
+        for statement in statements {
+            writeln!(text, "{};", statement.sql).expect("writing to a string cannot fail");
+        }
+        if let Some(owner) = owner {
+            let name = schema.table(table.name);
+            writeln!(text, "alter table {name} owner to {};", identifier(owner))
+                .expect("writing to a string cannot fail");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options() -> BootstrapOptions {
+        BootstrapOptions {
+            schema: "campaignd".to_owned(),
+            user: "campaignd".to_owned(),
+            shared: vec!["shared.lapsed_buyers".to_owned()],
+        }
+    }
+
+    #[test]
+    fn the_bootstrap_declares_no_key() {
+        for dialect in [Dialect::Sqlite, Dialect::Postgres, Dialect::Redshift] {
+            let text = bootstrap(dialect, &options()).unwrap().to_lowercase();
+            let statements = text.lines().filter(|line| !line.starts_with("--"));
+            for line in statements {
+                assert!(
+                    !line.contains("primary key") && !line.contains("unique"),
+                    "{line}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn redshift_finds_history_by_member_and_time() {
+        let text = bootstrap(Dialect::Redshift, &options()).unwrap();
+        assert!(text.contains("distkey (profile_id) compound sortkey (recorded_at)"));
+        assert!(!text.contains("create index"));
+        assert!(text.contains("grant select on \"shared\".\"lapsed_buyers\" to \"campaignd\""));
+    }
+}

@@ -1,0 +1,184 @@
+//! The statements that turn ended batches into contact history, inside the
+//! warehouse: one row a batch goes in, one a member comes out.
+
+use super::cells::Cells;
+use super::tables::table;
+use super::{BatchOutcome, BatchStatus, RunFacts, Settlement, Tally, Unwritable};
+use crate::audience::{Schema, Statement, TableNames};
+use std::collections::HashSet;
+
+/// The most outcomes one `insert` carries: 1,000 rows of at most 1 KiB stay
+/// far below the 16 MB of a Redshift statement.
+const OUTCOMES_PER_INSERT: usize = 1_000;
+
+/// What names these statements: they are of several runs.
+const STEP: &str = "settle";
+
+/// The outcomes' temporary table, with the outcomes in it.
+pub fn outcomes(schema: &Schema, settlements: &[Settlement]) -> Result<Vec<Statement>, Unwritable> {
+    let create = "create temp table cd_outcomes (run_id varchar(200), batch int, \
+                  part varchar(64), message_id varchar(64), destination varchar(128), \
+                  status varchar(16), members int, rejected int, attempts int, \
+                  http_status int, first_attempt_at timestamp, settled_at timestamp, \
+                  error varchar(512))";
+    // SQLite would read a time in a column declared `timestamp` as a number
+    // if it looked like one; ours never does.
+    let mut script = vec![Statement::new(STEP, "outcomes", create)];
+    let mut rows = Vec::new();
+    for settlement in settlements {
+        let mut seen = HashSet::new();
+        for outcome in &settlement.outcomes {
+            if seen.insert(&outcome.path) {
+                rows.push(outcome_row(schema, &settlement.facts, outcome)?);
+            }
+        }
+    }
+    for chunk in rows.chunks(OUTCOMES_PER_INSERT) {
+        let sql = format!("insert into cd_outcomes values ({})", chunk.join("), ("));
+        script.push(Statement::new(STEP, "outcomes", &sql));
+    }
+    Ok(script)
+}
+
+fn outcome_row(
+    schema: &Schema,
+    facts: &RunFacts,
+    outcome: &BatchOutcome,
+) -> Result<String, Unwritable> {
+    if !outcome.path.part.is_empty() {
+        return Err(Unwritable::Part);
+    }
+    let rejected = match outcome.status {
+        BatchStatus::Rejected => outcome.members,
+        _ => 0,
+    };
+    Cells::new(schema.dialect)
+        .text(facts.run.as_str())
+        .number(outcome.path.batch)
+        .text(&outcome.path.part)
+        .text(&outcome.message_id.to_string())
+        .text(facts.destination.as_str())
+        .text(outcome.status.as_str())
+        .number(outcome.members)
+        .number(rejected)
+        .number(outcome.attempts)
+        .maybe_number(outcome.http_status)
+        .maybe_instant(outcome.first_attempt_at)
+        .instant(outcome.settled_at)
+        .reason(outcome.error.as_deref())
+        .row()
+}
+
+/// How many outcomes are new, run by run: run id and count a row, runs
+/// without any left out.
+pub fn count_new(schema: &Schema) -> Statement {
+    let sql = format!(
+        "select o.run_id, count(*) from {} group by o.run_id",
+        new_outcomes(schema)
+    );
+    Statement::new(STEP, "count", &sql)
+}
+
+/// The outcomes that `deliveries` does not have, as `o`, `where` included.
+fn new_outcomes(schema: &Schema) -> String {
+    format!(
+        "cd_outcomes o left join {} d on d.run_id = o.run_id and d.batch = o.batch \
+         and d.part = o.part where d.run_id is null",
+        schema.table("deliveries")
+    )
+}
+
+/// One history row for each member of the run's new outcomes. Comes before
+/// [`deliveries`], which makes them old.
+pub fn contact_history(schema: &Schema, settlement: &Settlement) -> Result<Statement, Unwritable> {
+    let facts = &settlement.facts;
+    let run = schema.dialect.literal(facts.run.as_str())?;
+    let batches = settlement.outcomes.iter().map(|o| u64::from(o.path.batch));
+    let (first, last) = batches.fold((u64::MAX, 0), |(a, b), n| (a.min(n), b.max(n)));
+    let size = u64::from(facts.batch_size);
+    let before = Cells::new(schema.dialect)
+        .text(facts.campaign.as_str())
+        .instant(facts.fire_time)
+        .row()?;
+    let place = Cells::new(schema.dialect)
+        .text(facts.destination.as_str())
+        .text(&facts.channel)
+        .row()?;
+    let about = Cells::new(schema.dialect)
+        .maybe_text(facts.attributes.as_deref())
+        .text(&facts.campaign_version)
+        .row()?;
+    let sql = format!(
+        "insert into {history} ({columns}) \
+         select o.run_id, {before}, r.cd_key, {place}, o.status, \
+         case when o.status in ('delivered', 'unknown') then {yes} else {no} end, {no}, \
+         o.batch, o.part, o.message_id, o.error, {about}, o.first_attempt_at, {now} \
+         from (select o.* from {new} and o.run_id = {run}) o \
+         join {members} r on r.cd_batch = o.batch \
+         where r.cd_seq between {first_seq} and {last_seq}",
+        history = schema.table("contact_history"),
+        columns = table("contact_history").column_list(),
+        yes = schema.dialect.boolean(true),
+        no = schema.dialect.boolean(false),
+        now = schema.dialect.now(),
+        new = new_outcomes(schema),
+        members = schema.table(&TableNames::of(&facts.run).run),
+        first_seq = first.saturating_sub(1).saturating_mul(size) + 1,
+        last_seq = last.saturating_mul(size),
+    );
+    Ok(Statement::new(STEP, facts.run.as_str(), &sql))
+}
+
+/// One delivery row for each new outcome, of all runs.
+pub fn deliveries(schema: &Schema) -> Statement {
+    let sql = format!(
+        "insert into {} ({}) select o.run_id, o.batch, o.part, o.message_id, o.destination, \
+         o.status, o.members, o.rejected, o.attempts, o.http_status, o.first_attempt_at, \
+         o.settled_at, o.error from {}",
+        schema.table("deliveries"),
+        table("deliveries").column_list(),
+        new_outcomes(schema),
+    );
+    Statement::new(STEP, "deliveries", &sql)
+}
+
+/// Drops the outcomes' table.
+pub fn drop_outcomes() -> Statement {
+    Statement::new(STEP, "outcomes", "drop table cd_outcomes")
+}
+
+/// What `deliveries` says of `runs`: run id, status, members and the rejected
+/// among them a row.
+pub fn count_deliveries<'a>(
+    schema: &Schema,
+    runs: impl IntoIterator<Item = &'a RunFacts>,
+) -> Result<Statement, Unwritable> {
+    let ids = runs
+        .into_iter()
+        .map(|facts| schema.dialect.literal(facts.run.as_str()));
+    let ids = ids.collect::<Result<Vec<_>, _>>()?.join(", ");
+    let sql = format!(
+        "select run_id, status, sum(members), sum(rejected) from {} \
+         where run_id in ({ids}) group by run_id, status",
+        schema.table("deliveries")
+    );
+    Ok(Statement::new(STEP, "tally", &sql))
+}
+
+/// What a status of `deliveries` adds to a tally: the rejected members of a
+/// delivered batch count as rejected.
+pub fn add_to_tally(tally: &mut Tally, status: BatchStatus, members: u64, rejected: u64) {
+    match status {
+        BatchStatus::Delivered => {
+            tally.add(BatchStatus::Delivered, members.saturating_sub(rejected));
+            tally.add(BatchStatus::Rejected, rejected);
+        }
+        other => tally.add(other, members),
+    }
+}
+
+/// Sets what is left of the `planned` members.
+pub fn close_tally(tally: &mut Tally, planned: u64) {
+    tally.still_open = 0;
+    tally.still_open = planned.saturating_sub(tally.total());
+}

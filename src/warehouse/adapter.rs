@@ -1,0 +1,135 @@
+//! The port met: each of its steps is one function of `staging` or `book`.
+
+use super::ConnectorOptions;
+use super::cells::Layout;
+use super::pool::{Pool, Session};
+use crate::audience::{Dialect, Funnel, Schema, Statement};
+use crate::history::{Closing, RunFacts, Settlement, Tally, UnstartedRun};
+use crate::id::RunId;
+use crate::run::{Page, Registration, Warehouse, WarehouseError};
+use async_trait::async_trait;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+/// A warehouse behind sqlx.
+pub(super) struct SqlWarehouse {
+    pub(super) schema: Schema,
+    pub(super) pool: Arc<Pool>,
+    /// Taken before a transaction under `cap_lock`, so that waiting for it
+    /// costs the warehouse nothing.
+    pub(super) cap_turn: Arc<tokio::sync::Mutex<()>>,
+    /// The same for `settle_lock`. For SQLite, which has one writer, it is
+    /// the same mutex.
+    pub(super) settle_turn: Arc<tokio::sync::Mutex<()>>,
+    /// What the run tables of open runs look like; at most
+    /// [`MAX_LAYOUTS`]. A blocking mutex: never held across an await.
+    pub(super) layouts: Mutex<HashMap<RunId, Arc<Layout>>>,
+}
+
+/// The most layouts kept; they are read again when needed.
+pub(super) const MAX_LAYOUTS: usize = 1_024;
+
+/// Connections beside those of the audience side: one to settle, one to close
+/// and to look.
+const EXTRA_CONNECTIONS: usize = 2;
+
+/// The warehouse of a connector. Connects when it is first asked for
+/// something.
+pub fn open(options: ConnectorOptions) -> Result<Arc<dyn Warehouse>, WarehouseError> {
+    Ok(Arc::new(SqlWarehouse::new(options)))
+}
+
+impl SqlWarehouse {
+    pub(super) fn new(options: ConnectorOptions) -> Self {
+        let schema = Schema {
+            dialect: options.dialect(),
+            name: match &options {
+                ConnectorOptions::Sqlite { .. } => String::new(),
+                ConnectorOptions::Server(server) => server.schema.clone(),
+            },
+        };
+        let queries = usize::try_from(options.max_queries().get()).unwrap_or(usize::MAX / 2);
+        let cap_turn = Arc::new(tokio::sync::Mutex::new(()));
+        let settle_turn = match schema.dialect {
+            Dialect::Sqlite => Arc::clone(&cap_turn),
+            Dialect::Postgres | Dialect::Redshift => Arc::new(tokio::sync::Mutex::new(())),
+        };
+        Self {
+            schema,
+            pool: Pool::new(options, queries.min(1_000) + EXTRA_CONNECTIONS),
+            cap_turn,
+            settle_turn,
+            layouts: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// The turn a step takes that writes much and locks nothing: only SQLite
+    /// needs one.
+    pub(super) async fn writer_turn(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        match self.schema.dialect {
+            Dialect::Sqlite => Some(self.cap_turn.lock().await),
+            Dialect::Postgres | Dialect::Redshift => None,
+        }
+    }
+
+    /// Which of `tables` are there.
+    pub(super) async fn existing(
+        &self,
+        session: &mut Session,
+        what: &str,
+        tables: &[&str],
+    ) -> Result<Vec<String>, WarehouseError> {
+        first_column(session, &self.schema.existing(what, tables)).await
+    }
+}
+
+/// The first cell of each row.
+pub(super) async fn first_column(
+    session: &mut Session,
+    statement: &Statement,
+) -> Result<Vec<String>, WarehouseError> {
+    let rows = session.rows(statement).await?;
+    Ok(rows
+        .into_iter()
+        .filter_map(|row| row.into_iter().next().flatten())
+        .collect())
+}
+
+#[async_trait]
+impl Warehouse for SqlWarehouse {
+    async fn ping(&self) -> Result<(), WarehouseError> {
+        self.look_at_tables().await
+    }
+
+    async fn register(&self, run: &RunFacts) -> Result<Registration, WarehouseError> {
+        self.register_run(run).await
+    }
+
+    async fn freeze(&self, run: &RunFacts) -> Result<(), WarehouseError> {
+        self.freeze_audience(run).await
+    }
+
+    async fn admit(&self, run: &RunFacts) -> Result<Funnel, WarehouseError> {
+        self.admit_members(run).await
+    }
+
+    async fn lay_out(&self, run: &RunFacts) -> Result<(), WarehouseError> {
+        self.lay_out_members(run).await
+    }
+
+    async fn page(&self, run: &RunFacts, first: u64, last: u64) -> Result<Page, WarehouseError> {
+        self.read_members(run, first, last).await
+    }
+
+    async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Tally>, WarehouseError> {
+        self.settle_batches(settlements).await
+    }
+
+    async fn close(&self, closing: &Closing) -> Result<Tally, WarehouseError> {
+        self.close_run(closing).await
+    }
+
+    async fn record_unstarted(&self, runs: &[UnstartedRun]) -> Result<(), WarehouseError> {
+        self.write_unstarted(runs).await
+    }
+}

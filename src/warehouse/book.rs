@@ -1,0 +1,266 @@
+//! What the daemon writes for good: runs registered, settled and closed.
+
+use super::adapter::{SqlWarehouse, first_column};
+use super::errors::{TABLES_MISSING, error, unwritable};
+use super::pool::Session;
+use super::staging::{not_ours, number};
+use crate::audience::{Dialect, Lock, TableNames};
+use crate::history::register::{
+    RunRow, deregister, has_ended, known_runs, open_run, register, replace_run, run_status, touch,
+    unstarted,
+};
+use crate::history::settle::{
+    add_to_tally, close_tally, contact_history, count_deliveries, count_new, deliveries,
+    drop_outcomes, outcomes,
+};
+use crate::history::{BatchStatus, Closing, RunFacts, Settlement, TABLES, Tally, UnstartedRun};
+use crate::run::{Registration, WarehouseError, WarehouseErrorClass};
+use std::collections::HashMap;
+
+impl SqlWarehouse {
+    /// Whether it answers and our tables are there. SQLite's are made: nobody
+    /// else would.
+    pub(super) async fn look_at_tables(&self) -> Result<(), WarehouseError> {
+        let names: Vec<&str> = TABLES.iter().map(|table| table.name).collect();
+        let mut session = self.pool.session().await?;
+        let there = self.existing(&mut session, "tables", &names).await?;
+        let is_complete = there.len() == names.len();
+        session.hand_back();
+        match (is_complete, self.schema.dialect) {
+            (true, _) => Ok(()),
+            (false, Dialect::Sqlite) => self.apply().await.map(drop),
+            (false, _) => {
+                let class = WarehouseErrorClass::Configuration;
+                Err(error(class, TABLES_MISSING))
+            }
+        }
+    }
+
+    /// REGISTER: the row in `open_runs` is the lock against another daemon.
+    pub(super) async fn register_run(
+        &self,
+        run: &RunFacts,
+    ) -> Result<Registration, WarehouseError> {
+        let what = run.run.as_str();
+        let _turn = self.cap_turn.lock().await;
+        let mut session = self.pool.session().await?;
+        session
+            .run_all(&self.schema.begin(what, Some(Lock::Cap)))
+            .await?;
+        let registration = self.registration(&mut session, run).await?;
+        let statement = match &registration {
+            Some(Registration::Taken { .. }) => None,
+            Some(Registration::Ours) => Some(touch(&self.schema, run, None)),
+            None => Some(register(&self.schema, run)),
+        };
+        if let Some(statement) = statement {
+            session.run(&statement.map_err(unwritable)?).await?;
+        }
+        session.run(&self.schema.commit(what)).await?;
+        session.hand_back();
+        Ok(registration.unwrap_or(Registration::Ours))
+    }
+
+    /// What the tables say of the run; nothing if they do not know it.
+    async fn registration(
+        &self,
+        session: &mut Session,
+        run: &RunFacts,
+    ) -> Result<Option<Registration>, WarehouseError> {
+        let open = open_run(&self.schema, run).map_err(unwritable)?;
+        if let Some(owner) = first_column(session, &open).await?.pop() {
+            return Ok(Some(match owner == run.owner.to_string() {
+                true => Registration::Ours,
+                false => Registration::Taken {
+                    by: format!("another daemon ({owner})"),
+                },
+            }));
+        }
+        let status = run_status(&self.schema, run).map_err(unwritable)?;
+        let ended = first_column(session, &status).await?;
+        Ok(ended
+            .into_iter()
+            .find(|status| has_ended(status))
+            .map(|status| Registration::Taken {
+                by: format!("an earlier run that is {status}"),
+            }))
+    }
+
+    /// SETTLE: outcomes in, then history, then deliveries, then the runs'
+    /// rows. In this order: the other way round would write no history.
+    pub(super) async fn settle_batches(
+        &self,
+        settlements: &[Settlement],
+    ) -> Result<Vec<Tally>, WarehouseError> {
+        if settlements.is_empty() {
+            return Ok(Vec::new());
+        }
+        let _turn = self.settle_turn.lock().await;
+        let mut session = self.pool.session().await?;
+        let what = "batches";
+        session
+            .run_all(&self.schema.begin(what, Some(Lock::Settle)))
+            .await?;
+        let script = outcomes(&self.schema, settlements).map_err(unwritable)?;
+        session.run_all(&script).await?;
+        let new = first_column(&mut session, &count_new(&self.schema)).await?;
+        for settlement in settlements {
+            let id = settlement.facts.run.as_str();
+            if new.iter().any(|run| run == id) {
+                let history = contact_history(&self.schema, settlement).map_err(unwritable)?;
+                session.run(&history).await?;
+            }
+        }
+        if !new.is_empty() {
+            session.run(&deliveries(&self.schema)).await?;
+        }
+        let tallies = self.write_run_rows(&mut session, settlements, &new).await?;
+        session.run(&drop_outcomes()).await?;
+        session.run(&self.schema.commit(what)).await?;
+        session.hand_back();
+        Ok(tallies)
+    }
+
+    /// Replaces the row of each run that is still open and ours. A run that
+    /// has ended keeps its last row, and may have nothing new to settle.
+    async fn write_run_rows(
+        &self,
+        session: &mut Session,
+        settlements: &[Settlement],
+        new: &[String],
+    ) -> Result<Vec<Tally>, WarehouseError> {
+        let runs = settlements.iter().map(|settlement| &*settlement.facts);
+        let mut counted = self.tallies(session, runs).await?;
+        let mut tallies = Vec::with_capacity(settlements.len());
+        for settlement in settlements {
+            let facts = &*settlement.facts;
+            let mut tally = counted.remove(facts.run.as_str()).unwrap_or_default();
+            close_tally(&mut tally, settlement.funnel.planned);
+            tallies.push(tally);
+            if self.our_state(session, facts).await?.is_none() {
+                match new.iter().any(|run| run == facts.run.as_str()) {
+                    true => return Err(not_ours(facts)),
+                    false => continue,
+                }
+            }
+            let row = RunRow {
+                facts,
+                funnel: &settlement.funnel,
+                tally: &tally,
+                status: settlement.status,
+                finished_at: None,
+                error: settlement.error.as_deref(),
+            };
+            let row = replace_run(&self.schema, row).map_err(unwritable)?;
+            session.run_all(&row).await?;
+            let touch = touch(&self.schema, facts, None).map_err(unwritable)?;
+            session.run(&touch).await?;
+        }
+        Ok(tallies)
+    }
+
+    /// What `deliveries` says of each run, by its id.
+    async fn tallies(
+        &self,
+        session: &mut Session,
+        runs: impl IntoIterator<Item = &RunFacts>,
+    ) -> Result<HashMap<String, Tally>, WarehouseError> {
+        let statement = count_deliveries(&self.schema, runs).map_err(unwritable)?;
+        let mut tallies: HashMap<String, Tally> = HashMap::new();
+        for row in session.rows(&statement).await? {
+            let [Some(run), Some(status), members, rejected] = row.as_slice() else {
+                continue;
+            };
+            let status: BatchStatus = status
+                .parse()
+                .map_err(|unknown: String| error(WarehouseErrorClass::Statement, unknown))?;
+            let tally = tallies.entry(run.clone()).or_default();
+            add_to_tally(
+                tally,
+                status,
+                number(members.as_ref()),
+                number(rejected.as_ref()),
+            );
+        }
+        Ok(tallies)
+    }
+
+    /// CLOSE: the run's last row, out of `open_runs`, its tables dropped.
+    pub(super) async fn close_run(&self, closing: &Closing) -> Result<Tally, WarehouseError> {
+        let facts = &*closing.facts;
+        let what = facts.run.as_str();
+        let _turn = self.cap_turn.lock().await;
+        let mut session = self.pool.session().await?;
+        session
+            .run_all(&self.schema.begin(what, Some(Lock::Cap)))
+            .await?;
+        let open = open_run(&self.schema, facts).map_err(unwritable)?;
+        let owner = first_column(&mut session, &open).await?.pop();
+        if owner.is_some_and(|owner| owner != facts.owner.to_string()) {
+            return Err(not_ours(facts));
+        }
+        let mut counted = self.tallies(&mut session, [facts]).await?;
+        let mut tally = counted.remove(what).unwrap_or_default();
+        close_tally(&mut tally, closing.funnel.planned);
+        let row = RunRow {
+            facts,
+            funnel: &closing.funnel,
+            tally: &tally,
+            status: closing.status,
+            finished_at: Some(closing.finished_at),
+            error: closing.error.as_deref(),
+        };
+        let row = replace_run(&self.schema, row).map_err(unwritable)?;
+        session.run_all(&row).await?;
+        let deregister = deregister(&self.schema, facts).map_err(unwritable)?;
+        session.run(&deregister).await?;
+        self.drop_tables(&mut session, closing).await?;
+        session.run(&self.schema.commit(what)).await?;
+        session.hand_back();
+        self.known_layouts().remove(&facts.run);
+        Ok(tally)
+    }
+
+    async fn drop_tables(
+        &self,
+        session: &mut Session,
+        closing: &Closing,
+    ) -> Result<(), WarehouseError> {
+        let what = closing.facts.run.as_str();
+        let names = TableNames::of(&closing.facts.run);
+        let run = (!closing.keep_run_table).then_some(&names.run);
+        for table in [&names.stage, &names.admit].into_iter().chain(run) {
+            session.run(&self.schema.drop_table(what, table)).await?;
+        }
+        Ok(())
+    }
+
+    /// Rows for fire times without a run, where there is no row yet.
+    pub(super) async fn write_unstarted(
+        &self,
+        runs: &[UnstartedRun],
+    ) -> Result<(), WarehouseError> {
+        if runs.is_empty() {
+            return Ok(());
+        }
+        let what = "fire times";
+        let _turn = self.cap_turn.lock().await;
+        let mut session = self.pool.session().await?;
+        session
+            .run_all(&self.schema.begin(what, Some(Lock::Cap)))
+            .await?;
+        let mut known = std::collections::HashSet::new();
+        for statement in known_runs(&self.schema, runs).map_err(unwritable)? {
+            known.extend(first_column(&mut session, &statement).await?);
+        }
+        let new: Vec<&UnstartedRun> = runs
+            .iter()
+            .filter(|run| known.insert(run.run.as_str().to_owned()))
+            .collect();
+        let script = unstarted(&self.schema, &new).map_err(unwritable)?;
+        session.run_all(&script).await?;
+        session.run(&self.schema.commit(what)).await?;
+        session.hand_back();
+        Ok(())
+    }
+}

@@ -1,0 +1,175 @@
+//! One connection, of either driver, and how it is made.
+
+use super::errors::at_connect;
+use super::{ConnectorOptions, ServerOptions, Tls};
+use crate::audience::{Dialect, Statement};
+use crate::run::{WarehouseError, WarehouseErrorClass};
+use secrecy::ExposeSecret;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteSynchronous};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, Row, ValueRef, raw_sql};
+use std::path::Path;
+use std::time::Duration;
+
+/// The longest a connection may take to come about.
+const CONNECT_LIMIT: Duration = Duration::from_secs(15);
+
+/// How long SQLite waits for another process's transaction.
+const BUSY_LIMIT: Duration = Duration::from_secs(60);
+
+/// The longest a SQLite statement may take.
+const SQLITE_STATEMENT_LIMIT: Duration = Duration::from_secs(30 * 60);
+
+/// An open connection.
+pub(super) enum Connection {
+    /// PostgreSQL or Redshift.
+    Postgres(Box<PgConnection>),
+    /// SQLite.
+    Sqlite(Box<SqliteConnection>),
+}
+
+/// The small results of a statement: text cells.
+pub(super) type Rows = Vec<Vec<Option<String>>>;
+
+impl Connection {
+    /// Connects and prepares the session.
+    pub(super) async fn open(options: &ConnectorOptions) -> Result<Self, WarehouseError> {
+        let connecting = async {
+            match options {
+                ConnectorOptions::Sqlite { path, .. } => Self::open_sqlite(path).await,
+                ConnectorOptions::Server(server) => Self::open_server(server).await,
+            }
+        };
+        let target = target(options);
+        match tokio::time::timeout(CONNECT_LIMIT, connecting).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(failure)) => Err(at_connect(&failure, &target)),
+            Err(_) => Err(WarehouseError {
+                class: WarehouseErrorClass::Lost,
+                code: None,
+                message: format!("the warehouse at {target} cannot be reached: no answer"),
+                place: None,
+            }),
+        }
+    }
+
+    async fn open_sqlite(path: &Path) -> Result<Self, sqlx::Error> {
+        let connection = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_LIMIT)
+            .pragma("journal_mode", "wal")
+            .disable_statement_logging()
+            .connect()
+            .await?;
+        Ok(Self::Sqlite(Box::new(connection)))
+    }
+
+    async fn open_server(server: &ServerOptions) -> Result<Self, sqlx::Error> {
+        let mut connection = server_options(server).connect().await?;
+        let limit = server.statement_timeout.as_millis();
+        let mut first = vec![format!("set statement_timeout to {limit}")];
+        if server.dialect == Dialect::Postgres {
+            first.push("set standard_conforming_strings = on".to_owned());
+            first.push("set client_min_messages = warning".to_owned());
+        }
+        for sql in first {
+            raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
+        }
+        Ok(Self::Postgres(Box::new(connection)))
+    }
+
+    /// Runs a statement for its effect.
+    pub(super) async fn run(&mut self, statement: &Statement) -> Result<(), sqlx::Error> {
+        let sql = raw_sql(AssertSqlSafe(statement.sql.as_str()));
+        match self {
+            Self::Postgres(connection) => sql.execute(&mut **connection).await.map(drop),
+            Self::Sqlite(connection) => sql.execute(&mut **connection).await.map(drop),
+        }
+    }
+
+    /// Runs a statement for its few rows.
+    pub(super) async fn rows(&mut self, statement: &Statement) -> Result<Rows, sqlx::Error> {
+        let sql = raw_sql(AssertSqlSafe(statement.sql.as_str()));
+        match self {
+            Self::Postgres(connection) => {
+                let rows = sql.fetch_all(&mut **connection).await?;
+                rows.iter().map(postgres_row).collect()
+            }
+            Self::Sqlite(connection) => {
+                let rows = sql.fetch_all(&mut **connection).await?;
+                rows.iter().map(sqlite_row).collect()
+            }
+        }
+    }
+
+    /// Whether the other side still answers; no SQL is sent.
+    pub(super) async fn is_alive(&mut self) -> bool {
+        match self {
+            Self::Postgres(connection) => connection.ping().await.is_ok(),
+            Self::Sqlite(connection) => connection.ping().await.is_ok(),
+        }
+    }
+}
+
+fn postgres_row(row: &sqlx::postgres::PgRow) -> Result<Vec<Option<String>>, sqlx::Error> {
+    let cell = |index| {
+        let value = row.try_get_raw(index)?;
+        match value.is_null() {
+            true => Ok(None),
+            false => Ok(Some(
+                value.as_str().map_err(sqlx::Error::Decode)?.to_owned(),
+            )),
+        }
+    };
+    (0..row.len()).map(cell).collect()
+}
+
+fn sqlite_row(row: &sqlx::sqlite::SqliteRow) -> Result<Vec<Option<String>>, sqlx::Error> {
+    let cell = |index| row.try_get_unchecked::<Option<String>, _>(index);
+    (0..row.len()).map(cell).collect()
+}
+
+/// Every field is set here: the environment, `~/.pgpass` and a URL's escapes
+/// have no say.
+fn server_options(server: &ServerOptions) -> PgConnectOptions {
+    let mut options = PgConnectOptions::new_without_pgpass()
+        .port(server.port)
+        .username(&server.user)
+        .password(server.password.expose_secret())
+        .database(&server.database)
+        .ssl_mode(match server.tls {
+            Tls::VerifyFull => PgSslMode::VerifyFull,
+            Tls::Require => PgSslMode::Require,
+            Tls::Disable => PgSslMode::Disable,
+        })
+        .extra_float_digits(2)
+        .statement_cache_capacity(16)
+        .application_name(concat!("campaignd/", env!("CARGO_PKG_VERSION")))
+        .disable_statement_logging();
+    options = match server.host.starts_with('/') {
+        true => options.host("localhost").socket(&server.host),
+        false => options.host(&server.host),
+    };
+    match &server.tls_ca_file {
+        Some(file) => options.ssl_root_cert(file),
+        None => options,
+    }
+}
+
+/// Host and port, or the file, as messages name it.
+fn target(options: &ConnectorOptions) -> String {
+    match options {
+        ConnectorOptions::Sqlite { path, .. } => path.display().to_string(),
+        ConnectorOptions::Server(server) => format!("{}:{}", server.host, server.port),
+    }
+}
+
+/// The longest a statement may take, by the connector's options.
+pub(super) fn statement_limit(options: &ConnectorOptions) -> Duration {
+    match options {
+        ConnectorOptions::Sqlite { .. } => SQLITE_STATEMENT_LIMIT,
+        ConnectorOptions::Server(server) => server.statement_timeout,
+    }
+}

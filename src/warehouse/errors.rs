@@ -1,0 +1,333 @@
+//! Database errors as the engine sees them: what can be done, in clear words,
+//! without a member's data.
+
+use crate::audience::Statement;
+use crate::history::{TABLES, Unwritable};
+use crate::run::{WarehouseError, WarehouseErrorClass};
+use sqlx::error::DatabaseError;
+use sqlx::postgres::{PgDatabaseError, PgErrorPosition};
+use sqlx::sqlite::SqliteError;
+use std::time::Duration;
+
+/// An error of ours, with no code of the warehouse's.
+pub(super) fn error(class: WarehouseErrorClass, message: impl Into<String>) -> WarehouseError {
+    WarehouseError {
+        class,
+        code: None,
+        message: message.into(),
+        place: None,
+    }
+}
+
+/// A row that cannot be written.
+pub(super) fn unwritable(unwritable: impl Into<Unwritable>) -> WarehouseError {
+    error(
+        WarehouseErrorClass::Statement,
+        unwritable.into().to_string(),
+    )
+}
+
+/// A statement that did not end in time.
+pub(super) fn too_slow(limit: Duration) -> WarehouseError {
+    let message = format!(
+        "the warehouse did not answer within {}; the connection was closed",
+        humantime::format_duration(limit)
+    );
+    error(WarehouseErrorClass::Cancelled, message)
+}
+
+/// What went wrong while connecting to `target`, its host and port or file.
+pub(super) fn at_connect(failure: &sqlx::Error, target: &str) -> WarehouseError {
+    use WarehouseErrorClass as C;
+    match failure {
+        sqlx::Error::Database(database) => in_database(database.as_ref(), None),
+        sqlx::Error::Tls(tls) => {
+            let message = format!(
+                "no encrypted connection to the warehouse at {target}: {tls}; \
+                 check `tls` and `tls_ca_file` of the connector"
+            );
+            error(C::Configuration, message)
+        }
+        sqlx::Error::Protocol(text) if text.contains("authentication method") => {
+            let message = format!(
+                "the warehouse at {target} asks for a kind of login that cannot be given ({text}); \
+                 set the user's password again in clear text (`alter user … password '…'`), \
+                 so that it is kept as MD5"
+            );
+            error(C::Configuration, message)
+        }
+        sqlx::Error::Configuration(what) => {
+            let message = format!(
+                "the connection to the warehouse at {target} cannot be set up: {what}; correct the connector"
+            );
+            error(C::Configuration, message)
+        }
+        sqlx::Error::Io(io) => {
+            let message = format!("the warehouse at {target} cannot be reached: {io}");
+            error(C::Lost, message)
+        }
+        _ => error(
+            C::Lost,
+            format!("the warehouse at {target} cannot be reached: the connection broke off"),
+        ),
+    }
+}
+
+/// What went wrong while `statement` was run.
+pub(super) fn at_statement(failure: &sqlx::Error, statement: &Statement) -> WarehouseError {
+    use WarehouseErrorClass as C;
+    match failure {
+        sqlx::Error::Database(database) => in_database(database.as_ref(), Some(statement)),
+        sqlx::Error::Io(io) => {
+            let kind = io.kind();
+            error(
+                C::Lost,
+                format!("the connection to the warehouse was lost: {kind}"),
+            )
+        }
+        sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => error(
+            C::Statement,
+            "the warehouse sent a value that is not valid UTF-8; cast or leave out the column",
+        ),
+        _ => error(C::Lost, "the connection to the warehouse was lost"),
+    }
+}
+
+fn in_database(database: &dyn DatabaseError, statement: Option<&Statement>) -> WarehouseError {
+    let mut found = if let Some(postgres) = database.try_downcast_ref::<PgDatabaseError>() {
+        in_postgres(postgres, statement)
+    } else if let Some(sqlite) = database.try_downcast_ref::<SqliteError>() {
+        in_sqlite(sqlite, statement)
+    } else {
+        error(
+            WarehouseErrorClass::Statement,
+            scrub(database.message(), false),
+        )
+    };
+    if is_our_table_missing(&found) {
+        found.class = WarehouseErrorClass::Configuration;
+        found.message = TABLES_MISSING.to_owned();
+        found.place = None;
+    }
+    found
+}
+
+/// What to do when our tables are not there.
+pub(super) const TABLES_MISSING: &str =
+    "the daemon's tables are not there; run `campaignd bootstrap NAME --apply`";
+
+fn is_our_table_missing(found: &WarehouseError) -> bool {
+    let is_undefined = found.code.as_deref() == Some("42P01");
+    let names = |table: &&str| {
+        let message = &found.message;
+        message.contains(&format!(".{table}\"")) || message.contains(&format!("\"{table}\""))
+    };
+    is_undefined
+        && TABLES
+            .iter()
+            .map(|table| table.name)
+            .any(|name| names(&name))
+}
+
+fn in_postgres(found: &PgDatabaseError, statement: Option<&Statement>) -> WarehouseError {
+    let (code, text) = (found.code(), found.message());
+    let class = postgres_class(code, text, found.detail().unwrap_or(""));
+    // Names are in double quotes where the error is about names, data where
+    // it is about data.
+    let is_about_names = ["42", "3D", "3F", "28", "26", "55"]
+        .iter()
+        .any(|c| code.starts_with(c));
+    let mut message = scrub(text, is_about_names);
+    if let Some(advice) = advice(code) {
+        message = format!("{message}; {advice}");
+    }
+    let place = match (found.position(), statement) {
+        (Some(PgErrorPosition::Original(at)), Some(statement)) => {
+            statement.campaign_place(at.saturating_sub(1))
+        }
+        _ => None,
+    };
+    WarehouseError {
+        class,
+        code: Some(code.to_owned()),
+        message,
+        place,
+    }
+}
+
+/// Redshift reports much under `XX000`, so the message decides with the code.
+fn postgres_class(code: &str, message: &str, detail: &str) -> WarehouseErrorClass {
+    use WarehouseErrorClass as C;
+    let message = message.to_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    let is_serialization = code == "XX000"
+        && (message == "1023" || message == "1018" || detail.contains("Serializable isolation"));
+    let meets_another = [
+        "conflict with concurrent transaction",
+        "could not open relation with oid",
+    ];
+    if is_serialization || says(&meets_another) || matches!(code, "40001" | "40P01") {
+        return C::Conflict;
+    }
+    if code.starts_with("53") || says(&["disk full", "wlm abort action", "qmr abort"]) {
+        return C::Busy;
+    }
+    if code == "57014" || says(&["canceled on user's request"]) {
+        return C::Cancelled;
+    }
+    if code.starts_with("08") || matches!(code, "57P01" | "57P02" | "57P03" | "58030") {
+        return C::Lost;
+    }
+    match code {
+        "28000" | "28P01" | "3D000" | "42501" => C::Configuration,
+        _ => C::Statement,
+    }
+}
+
+fn advice(code: &str) -> Option<&'static str> {
+    match code {
+        "28000" | "28P01" => Some("check `auth` of the connector"),
+        "3D000" => Some("check `database` of the connector"),
+        "42501" => {
+            Some("an administrator must grant it; `campaignd bootstrap NAME` prints the SQL")
+        }
+        _ => None,
+    }
+}
+
+fn in_sqlite(found: &SqliteError, statement: Option<&Statement>) -> WarehouseError {
+    use WarehouseErrorClass as C;
+    let code = found.code().map(|code| code.into_owned());
+    let number = code.as_deref().and_then(|code| code.parse::<i32>().ok());
+    let (class, advice) = match number.unwrap_or(1) & 0xff {
+        5 | 6 => (C::Conflict, ""),
+        7 | 10 => (C::Busy, ""),
+        13 => (C::Busy, "; make room on the disk"),
+        9 => (C::Cancelled, ""),
+        3 | 8 | 14 | 23 => (C::Configuration, "; check that `path` can be written"),
+        11 | 26 => (C::Configuration, "; `path` is not a sound SQLite file"),
+        _ => (C::Statement, ""),
+    };
+    WarehouseError {
+        class,
+        code,
+        message: format!("{}{advice}", scrub(found.message(), true)),
+        place: statement.and_then(|statement| sqlite_place(found.message(), statement)),
+    }
+}
+
+/// SQLite's driver gives no position; the word the message names does, where
+/// it is there once.
+fn sqlite_place(message: &str, statement: &Statement) -> Option<(usize, usize)> {
+    let text = statement.campaign_text()?;
+    let word = match message.split_once("near \"") {
+        Some((_, rest)) => rest.split('"').next()?,
+        None => message.rsplit_once(": ")?.1,
+    };
+    let mut found = text.match_indices(word);
+    let (at, _) = found.next().filter(|_| !word.is_empty())?;
+    if found.next().is_some() {
+        return None;
+    }
+    let start = statement.campaign_sql.clone()?.start;
+    statement.campaign_place(start + text[..at].chars().count())
+}
+
+/// Takes what may be a member's data out of a database's message: numbers,
+/// quoted text, addresses; names in double quotes unless told otherwise.
+fn scrub(message: &str, keep_names: bool) -> String {
+    let mut clean = String::new();
+    let mut rest = message.lines().next().unwrap_or("");
+    while let Some(first) = rest.chars().next() {
+        let is_quote = first == '\'' || (first == '"' && !keep_names);
+        let is_word = |c: char| c.is_alphanumeric() || "_@.+-%".contains(c);
+        let taken = if first == '\'' || first == '"' {
+            quoted_length(rest, first)
+        } else if is_word(first) {
+            rest.find(|c: char| !is_word(c)).unwrap_or(rest.len())
+        } else {
+            first.len_utf8()
+        };
+        let (piece, after) = rest.split_at(taken);
+        let is_number = first.is_ascii_digit()
+            || (taken > 1
+                && "+-.".contains(first)
+                && piece[1..].starts_with(|c: char| c.is_ascii_digit()));
+        if is_quote || is_number || piece.contains('@') {
+            clean.push('…');
+        } else {
+            clean.push_str(piece);
+        }
+        rest = after;
+    }
+    clean
+}
+
+/// The length of the quoted text that `rest` begins with. Where the quote is
+/// not closed, everything is taken for data; so is it where the text holds
+/// quotes of its own, up to the last one.
+fn quoted_length(rest: &str, quote: char) -> usize {
+    let is_name = quote == '"';
+    let close = match is_name {
+        true => rest[1..].find(quote),
+        false => rest[1..].rfind(quote),
+    };
+    close.map_or(rest.len(), |at| at + 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scrubbed_message_holds_no_data() {
+        let cases = [
+            (
+                r#"invalid input syntax for type integer: "ada@example.com""#,
+                false,
+                "invalid input syntax for type integer: …",
+            ),
+            (
+                r#"column "emial" does not exist"#,
+                true,
+                r#"column "emial" does not exist"#,
+            ),
+            (
+                "value 'O'Hara' is out of range: -12.5",
+                false,
+                "value … is out of range: …",
+            ),
+            ("mail to ada@example.com failed", true, "mail to … failed"),
+            (r#"no "ada" here "#, false, "no … here "),
+        ];
+        for (message, keep_names, clean) in cases {
+            assert_eq!(scrub(message, keep_names), clean);
+        }
+    }
+
+    #[test]
+    fn redshifts_own_errors_are_told_apart_by_their_words() {
+        use WarehouseErrorClass as C;
+        let cases = [
+            ("XX000", "1023", C::Conflict),
+            ("XX000", "could not open relation with OID 12", C::Conflict),
+            (
+                "XX000",
+                "Query (150) cancelled by WLM abort action",
+                C::Busy,
+            ),
+            (
+                "57014",
+                "Query (150) canceled on user's request",
+                C::Cancelled,
+            ),
+            ("53300", "too many connections", C::Busy),
+            ("57P01", "terminating connection", C::Lost),
+            ("28P01", "password authentication failed", C::Configuration),
+            ("42703", "column does not exist", C::Statement),
+        ];
+        for (code, message, class) in cases {
+            assert_eq!(postgres_class(code, message, ""), class, "{code} {message}");
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! A few connections, shared. Ours rather than the driver's, because a
+//! connection is handed back only by who has read its answer to the end, and
+//! because a refused login is reported at once.
+
+use super::ConnectorOptions;
+use super::connect::{Connection, Rows, statement_limit};
+use super::errors::{at_statement, error, too_slow};
+use crate::audience::Statement;
+use crate::run::{WarehouseError, WarehouseErrorClass};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+/// How long to wait for a connection to come free.
+const ACQUIRE_LIMIT: Duration = Duration::from_secs(30);
+/// How long one may lie unused.
+const IDLE_LIMIT: Duration = Duration::from_secs(60);
+/// How long one may be used: less than a temporary credential lives.
+const LIFETIME: Duration = Duration::from_secs(30 * 60);
+/// After how long it is asked whether it is still there.
+const TRUST: Duration = Duration::from_secs(2);
+/// How much longer than the warehouse itself we wait for it to give up.
+const SLACK: Duration = Duration::from_secs(10);
+
+/// The connections of one connector.
+pub(super) struct Pool {
+    options: ConnectorOptions,
+    permits: Arc<Semaphore>,
+    /// A blocking mutex: held for a push or a pop, never across an await.
+    idle: Mutex<Vec<Idle>>,
+}
+
+struct Idle {
+    connection: Connection,
+    born: Instant,
+    since: Instant,
+}
+
+impl Pool {
+    /// Of at most `size` connections, none of them made yet.
+    pub(super) fn new(options: ConnectorOptions, size: usize) -> Arc<Self> {
+        Arc::new(Self {
+            options,
+            permits: Arc::new(Semaphore::new(size)),
+            idle: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// A connection for a sequence of statements.
+    pub(super) async fn session(self: &Arc<Self>) -> Result<Session, WarehouseError> {
+        let permit = tokio::time::timeout(ACQUIRE_LIMIT, Arc::clone(&self.permits).acquire_owned());
+        let Ok(Ok(permit)) = permit.await else {
+            let message = "no connection to the warehouse came free in 30 s; raise `max_queries`";
+            return Err(error(WarehouseErrorClass::Busy, message));
+        };
+        let (connection, born) = match self.reuse().await {
+            Some(idle) => (idle.connection, idle.born),
+            None => (Connection::open(&self.options).await?, Instant::now()),
+        };
+        Ok(Session {
+            connection,
+            born,
+            pool: Arc::clone(self),
+            _permit: permit,
+        })
+    }
+
+    async fn reuse(&self) -> Option<Idle> {
+        loop {
+            let mut idle = self.youngest()?;
+            if idle.since.elapsed() < TRUST {
+                return Some(idle);
+            }
+            let alive = tokio::time::timeout(SLACK, idle.connection.is_alive()).await;
+            if alive == Ok(true) {
+                return Some(idle);
+            }
+        }
+    }
+
+    fn youngest(&self) -> Option<Idle> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|idle| idle.since.elapsed() < IDLE_LIMIT && idle.born.elapsed() < LIFETIME);
+        idle.pop()
+    }
+}
+
+/// A connection in use. Handed back, it is used again; dropped, it is closed,
+/// and with it whatever was under way: after any error the server rolls back.
+pub(super) struct Session {
+    connection: Connection,
+    born: Instant,
+    pool: Arc<Pool>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Session {
+    /// Runs a statement for its effect.
+    pub(super) async fn run(&mut self, statement: &Statement) -> Result<(), WarehouseError> {
+        let limit = self.limit();
+        in_time(limit, statement, self.connection.run(statement)).await
+    }
+
+    /// Runs statements for their effect, in order.
+    pub(super) async fn run_all(&mut self, script: &[Statement]) -> Result<(), WarehouseError> {
+        for statement in script {
+            self.run(statement).await?;
+        }
+        Ok(())
+    }
+
+    /// Runs a statement for its few rows.
+    pub(super) async fn rows(&mut self, statement: &Statement) -> Result<Rows, WarehouseError> {
+        let limit = self.limit();
+        in_time(limit, statement, self.connection.rows(statement)).await
+    }
+
+    /// The connection, for reading rows as they come.
+    pub(super) fn connection(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
+    /// The longest a statement may take, as we see it.
+    pub(super) fn limit(&self) -> Duration {
+        statement_limit(&self.pool.options) + SLACK
+    }
+
+    /// Gives the connection back, its last answer read and no transaction open.
+    pub(super) fn hand_back(self) {
+        let idle = Idle {
+            connection: self.connection,
+            born: self.born,
+            since: Instant::now(),
+        };
+        let mut others = self
+            .pool
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        others.push(idle);
+    }
+}
+
+/// Bounds `work`, which is `statement` being run.
+pub(super) async fn in_time<T>(
+    limit: Duration,
+    statement: &Statement,
+    work: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, WarehouseError> {
+    match tokio::time::timeout(limit, work).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(failure)) => Err(at_statement(&failure, statement)),
+        Err(_) => Err(too_slow(limit)),
+    }
+}
