@@ -5,6 +5,7 @@
 
 pub mod audience;
 pub mod campaign;
+pub mod cli;
 pub mod daemon;
 pub mod delivery;
 pub mod history;

@@ -15,4 +15,7 @@ pub use destination::{DestinationAuth, DestinationSettings};
 pub use file::{Limits, LogFormat, LogLevel, LogSettings, Settings, SettingsFile, StateStore};
 pub use locate::{DEFAULT_CONFIG, locate};
 pub use secret::{Secret, Secrets, SettingsError};
-pub use top::compile;
+pub use top::{compile, masked};
+
+#[cfg(test)]
+mod tests;

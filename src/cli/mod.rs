@@ -1,0 +1,3 @@
+//! The command line: one file per command, prints, exit codes.
+
+pub mod problems;
