@@ -18,6 +18,20 @@ const MAX_BATCH_SIZE: u32 = 10_000;
 /// The longest `contact_history.attributes`, as JSON: the width of its column.
 const MAX_ATTRIBUTES_BYTES: usize = 4096;
 
+/// Keys of `schedule` that a later version knows.
+const SCHEDULE_NOT_YET: &[&str] = &[
+    "every",
+    "at",
+    "starts",
+    "ends",
+    "send_window",
+    "spread",
+    "catch_up",
+    "catch_up_within",
+    "overlap",
+    "blackout",
+];
+
 /// Compiles one campaign file. A campaign comes with notes, which refuse
 /// nothing; without one, all that is wrong is listed in the order of the file.
 pub fn compile(source: &Source, known: &Known) -> Result<(Campaign, Vec<Problem>), Vec<Problem>> {
@@ -130,58 +144,41 @@ fn all_of<'k>(what: &str, known: impl Iterator<Item = &'k str>) -> String {
 }
 
 fn schedule(mut section: Section) -> Option<Schedule> {
-    section.not_yet(&[
-        "every",
-        "at",
-        "starts",
-        "ends",
-        "send_window",
-        "spread",
-        "catch_up",
-        "catch_up_within",
-        "overlap",
-        "blackout",
-    ]);
     // With `every` or `at`, saying that `cron` is missing too would mislead.
     let otherwise = section.has("every") || section.has("at");
-    let cron = if otherwise {
-        section.optional("cron")
-    } else {
-        section.required("cron")
+    let mut asked = |key| match otherwise {
+        true => section.optional(key),
+        false => section.required(key),
     };
-    let zone = if otherwise {
-        section.optional("timezone")
-    } else {
-        section.required("timezone")
-    };
+    let cron = asked("cron");
+    let zone = asked("timezone");
+    section.not_yet(SCHEDULE_NOT_YET);
     section.finish();
-    let expressions = cron.map(|field| field.one_or_more())?;
-    let texts: Option<Vec<String>> = expressions
+    let zone_text = zone.as_ref().and_then(|field| field.filled_text());
+    let expressions = cron.as_ref().map(Field::one_or_more).unwrap_or_default();
+    let (fields, texts): (Vec<_>, Vec<_>) = expressions
         .iter()
-        .map(|field| field.filled_text().map(str::to_owned))
-        .collect();
-    let zone = zone.and_then(|field| Some((field.filled_text()?, field)));
-    // A problem in one half must not hide one in the other.
-    let (zone_text, zone_field) = match &zone {
-        Some((text, field)) => (*text, Some(field)),
-        None => ("UTC", None),
+        .filter_map(|field| Some((field, field.filled_text()?.to_owned())))
+        .unzip();
+    // What is sound is checked even where the rest is not, so that no problem
+    // hides another.
+    let problems = match Schedule::compile(&texts, zone_text.unwrap_or("UTC")) {
+        Ok(schedule) => {
+            let is_whole = zone_text.is_some() && !texts.is_empty();
+            return (is_whole && texts.len() == expressions.len()).then_some(schedule);
+        }
+        Err(problems) => problems,
     };
-    let texts = texts.filter(|texts| !texts.is_empty())?;
-    match Schedule::compile(&texts, zone_text) {
-        Ok(schedule) => zone_field.map(|_| schedule),
-        Err(problems) => {
-            for problem in problems {
-                let place = match problem.part {
-                    SchedulePart::Cron(index) => expressions.get(index),
-                    SchedulePart::Timezone => zone_field,
-                };
-                if let Some(field) = place {
-                    field.error(problem.message);
-                }
-            }
-            None
+    for problem in problems {
+        let place = match problem.part {
+            SchedulePart::Cron(index) => fields.get(index).copied(),
+            SchedulePart::Timezone => zone.as_ref(),
+        };
+        if let Some(field) = place {
+            field.error(problem.message);
         }
     }
+    None
 }
 
 fn audience(mut section: Section) -> Option<AudienceSpec> {

@@ -170,7 +170,10 @@ mod tests {
             r#""attributes":{"a":{"b":null,"y":0.1},"z":1,"ü":"\"q\""}}"#,
         );
         assert_eq!(spec().to_json(), expect);
-        assert_eq!(spec().version(), "");
+        assert_eq!(
+            spec().version(),
+            "7dd50a7497632dc165273ef10933c03bc3425f06b3771a357b8a815992b13ab1"
+        );
     }
 
     #[test]

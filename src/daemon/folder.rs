@@ -202,3 +202,144 @@ fn gather(found: Vec<Found>, before: &BTreeMap<&str, &Loaded>, known: &Known) ->
     }
     folder
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use tempfile::TempDir;
+
+    #[test]
+    fn campaign_files_are_loaded_and_others_are_left_alone() {
+        let dir = folder(&[
+            ("b.yaml", &text("b", 50)),
+            ("a.yml", &text("a", 50)),
+            (".hidden.yaml", "x"),
+            ("#a.yaml", "x"),
+            ("a.yaml~", "x"),
+            ("notes.txt", "x"),
+        ]);
+        fs::create_dir(dir.path().join("folder.yaml")).unwrap();
+        let loaded = load(dir.path(), &known(), Folder::default());
+        check(&loaded, "a=50 b=50", "");
+        assert_eq!((loaded.files, loaded.refused), (2, 0));
+    }
+
+    #[test]
+    fn a_file_with_problems_leaves_its_last_good_version_in_force() {
+        let dir = folder(&[("a.yaml", &text("a", 50)), ("b.yaml", "name: B")]);
+        let first = load(dir.path(), &known(), Folder::default());
+        check(&first, "a=50", "b b b b b");
+        fs::write(dir.path().join("a.yaml"), text("a", 101)).unwrap();
+        let second = load(dir.path(), &known(), first);
+        check(&second, "a=50", "a b b b b b");
+        assert_eq!(second.sources.len(), 2);
+        fs::write(dir.path().join("a.yaml"), text("a", 60)).unwrap();
+        let third = load(dir.path(), &known(), second);
+        check(&third, "a=60", "b b b b b");
+    }
+
+    #[test]
+    fn a_removed_file_takes_its_campaign_with_it() {
+        let dir = folder(&[("a.yaml", &text("a", 50)), ("b.yaml", &text("b", 50))]);
+        let first = load(dir.path(), &known(), Folder::default());
+        fs::remove_file(dir.path().join("a.yaml")).unwrap();
+        check(&load(dir.path(), &known(), first), "b=50", "");
+    }
+
+    #[test]
+    fn a_shared_name_is_a_problem_in_both_files_and_replaces_nothing() {
+        let dir = folder(&[("a.yaml", &text("a", 50))]);
+        let first = load(dir.path(), &known(), Folder::default());
+        fs::write(dir.path().join("a.yaml"), text("a", 51)).unwrap();
+        fs::write(dir.path().join("b.yaml"), text("a", 52)).unwrap();
+        let second = load(dir.path(), &known(), first);
+        check(&second, "a=50", "a b");
+        let message = &second.problems[1].message;
+        assert!(message.starts_with("`a` is also the name of the campaign in "));
+        assert_eq!((second.problems[1].line, second.problems[1].column), (1, 7));
+        check(&load(dir.path(), &known(), Folder::default()), "", "a b");
+    }
+
+    #[test]
+    fn a_name_in_force_from_a_broken_file_is_not_taken_by_another() {
+        let dir = folder(&[("a.yaml", &text("a", 50))]);
+        let first = load(dir.path(), &known(), Folder::default());
+        fs::write(dir.path().join("a.yaml"), "name: [").unwrap();
+        fs::write(dir.path().join("b.yaml"), text("a", 52)).unwrap();
+        check(&load(dir.path(), &known(), first), "a=50", "a b");
+    }
+
+    #[test]
+    fn an_unchanged_file_is_judged_again_when_the_operator_changes_the_names() {
+        let dir = folder(&[("a.yaml", &text("a", 50))]);
+        let first = load(dir.path(), &known(), Folder::default());
+        let again = load(dir.path(), &known(), first.clone());
+        let name = "a".parse().unwrap();
+        assert!(Arc::ptr_eq(
+            &first.campaigns[&name].campaign,
+            &again.campaigns[&name].campaign
+        ));
+        let renamed = Known {
+            connectors: ["other".parse().unwrap()].into(),
+            ..known()
+        };
+        check(&load(dir.path(), &renamed, again), "a=50", "a");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_read_leaves_everything_in_force() {
+        let dir = folder(&[("a.yaml", &text("a", 50))]);
+        let first = load(dir.path(), &known(), Folder::default());
+        let gone = dir.path().join("gone");
+        check(&load(&gone, &known(), first), "a=50", "gone");
+    }
+
+    /// Compares the campaigns in force with their priorities, and the files
+    /// of the problems.
+    #[track_caller]
+    fn check(folder: &Folder, campaigns: &str, problems: &str) {
+        let in_force: Vec<_> = folder
+            .campaigns
+            .iter()
+            .map(|(name, loaded)| format!("{name}={}", loaded.campaign.priority))
+            .collect();
+        let files: Vec<_> = folder
+            .problems
+            .iter()
+            .map(|problem| {
+                Path::new(&problem.file)
+                    .file_stem()
+                    .unwrap()
+                    .to_str()
+                    .unwrap()
+            })
+            .collect();
+        let found = (in_force.join(" "), files.join(" "));
+        assert_eq!(found, (campaigns.to_owned(), problems.to_owned()));
+    }
+
+    fn folder(files: &[(&str, &str)]) -> TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            fs::write(dir.path().join(name), text).unwrap();
+        }
+        dir
+    }
+
+    fn text(name: &str, priority: u32) -> String {
+        format!(
+            "name: {name}\nconnector: sandbox\npriority: {priority}\n\
+             schedule: {{ cron: \"0 9 * * *\", timezone: UTC }}\n\
+             audience: {{ key: id, sql: select id from customers }}\n\
+             activation: {{ destination: email-esp }}\n"
+        )
+    }
+
+    fn known() -> Known {
+        Known {
+            connectors: ["sandbox".parse().unwrap()].into(),
+            destinations: ["email-esp".parse().unwrap()].into(),
+        }
+    }
+}

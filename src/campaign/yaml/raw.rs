@@ -23,6 +23,10 @@ pub(super) enum Raw {
 /// short file can otherwise stand for gigabytes.
 const MAX_EXPANDED_BYTES: usize = 16 * 1024 * 1024;
 
+/// What is said of a document that holds more.
+pub(super) const TOO_MUCH: &str =
+    "the file holds too many values, or its aliases stand for too many";
+
 /// What one value costs beside its text.
 const VALUE_BYTES: usize = 64;
 
@@ -42,8 +46,7 @@ impl RawSeed<'_> {
     fn spend<E: Error>(self, text: usize) -> Result<(), E> {
         let left = self.left.get().checked_sub(VALUE_BYTES + text);
         self.left.set(left.unwrap_or(0));
-        left.map(|_| ())
-            .ok_or_else(|| E::custom("the file's aliases stand for too much text"))
+        left.map(|_| ()).ok_or_else(|| E::custom(TOO_MUCH))
     }
 }
 
@@ -92,7 +95,7 @@ impl<'de> Visitor<'de> for RawSeed<'_> {
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Raw, E> {
         self.spend(0)?;
-        Ok(Number::from_f64(value).map_or(Raw::Strange("not a finite number"), Raw::Number))
+        Ok(Number::from_f64(value).map_or(Raw::Strange("an infinite number"), Raw::Number))
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<Raw, E> {
@@ -143,7 +146,7 @@ mod tests {
         let mut text = format!("a: &a {}\nb:\n", "x".repeat(1024 * 1024));
         text.push_str(&"  - *a\n".repeat(100));
         let refused = read(&text).unwrap_err().to_string();
-        assert!(refused.contains("too much text"), "{refused}");
+        assert!(refused.contains(TOO_MUCH), "{refused}");
     }
 
     #[test]

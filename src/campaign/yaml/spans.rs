@@ -30,7 +30,12 @@ pub(super) fn read(text: &str) -> Result<Option<Spans>, Refusal> {
     while let Some(next) = parser.next_event() {
         let (event, span) = next.map_err(|error| {
             let at = offsets.byte(error.marker().index());
-            (at, format!("this is not YAML: {}", error.info()))
+            let message = match error.info() {
+                // The parser's own limit, met while it looks ahead.
+                "recursion limit exceeded" => too_deep(),
+                other => format!("this is not YAML: {other}"),
+            };
+            (at, message)
         })?;
         let at = offsets.range(span);
         let done = match event {
@@ -47,8 +52,7 @@ pub(super) fn read(text: &str) -> Result<Option<Spans>, Refusal> {
             }
             Event::MappingStart(..) | Event::SequenceStart(..) => {
                 if open.len() == MAX_DEPTH {
-                    let message = format!("this lies deeper than {MAX_DEPTH} levels");
-                    return Err((at.start, message));
+                    return Err((at.start, too_deep()));
                 }
                 open.push(Spans::leaf(at, false));
                 None
@@ -70,6 +74,10 @@ pub(super) fn read(text: &str) -> Result<Option<Spans>, Refusal> {
         }
     }
     Ok(root)
+}
+
+fn too_deep() -> String {
+    format!("sections and lists lie deeper in each other than {MAX_DEPTH} levels")
 }
 
 impl Spans {

@@ -28,7 +28,7 @@ pub(super) struct Node {
 
 /// What a value is.
 #[derive(Debug, Clone)]
-pub enum Data<N> {
+pub(super) enum Data<N> {
     /// Nothing, or `null`.
     Null,
     /// `true` or `false`.
@@ -47,7 +47,7 @@ pub enum Data<N> {
 
 /// A key of a section, and its value.
 #[derive(Debug, Clone)]
-pub struct Entry<N> {
+pub(super) struct Entry<N> {
     /// The key.
     pub(super) key: String,
     /// Where the key stands.
@@ -89,11 +89,11 @@ impl Document {
 /// What the YAML reader minds, without its own idea of the place.
 fn refusal(error: &serde_yaml::Error) -> String {
     let text = error.to_string();
-    let message = text.split(" at line ").next().unwrap_or(&text);
-    match message {
-        "repetition limit exceeded" => "the file's aliases stand for too much text".to_owned(),
-        other => format!("this is not YAML: {other}"),
+    if text.contains(raw::TOO_MUCH) || text.contains("repetition limit exceeded") {
+        return raw::TOO_MUCH.to_owned();
     }
+    let message = text.split(" at line ").next().unwrap_or(&text);
+    format!("this is not YAML: {message}")
 }
 
 /// Puts a value and its places together. What an alias stands for is placed at

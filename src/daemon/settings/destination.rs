@@ -11,7 +11,7 @@ use std::path::PathBuf;
 #[derive(Debug, Clone)]
 pub struct DestinationSettings {
     /// Where requests go.
-    pub(super) url: String,
+    pub url: String,
     /// How a person is reached; a label.
     pub channel: String,
     /// At least one; several while rotating.

@@ -13,4 +13,7 @@ pub use connector::{Connector, ServerConnector, SqliteConnector};
 pub use destination::{DestinationAuth, DestinationSettings};
 pub use file::{Limits, LogFormat, LogLevel, LogSettings, Settings, SettingsFile, StateStore};
 pub use secret::{Secret, Secrets, SettingsError};
-pub use top::compile;
+pub use top::{compile, masked};
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use super::connector::Connector;
 use super::destination::DestinationSettings;
 use super::file::{Limits, LogFormat, LogLevel, LogSettings, Settings, SettingsFile, StateStore};
-use crate::campaign::yaml::{Document, Field, Reader, Section};
+use crate::campaign::yaml::{self, Document, Field, Reader, Section};
 use crate::campaign::{Problem, Source};
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -34,6 +34,24 @@ pub fn compile(source: &Source) -> Result<SettingsFile, Vec<Problem>> {
         Some(settings) if !reader.has_errors() => Ok(SettingsFile { settings }),
         _ => Err(reader.into_problems()),
     }
+}
+
+/// The text of the operator's file as it may be shown beside its problems,
+/// byte for byte as long, secrets painted over.
+pub fn masked(source: &Source) -> String {
+    /// Everything under these is taken for a secret, also under a misspelt key
+    /// below.
+    const SECRET_KEYS: &[&str] = &[
+        "admin",
+        "auth",
+        "bearer",
+        "headers",
+        "password",
+        "signing_secrets",
+        "token",
+        "url",
+    ];
+    yaml::masked(source, SECRET_KEYS)
 }
 
 fn read(mut top: Section) -> Option<Settings> {

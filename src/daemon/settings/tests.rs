@@ -1,0 +1,222 @@
+use super::*;
+use crate::campaign::Source;
+use crate::delivery::OnAmbiguous;
+use crate::warehouse::{ConnectorOptions, Tls};
+use crate::webhook::Auth;
+use secrecy::ExposeSecret;
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The least a file can say of one thing of each kind.
+const LEAST: &str = "
+campaigns: ./campaigns
+state: { url: sqlite://./state.db }
+connectors:
+  warehouse:
+    kind: redshift
+    host: wg.example.com
+    database: shared
+    auth: { user: campaignd, password: \"${credential:warehouse_password}\" }
+  socket:
+    kind: postgres
+    host: /run/postgresql
+    database: shared
+    auth: { user: campaignd }
+  sandbox: { kind: sqlite, path: ./sandbox.db }
+destinations:
+  email-esp:
+    url: https://hooks.example.com/activate
+    signing_secrets: [ \"${env:SIGNING}\", whsec_bGl0ZXJhbA== ]
+    headers: { X-Workspace: acme }
+    auth: { bearer: \"${file:./token}\" }
+";
+
+/// Every key of this version, each with another value than its default.
+const MOST: &str = "
+campaigns: /srv/campaigns
+state: { url: sqlite:///var/lib/campaignd/state.db }
+connectors:
+  warehouse:
+    kind: postgres
+    host: 127.0.0.1
+    port: 15432
+    database: shared
+    auth: { user: campaignd, password: pw }
+    tls: disable
+    tls_ca_file: null
+    schema: marketing
+    max_queries: 3
+    statement_timeout: 5m
+    history: null
+destinations:
+  sms-gateway:
+    url: http://127.0.0.1:8080/
+    channel: sms
+    signing_secrets: [ a ]
+    auth: { basic: { user: u, password: p } }
+    tls_ca_file: ./ca.pem
+    format: json
+    timeout: 10s
+    max_in_flight: 4
+    max_body: 64KiB
+    retry: { initial: 2s, max: 1m, give_up_after: 1h }
+    dedupe_window: 24h
+    not_processed: [503]
+    allow_private_network: true
+    allow_http: true
+limits: { max_runs: 2, max_in_flight: 3, memory: 64MiB }
+shutdown_grace: 5s
+log: { format: text, level: debug }
+";
+
+fn settings(text: &str) -> Settings {
+    let name = "campaignd.yaml";
+    compile(&Source { name, text })
+        .unwrap()
+        .resolve_paths(Path::new("/etc/campaignd"))
+}
+
+fn only<K, V>(map: &std::collections::BTreeMap<K, V>) -> &V {
+    map.values().next().unwrap()
+}
+
+#[test]
+fn what_the_file_leaves_out_has_the_promised_defaults() {
+    let settings = settings(LEAST);
+    assert_eq!(settings.limits, Limits::default());
+    assert_eq!(settings.log, LogSettings::default());
+    assert_eq!(settings.shutdown_grace, Duration::from_secs(30));
+    let secrets = Secrets::of([]);
+    let socket = &settings.connectors[&"socket".parse().unwrap()];
+    let ConnectorOptions::Server(server) = socket.options(&secrets).unwrap() else {
+        panic!("not a server");
+    };
+    assert_eq!((server.port, server.tls), (5432, Tls::Disable));
+    assert_eq!(server.schema, "campaignd");
+    assert_eq!(server.max_queries.get(), 6);
+    assert_eq!(server.statement_timeout, Duration::from_secs(1800));
+    assert_eq!(server.password.expose_secret(), "");
+    let destination = only(&settings.destinations);
+    assert_eq!(destination.terms().channel, "email-esp");
+    assert_eq!(destination.terms().max_body, 1024 * 1024);
+    let rules = destination.rules();
+    assert_eq!(rules.timeout, Duration::from_secs(30));
+    assert_eq!(rules.retry_initial, Duration::from_secs(1));
+    assert_eq!(rules.retry_max, Duration::from_secs(300));
+    assert_eq!(rules.give_up_after, Duration::from_secs(6 * 3600));
+    assert_eq!(rules.on_ambiguous, OnAmbiguous::Park);
+}
+
+#[test]
+fn what_the_file_says_is_what_is_meant() {
+    let settings = settings(MOST);
+    assert_eq!(settings.campaigns, PathBuf::from("/srv/campaigns"));
+    let state = PathBuf::from("/var/lib/campaignd/state.db");
+    assert_eq!(settings.state, StateStore::Sqlite(state));
+    assert_eq!(settings.limits.memory, 64 * 1024 * 1024);
+    assert_eq!(settings.log.level.as_str(), "debug");
+    let secrets = Secrets::of([]);
+    let options = only(&settings.connectors).options(&secrets).unwrap();
+    assert_eq!(options.max_queries(), NonZeroU32::new(3).unwrap());
+    let destination = only(&settings.destinations);
+    let options = destination.options(&secrets).unwrap();
+    assert_eq!(options.url, "http://127.0.0.1:8080/");
+    assert_eq!(options.tls_ca_file, Some("/etc/campaignd/ca.pem".into()));
+    assert!(options.allow_http && options.allow_private_network);
+    assert!(matches!(options.auth, Some(Auth::Basic { .. })));
+    let rules = destination.rules();
+    assert_eq!(rules.on_ambiguous, OnAmbiguous::Resend);
+    assert_eq!(rules.dedupe_window, Some(Duration::from_secs(86_400)));
+    assert_eq!(rules.not_processed, [503]);
+}
+
+#[test]
+fn relative_paths_are_taken_from_the_folder_of_the_file() {
+    let settings = settings(LEAST);
+    assert_eq!(
+        settings.campaigns,
+        PathBuf::from("/etc/campaignd/campaigns")
+    );
+    let state = PathBuf::from("/etc/campaignd/state.db");
+    assert_eq!(settings.state, StateStore::Sqlite(state));
+    let Connector::Sqlite(sandbox) = &settings.connectors[&"sandbox".parse().unwrap()] else {
+        panic!("not sqlite");
+    };
+    assert_eq!(sandbox.path, PathBuf::from("/etc/campaignd/sandbox.db"));
+}
+
+#[test]
+fn secrets_come_from_where_their_references_lead_without_the_last_line_break() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("warehouse_password"), "pw\n").unwrap();
+    std::fs::write(folder.path().join("token"), "to ken\r\n").unwrap();
+    let credentials = folder.path().to_str().unwrap();
+    let secrets = Secrets::of([("CREDENTIALS_DIRECTORY", credentials), ("SIGNING", "s1")]);
+    let name = "campaignd.yaml";
+    let file = compile(&Source { name, text: LEAST }).unwrap();
+    let settings = file.resolve_paths(folder.path());
+    let warehouse = &settings.connectors[&"warehouse".parse().unwrap()];
+    let ConnectorOptions::Server(server) = warehouse.options(&secrets).unwrap() else {
+        panic!("not a server");
+    };
+    assert_eq!(server.password.expose_secret(), "pw");
+    assert_eq!((server.port, server.tls), (5439, Tls::VerifyFull));
+    let options = only(&settings.destinations).options(&secrets).unwrap();
+    let signing: Vec<_> = options
+        .signing_secrets
+        .iter()
+        .map(|s| s.expose_secret())
+        .collect();
+    assert_eq!(signing, ["s1", "whsec_bGl0ZXJhbA=="]);
+    let Some(Auth::Bearer(token)) = options.auth else {
+        panic!("no token");
+    };
+    assert_eq!(token.expose_secret(), "to ken");
+}
+
+#[test]
+fn a_missing_secret_is_named_by_its_key() {
+    let settings = settings(LEAST);
+    let secrets = Secrets::of([]);
+    let warehouse = &settings.connectors[&"warehouse".parse().unwrap()];
+    assert_eq!(
+        warehouse.options(&secrets).unwrap_err().to_string(),
+        "`connectors.warehouse.auth.password` needs the credential warehouse_password, \
+         but $CREDENTIALS_DIRECTORY is not set"
+    );
+    let destination = only(&settings.destinations);
+    assert_eq!(
+        destination.options(&secrets).unwrap_err().to_string(),
+        "`destinations.email-esp.auth.bearer` needs the secret in /etc/campaignd/token: \
+         No such file or directory (os error 2)"
+    );
+}
+
+#[test]
+fn no_secret_shows_in_debug_output_or_beside_a_problem() {
+    let settings = settings(LEAST);
+    let secrets = Secrets::of([("SIGNING", "canary")]);
+    let shown = format!("{settings:?} {secrets:?}");
+    assert!(
+        !shown.contains("bGl0ZXJhbA") && !shown.contains("canary"),
+        "{shown}"
+    );
+    let name = "campaignd.yaml";
+    let text = masked(&Source { name, text: LEAST });
+    assert!(!text.contains("bGl0ZXJhbA"), "{text}");
+    assert_eq!(text.len(), LEAST.len());
+}
+
+#[test]
+fn a_resolved_header_that_would_break_the_request_is_refused() {
+    let text = LEAST.replace("acme", "\"${env:HEADER}\"");
+    let text = text.replace("${file:./token}", "${env:SIGNING}");
+    let secrets = Secrets::of([("HEADER", "a\r\nHost: b"), ("SIGNING", "s")]);
+    let error = only(&settings(&text).destinations)
+        .options(&secrets)
+        .unwrap_err();
+    assert_eq!(error.key, "destinations.email-esp.headers.X-Workspace");
+    assert!(!error.to_string().contains("Host"), "{error}");
+}
