@@ -10,6 +10,7 @@ use crate::run::{Page, Registration, Warehouse, WarehouseError};
 use async_trait::async_trait;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use tokio::sync::OnceCell;
 
 /// A warehouse behind sqlx.
 pub(super) struct SqlWarehouse {
@@ -21,6 +22,8 @@ pub(super) struct SqlWarehouse {
     /// The same for `settle_lock`. For SQLite, which has one writer, it is
     /// the same mutex.
     pub(super) settle_turn: Arc<tokio::sync::Mutex<()>>,
+    /// Whether SQLite's tables have been made: nobody else would.
+    ready: OnceCell<()>,
     /// What the run tables of open runs look like; at most
     /// [`MAX_LAYOUTS`]. A blocking mutex: never held across an await.
     pub(super) layouts: Mutex<HashMap<RunId, Arc<Layout>>>,
@@ -59,8 +62,18 @@ impl SqlWarehouse {
             pool: Pool::new(options, queries.min(1_000) + EXTRA_CONNECTIONS),
             cap_turn,
             settle_turn,
+            ready: OnceCell::new(),
             layouts: Mutex::new(HashMap::new()),
         }
+    }
+
+    /// Makes SQLite's tables, once. A server's are made by an administrator.
+    pub(super) async fn prepare(&self) -> Result<(), WarehouseError> {
+        if self.schema.dialect != Dialect::Sqlite {
+            return Ok(());
+        }
+        let making = || async { self.apply().await.map(drop) };
+        self.ready.get_or_try_init(making).await.map(drop)
     }
 
     /// The turn a step takes that writes much and locks nothing: only SQLite

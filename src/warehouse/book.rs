@@ -4,7 +4,7 @@ use super::adapter::{SqlWarehouse, first_column};
 use super::errors::{TABLES_MISSING, error, unwritable};
 use super::pool::Session;
 use super::staging::{not_ours, number};
-use crate::audience::{Dialect, Lock, TableNames};
+use crate::audience::{Lock, TableNames};
 use crate::history::register::{
     RunRow, deregister, has_ended, known_runs, open_run, register, replace_run, run_status, touch,
     unstarted,
@@ -18,18 +18,17 @@ use crate::run::{Registration, WarehouseError, WarehouseErrorClass};
 use std::collections::HashMap;
 
 impl SqlWarehouse {
-    /// Whether it answers and our tables are there. SQLite's are made: nobody
-    /// else would.
+    /// Whether it answers and our tables are there.
     pub(super) async fn look_at_tables(&self) -> Result<(), WarehouseError> {
+        self.prepare().await?;
         let names: Vec<&str> = TABLES.iter().map(|table| table.name).collect();
         let mut session = self.pool.session().await?;
         let there = self.existing(&mut session, "tables", &names).await?;
         let is_complete = there.len() == names.len();
         session.hand_back();
-        match (is_complete, self.schema.dialect) {
-            (true, _) => Ok(()),
-            (false, Dialect::Sqlite) => self.apply().await.map(drop),
-            (false, _) => {
+        match is_complete {
+            true => Ok(()),
+            false => {
                 let class = WarehouseErrorClass::Configuration;
                 Err(error(class, TABLES_MISSING))
             }
@@ -41,6 +40,7 @@ impl SqlWarehouse {
         &self,
         run: &RunFacts,
     ) -> Result<Registration, WarehouseError> {
+        self.prepare().await?;
         let what = run.run.as_str();
         let _turn = self.cap_turn.lock().await;
         let mut session = self.pool.session().await?;
@@ -243,6 +243,7 @@ impl SqlWarehouse {
         if runs.is_empty() {
             return Ok(());
         }
+        self.prepare().await?;
         let what = "fire times";
         let _turn = self.cap_turn.lock().await;
         let mut session = self.pool.session().await?;
