@@ -78,14 +78,16 @@ impl Warehouse {
         port: u16,
         in_flight: u32,
     ) -> Limits {
-        self.run("drop table if exists limit_stage, limit_outcomes, limit_history").await;
+        self.run("drop table if exists limit_stage, limit_outcomes, limit_history")
+            .await;
         let stage = self
             .run(&format!(
                 "create table limit_stage as select row_number() over (order by profile_id) as seq, q.* from ({}) q",
                 audience(members)
             ))
             .await;
-        self.run("create index on limit_stage using brin (seq) with (pages_per_range = 32)").await;
+        self.run("create index on limit_stage using brin (seq) with (pages_per_range = 32)")
+            .await;
         self.run("analyze limit_stage").await;
         let pages = self.read_pages(members).await;
         let posts = post(bodies, port, in_flight).await;
@@ -110,7 +112,11 @@ impl Warehouse {
             let mut rows = raw_sql(AssertSqlSafe(sql)).fetch(&mut *connection);
             while let Some(row) = rows.try_next().await.expect("a page") {
                 for column in 0..5 {
-                    bytes += row.try_get_raw(column).expect("a cell").as_bytes().map_or(0, <[u8]>::len);
+                    bytes += row
+                        .try_get_raw(column)
+                        .expect("a cell")
+                        .as_bytes()
+                        .map_or(0, <[u8]>::len);
                 }
             }
         }
@@ -164,7 +170,9 @@ fn request(body: &[u8]) -> Vec<u8> {
 }
 
 async fn post_some(requests: Arc<Vec<Vec<u8>>>, next: Arc<AtomicUsize>, port: u16) {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("the receiver");
+    let mut stream = TcpStream::connect(("127.0.0.1", port))
+        .await
+        .expect("the receiver");
     stream.set_nodelay(true).expect("a TCP socket");
     let mut answer = [0; 1_024];
     while let Some(request) = requests.get(next.fetch_add(1, Ordering::Relaxed)) {

@@ -10,10 +10,10 @@
 //! much of the machine is left over.
 
 mod limits;
-mod process;
-mod receiver;
 #[path = "../../tests/support/postgres.rs"]
 mod postgres;
+mod process;
+mod receiver;
 
 use limits::{Limits, Warehouse};
 use process::Usage;
@@ -67,11 +67,23 @@ async fn bench() {
     write_files(dir.path(), &database, receiver.port());
     process::run(dir.path(), &["bootstrap", "warehouse", "--apply"]).await;
 
-    println!("{} customers, batch {BATCH_SIZE}, {IN_FLIGHT} in flight, median of {RUNS}", CUSTOMERS);
+    println!(
+        "{} customers, batch {BATCH_SIZE}, {IN_FLIGHT} in flight, median of {RUNS}",
+        CUSTOMERS
+    );
     println!(
         "{:>9} {:>8} {:>8} {:>8} {:>8} {:>9} {:>8} {:>7} {:>10} {:>7} {:>8}",
-        "members", "stage s", "pages s", "posts s", "settle s", "limit s", "ours s", "ratio",
-        "members/s", "CPU s", "RSS MiB"
+        "members",
+        "stage s",
+        "pages s",
+        "posts s",
+        "settle s",
+        "limit s",
+        "ours s",
+        "ratio",
+        "members/s",
+        "CPU s",
+        "RSS MiB"
     );
     for members in AUDIENCES {
         let mut limits = Vec::new();
@@ -80,7 +92,11 @@ async fn bench() {
             receiver.record();
             ours.push(run_ours(dir.path(), members).await);
             let bodies = receiver.recorded();
-            limits.push(warehouse.limits(members, BATCH_SIZE, &bodies, receiver.port(), IN_FLIGHT).await);
+            limits.push(
+                warehouse
+                    .limits(members, BATCH_SIZE, &bodies, receiver.port(), IN_FLIGHT)
+                    .await,
+            );
         }
         println!("{}", line(members, &limits, &ours));
     }
@@ -160,7 +176,10 @@ contact_history: {{ attributes: {{ offer: bench }} }}
 ",
             limits::audience(members)
         );
-        std::fs::write(dir.join(format!("campaigns/audience-{members}.yaml")), campaign)
-            .expect("the campaign is written");
+        std::fs::write(
+            dir.join(format!("campaigns/audience-{members}.yaml")),
+            campaign,
+        )
+        .expect("the campaign is written");
     }
 }

@@ -47,7 +47,9 @@ pub(crate) async fn run(dir: &Path, args: &[&str]) -> Usage {
 
 fn look(pid: u32) -> Option<Usage> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let peak = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
     let peak_rss_kib = peak.trim().trim_end_matches(" kB").parse().ok()?;
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in brackets may hold spaces; behind it the fields are regular.

@@ -3,7 +3,11 @@
     clippy::allow_attributes,
     reason = "each test file uses another part, so `expect` would fail in some"
 )]
-#![allow(dead_code, unreachable_pub, reason = "each test file uses another part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses another part"
+)]
 
 pub mod oracle;
 pub mod postgres;

@@ -33,17 +33,35 @@ pub async fn check(site: &Site) {
 fn adds_up(run: &TextRow, history: &[TextRow]) {
     let id = text(run, "run_id");
     let sum = |columns: &[&str]| columns.iter().map(|c| number(run, c)).sum::<u64>();
-    let withheld = ["suppressed", "capped", "cooling_down", "held_out", "over_limit"];
+    let withheld = [
+        "suppressed",
+        "capped",
+        "cooling_down",
+        "held_out",
+        "over_limit",
+    ];
     let outcomes = ["delivered", "rejected", "failed", "unknown", "cancelled"];
     let uncounted = sum(&["no_key", "bad_key", "duplicate", "planned"]);
-    assert_eq!(number(run, "audience"), uncounted + sum(&withheld), "{id}: audience");
-    assert_eq!(number(run, "planned"), sum(&outcomes) + number(run, "still_open"), "{id}: planned");
+    assert_eq!(
+        number(run, "audience"),
+        uncounted + sum(&withheld),
+        "{id}: audience"
+    );
+    assert_eq!(
+        number(run, "planned"),
+        sum(&outcomes) + number(run, "still_open"),
+        "{id}: planned"
+    );
     for status in outcomes {
         let rows = history
             .iter()
             .filter(|row| text(row, "run_id") == id && text(row, "status") == status)
             .count();
-        assert_eq!(rows as u64, number(run, status), "{id}: rows that are {status}");
+        assert_eq!(
+            rows as u64,
+            number(run, status),
+            "{id}: rows that are {status}"
+        );
     }
 }
 
@@ -51,7 +69,11 @@ fn adds_up(run: &TextRow, history: &[TextRow]) {
 fn requests_are_sound(requests: &[Recorded]) {
     let mut bodies: BTreeMap<&str, &[u8]> = BTreeMap::new();
     for request in requests {
-        assert!(request.is_signed_with(SIGNING_SECRET), "request {}", request.number);
+        assert!(
+            request.is_signed_with(SIGNING_SECRET),
+            "request {}",
+            request.number
+        );
         assert_eq!(request.header("idempotency-key"), Some(request.id()));
         let body = bodies.entry(request.id()).or_insert(&request.body);
         assert_eq!(*body, request.body, "two bodies under {}", request.id());
@@ -64,7 +86,10 @@ fn requests_are_sound(requests: &[Recorded]) {
 fn history_is_what_was_sent(history: &[TextRow], requests: &[Recorded]) {
     let mut sent: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
     for request in requests {
-        let run = request.json()["data"]["run_id"].as_str().unwrap().to_owned();
+        let run = request.json()["data"]["run_id"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         for member in request.members() {
             let key = member["profile_id"].as_str().unwrap().trim_end().to_owned();
             let ids = sent.entry((run.clone(), key)).or_default();
@@ -73,11 +98,17 @@ fn history_is_what_was_sent(history: &[TextRow], requests: &[Recorded]) {
     }
     let mut recorded = BTreeSet::new();
     for row in history {
-        let member = (text(row, "run_id").to_owned(), text(row, "profile_id").to_owned());
+        let member = (
+            text(row, "run_id").to_owned(),
+            text(row, "profile_id").to_owned(),
+        );
         let status = text(row, "status");
         let ids = sent.get(&member).cloned().unwrap_or_default();
         match status {
-            "delivered" => assert!(ids.contains(text(row, "message_id")), "{member:?} was not received"),
+            "delivered" => assert!(
+                ids.contains(text(row, "message_id")),
+                "{member:?} was not received"
+            ),
             "held_out" | "suppressed" | "capped" | "cooling_down" | "over_limit" => {
                 assert!(ids.is_empty(), "{member:?} is {status} and was sent");
             }
@@ -90,7 +121,10 @@ fn history_is_what_was_sent(history: &[TextRow], requests: &[Recorded]) {
     for (member, ids) in &sent {
         assert_eq!(ids.len(), 1, "{member:?} went out under {ids:?}");
     }
-    let lost: Vec<_> = sent.keys().filter(|member| !recorded.contains(*member)).collect();
+    let lost: Vec<_> = sent
+        .keys()
+        .filter(|member| !recorded.contains(*member))
+        .collect();
     assert!(lost.is_empty(), "received and not in history: {lost:?}");
 }
 

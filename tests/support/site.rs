@@ -101,8 +101,14 @@ log: {{ format: json, level: debug }}
     /// Runs the program to its end, which must be a good one, and returns what
     /// it printed as JSON.
     pub async fn json(&self, args: &[&str]) -> Value {
-        let output = self.campaignd(&[args, &["--format", "json"]].concat()).await;
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let output = self
+            .campaignd(&[args, &["--format", "json"]].concat())
+            .await;
+        assert!(
+            output.status.success(),
+            "{args:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
@@ -195,6 +201,10 @@ impl Daemon {
     /// code.
     pub async fn ended(&mut self) -> Option<i32> {
         let ended = tokio::time::timeout(Duration::from_secs(30), self.child.wait());
-        ended.await.expect("it ends in half a minute").unwrap().code()
+        ended
+            .await
+            .expect("it ends in half a minute")
+            .unwrap()
+            .code()
     }
 }

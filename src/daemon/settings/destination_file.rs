@@ -13,10 +13,6 @@ use std::time::Duration;
 /// The longest channel: the width of its column in `contact_history`.
 const MAX_CHANNEL_BYTES: usize = 64;
 
-/// What a dedupe window is short of: the margin kept for the clocks of both
-/// sides.
-const DEDUPE_MARGIN: Duration = Duration::from_secs(60);
-
 /// Attempts take between these.
 const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(100)..=seconds(600);
 
