@@ -50,7 +50,7 @@ fn word_end(text: &str, start: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Document, Reader, Source};
+    use crate::campaign::yaml::{Document, Reader, Source};
 
     #[test]
     fn a_place_in_a_block_is_a_place_in_the_file() {

@@ -4,10 +4,11 @@ use super::field::Field;
 use super::place::{Problem, Severity, Source};
 use super::section::Section;
 use super::tree::{Data, Document};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
 
-/// How many problems of one file are listed; a reader of more has given up.
+/// How many problems of one file are listed; more than anybody reads, and few
+/// enough that a file of nothing but problems costs no time.
 const MAX_PROBLEMS: usize = 200;
 
 /// What is read from, and the problems found so far.
@@ -15,6 +16,7 @@ const MAX_PROBLEMS: usize = 200;
 pub struct Reader<'r> {
     pub(super) source: &'r Source<'r>,
     problems: RefCell<Vec<Problem>>,
+    refused: Cell<bool>,
 }
 
 impl<'r> Reader<'r> {
@@ -23,6 +25,7 @@ impl<'r> Reader<'r> {
         Self {
             source,
             problems: RefCell::new(Vec::new()),
+            refused: Cell::new(false),
         }
     }
 
@@ -47,8 +50,7 @@ impl<'r> Reader<'r> {
 
     /// Whether anything found so far refuses the file.
     pub fn has_errors(&self) -> bool {
-        let problems = self.problems.borrow();
-        problems.iter().any(|p| p.severity == Severity::Error)
+        self.refused.get()
     }
 
     /// Everything found, in the order of the file.
@@ -58,11 +60,59 @@ impl<'r> Reader<'r> {
         problems
     }
 
+    /// Whether as many problems are listed as will be.
+    pub(super) fn is_full(&self) -> bool {
+        self.problems.borrow().len() > MAX_PROBLEMS
+    }
+
     pub(super) fn report(&self, at: Range<usize>, severity: Severity, message: String) {
-        let mut problems = self.problems.borrow_mut();
-        let problem = Problem::at(self.source, at, severity, message);
-        if problems.len() < MAX_PROBLEMS && !problems.contains(&problem) {
-            problems.push(problem);
+        if severity == Severity::Error {
+            self.refused.set(true);
         }
+        if self.is_full() {
+            return;
+        }
+        let problem = Problem::at(self.source, at.clone(), severity, message);
+        let mut problems = self.problems.borrow_mut();
+        if problems.contains(&problem) {
+            return;
+        }
+        if problems.len() < MAX_PROBLEMS {
+            problems.push(problem);
+        } else {
+            let message = "there are more problems than are listed here".to_owned();
+            problems.push(Problem::at(self.source, at, severity, message));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fmt::Write as _;
+
+    #[test]
+    fn of_very_many_problems_the_first_are_listed_and_the_rest_is_mentioned() {
+        let mut text = String::new();
+        for n in 0..50_000 {
+            writeln!(text, "key-{n}: 1").unwrap();
+        }
+        let source = Source {
+            name: "f",
+            text: &text,
+        };
+        let document = Document::read(&source).unwrap();
+        let reader = Reader::new(&source);
+        let mut top = reader.top(&document).unwrap();
+        assert_eq!(top.named().len(), 50_000);
+        top.finish();
+        assert!(reader.has_errors());
+        let problems = reader.into_problems();
+        assert_eq!(problems.len(), MAX_PROBLEMS + 1);
+        let last = problems.last().unwrap();
+        assert_eq!(
+            last.to_string(),
+            "f:201:1: there are more problems than are listed here"
+        );
     }
 }

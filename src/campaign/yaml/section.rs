@@ -3,6 +3,7 @@
 use super::field::Field;
 use super::suggestion;
 use super::tree::{Data, Entry, Node};
+use std::collections::BTreeSet;
 
 /// A section being read: what was asked for is known, the rest is a problem.
 #[derive(Debug)]
@@ -53,12 +54,13 @@ impl<'r> Section<'r> {
 
     /// Every key that is a name the user has chosen, with its value.
     pub fn named(&mut self) -> Vec<(&'r str, Field<'r>)> {
-        let mut named: Vec<(&'r str, Field<'r>)> = Vec::new();
+        let mut names = BTreeSet::new();
+        let mut named = Vec::new();
         for entry in self.entries {
-            if named.iter().any(|(name, _)| *name == entry.key) {
-                self.repeated(entry);
+            if names.insert(entry.key.as_str()) {
+                named.push((entry.key.as_str(), self.field.inner(entry)));
             } else {
-                named.push((&entry.key, self.field.inner(entry)));
+                self.repeated(entry);
             }
         }
         named
@@ -84,13 +86,18 @@ impl<'r> Section<'r> {
 
     /// Reports what nobody asked for, and what is there twice.
     pub fn finish(self) {
-        for (index, entry) in self.entries.iter().enumerate() {
-            let path = self.field.path_of(&entry.key);
+        let mut names = BTreeSet::new();
+        for entry in self.entries {
+            if self.field.reader.is_full() {
+                return;
+            }
+            let is_first = names.insert(entry.key.as_str());
             if !self.known.contains(&entry.key.as_str()) {
+                let path = self.field.path_of(&entry.key);
                 let right = suggestion(&entry.key, self.known.iter().copied());
                 let message = format!("unknown key `{path}`{right}");
                 self.field.report(entry.key_at.clone(), message);
-            } else if self.entries[..index].iter().any(|e| e.key == entry.key) {
+            } else if !is_first {
                 self.repeated(entry);
             }
         }
