@@ -216,7 +216,8 @@ fn projection_problems(query: &Query, key: &str) -> Vec<SqlProblem> {
         return Vec::new();
     };
     let names: Vec<&str> = first.projection.iter().filter_map(column_name).collect();
-    if names.iter().any(|name| name.eq_ignore_ascii_case(key)) {
+    // A key that is missing is the file's problem, not this query's.
+    if key.is_empty() || names.iter().any(|name| name.eq_ignore_ascii_case(key)) {
         return Vec::new();
     }
     let place = first.projection.first().map_or(first.span(), Spanned::span);

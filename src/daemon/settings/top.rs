@@ -54,9 +54,19 @@ pub fn masked(source: &Source) -> String {
     yaml::masked(source, SECRET_KEYS)
 }
 
+/// The campaigns folder unless something else is said.
+const CAMPAIGNS: &str = "./campaigns";
+
+/// The state store unless something else is said.
+const STATE: &str = "./state.db";
+
 fn read(mut top: Section) -> Option<Settings> {
-    let campaigns = top.required("campaigns").and_then(|f| f.filled_text());
-    let state = top.required("state").and_then(|f| state(f.section()?));
+    let campaigns = top.optional("campaigns");
+    let campaigns = campaigns.map_or(Some(CAMPAIGNS), |f| f.filled_text());
+    let state = match top.optional("state") {
+        Some(field) => field.section().and_then(state),
+        None => Some(StateStore::Sqlite(PathBuf::from(STATE))),
+    };
     let connectors = top.optional("connectors");
     let connectors = connectors.map_or(Some(BTreeMap::new()), |f| named(&f, Connector::read));
     let destinations = top.optional("destinations");
