@@ -1,6 +1,8 @@
 //! The steps of a run in the warehouse, on SQLite and on a real PostgreSQL:
 //! the same promises for both.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
 mod support;
 
 use campaignd::audience::{AudienceSpec, Dialect, TableNames};

@@ -7,11 +7,14 @@ use super::pool::Session;
 use crate::audience::{
     Column, Funnel, Lock, RunTables, Statement, TableNames, check_columns, lint,
 };
-use crate::history::register::funnel_of;
-use crate::history::register::{ADMITTED, RunRow, open_run, read_funnel, replace_run, touch};
+use crate::history::register::{
+    ADMITTED, RunRow, funnel_of, open_run, read_funnel, replace_run, touch,
+};
 use crate::history::{RunFacts, RunStatus, Tally};
+use crate::id::RunId;
 use crate::run::{Page, WarehouseError, WarehouseErrorClass};
-use std::sync::{Arc, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 impl SqlWarehouse {
     fn tables<'a>(&'a self, run: &'a RunFacts) -> RunTables<'a> {
@@ -29,7 +32,7 @@ impl SqlWarehouse {
         let mut session = self.pool.session().await?;
         let there = self.existing(&mut session, run.run.as_str(), &ours).await?;
         if there.is_empty() {
-            session.run(&tables.probe()).await?;
+            session.run_all(&tables.probe()).await?;
             let columns = columns(&mut session, &tables.probed_columns()).await?;
             session.run(&tables.drop_probe()).await?;
             let key = check_columns(&columns, &run.audience.key)
@@ -180,9 +183,7 @@ impl SqlWarehouse {
         Ok(layout)
     }
 
-    pub(super) fn known_layouts(
-        &self,
-    ) -> std::sync::MutexGuard<'_, std::collections::HashMap<crate::id::RunId, Arc<Layout>>> {
+    pub(super) fn known_layouts(&self) -> MutexGuard<'_, HashMap<RunId, Arc<Layout>>> {
         self.layouts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
