@@ -5,10 +5,11 @@
 
 mod support;
 
-use campaignd::audience::Dialect;
+use campaignd::audience::{Dialect, TableNames};
 use campaignd::history::{BootstrapOptions, bootstrap};
 use campaignd::run::{Kind, WarehouseErrorClass};
 use campaignd::warehouse::{Change, ConnectorOptions, ServerOptions, apply_bootstrap, open};
+use std::sync::Arc;
 use std::time::Duration;
 use support::place::{PEOPLE, Place, facts, server_options};
 use support::postgres::Postgres;
@@ -199,4 +200,30 @@ async fn a_literal_holds_whatever_the_session_makes_of_backslashes() {
         let select = format!("select {}", dialect.literal(nasty).unwrap());
         assert_eq!(place.rows(&select).await, [nasty]);
     }
+}
+
+#[tokio::test]
+async fn a_freeze_whose_reply_was_lost_is_waited_for_and_found_done() {
+    let mut place = Place::postgres().await;
+    let lost = facts(PEOPLE);
+    let stage = TableNames::of(&lost.run).stage;
+    place.run("begin").await;
+    place
+        .run(&format!(
+            "create table campaignd.{stage} as select 'p-1' as id, 'p-1' as cd_key, 'ok' as cd_status"
+        ))
+        .await;
+    let warehouse = Arc::clone(&place.warehouse);
+    let again = warehouse.freeze(&lost);
+    let first_ends = async {
+        let waiting = "select count(*) from pg_locks where not granted";
+        while place.rows(waiting).await == ["0"] {
+            tokio::task::yield_now().await;
+        }
+        place.run("commit").await;
+    };
+    let (again, ()) = tokio::join!(again, first_ends);
+    again.unwrap();
+    warehouse.register(&lost).await.unwrap();
+    assert_eq!(warehouse.admit(&lost).await.unwrap().planned, 1);
 }
