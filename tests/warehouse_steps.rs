@@ -1,22 +1,15 @@
 //! The steps of a run in the warehouse, on SQLite and on a real PostgreSQL:
 //! the same promises for both.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
 mod support;
 
-use campaignd::audience::{AudienceSpec, Dialect, TableNames};
-use campaignd::history::{
-    BatchOutcome, BatchStatus, BootstrapOptions, Closing, RunFacts, RunStatus, Settlement, Tally,
-    UnstartedRun, bootstrap,
-};
-use campaignd::id::{BatchPath, CampaignName, MessageId, RunId, Trigger};
-use campaignd::run::{Kind, Registration, Warehouse, WarehouseErrorClass};
-use campaignd::warehouse::{Change, ConnectorOptions, ServerOptions, Tls, apply_bootstrap, open};
-use jiff::Timestamp;
-use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, SqliteConnection, raw_sql};
-use std::num::NonZeroU32;
-use std::sync::Arc;
-use std::time::Duration;
-use support::postgres::Postgres;
+use campaignd::history::{BatchStatus, Closing, RunFacts, RunStatus, Tally, UnstartedRun};
+use campaignd::id::{CampaignName, RunId};
+use campaignd::run::{Kind, Registration, WarehouseErrorClass};
+use campaignd::warehouse::open;
+use support::place::{Eyes, PEOPLE, Place, at, closing, facts, facts_of, outcome, settlement};
 use uuid::Uuid;
 
 /// Runs each test on both databases.
@@ -51,253 +44,9 @@ on_both! {
     an_empty_audience_is_closed_with_zeros
     a_run_that_failed_before_admission_is_closed
     fire_times_without_a_run_are_recorded_once
+    of_two_daemons_one_gets_the_run
     several_runs_settle_in_one_transaction
     an_error_names_no_member
-}
-
-/// A warehouse with people in it, and a second pair of eyes on it.
-struct Place {
-    warehouse: Arc<dyn Warehouse>,
-    options: ConnectorOptions,
-    eyes: Eyes,
-    _folder: tempfile::TempDir,
-    _server: Option<Postgres>,
-}
-
-enum Eyes {
-    Sqlite(SqliteConnection),
-    Postgres(PgConnection),
-}
-
-fn server_options(server: &Postgres) -> ServerOptions {
-    let details = server.database("warehouse");
-    ServerOptions {
-        dialect: Dialect::Postgres,
-        host: details.host,
-        port: details.port,
-        database: details.database,
-        user: details.user,
-        password: String::new().into(),
-        tls: Tls::Disable,
-        tls_ca_file: None,
-        schema: "campaignd".to_owned(),
-        max_queries: NonZeroU32::new(2).unwrap(),
-        statement_timeout: Duration::from_secs(60),
-    }
-}
-
-async fn look_at(server: &ServerOptions) -> PgConnection {
-    let options = sqlx::postgres::PgConnectOptions::new_without_pgpass()
-        .socket(&server.host)
-        .port(server.port)
-        .username(&server.user)
-        .database(&server.database);
-    let mut eyes = PgConnection::connect_with(&options).await.unwrap();
-    let setting = raw_sql("set standard_conforming_strings = on");
-    setting.execute(&mut eyes).await.unwrap();
-    eyes
-}
-
-impl Place {
-    async fn sqlite() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("warehouse.db");
-        let options = ConnectorOptions::Sqlite {
-            path: path.clone(),
-            max_queries: NonZeroU32::new(2).unwrap(),
-        };
-        let warehouse = open(options.clone()).unwrap();
-        warehouse.ping().await.unwrap();
-        let url = format!("sqlite://{}", path.display());
-        let eyes = Eyes::Sqlite(SqliteConnection::connect(&url).await.unwrap());
-        Self::with_people(warehouse, options, eyes, folder, None).await
-    }
-
-    async fn postgres() -> Self {
-        let server = Postgres::start();
-        let login = server_options(&server);
-        let eyes = Eyes::Postgres(look_at(&login).await);
-        let options = ConnectorOptions::Server(login);
-        apply_bootstrap(options.clone()).await.unwrap();
-        let warehouse = open(options.clone()).unwrap();
-        warehouse.ping().await.unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        Self::with_people(warehouse, options, eyes, folder, Some(server)).await
-    }
-
-    async fn with_people(
-        warehouse: Arc<dyn Warehouse>,
-        options: ConnectorOptions,
-        eyes: Eyes,
-        folder: tempfile::TempDir,
-        server: Option<Postgres>,
-    ) -> Self {
-        let mut place = Self {
-            warehouse,
-            options,
-            eyes,
-            _folder: folder,
-            _server: server,
-        };
-        place
-            .run("create table people (id varchar(400), email varchar(200), age int)")
-            .await;
-        // Seven good keys, one of them three times (once behind blanks), two
-        // nulls, and one of 257 bytes in 129 characters.
-        let long = format!("{}x", "ä".repeat(128));
-        let rows = [
-            "('p-1', 'ada@example.com', 36)",
-            "('p-1', 'ada@example.org', 36)",
-            "('p-1  ', 'ada@example.net', 37)",
-            r"('p-2', 'o''hara\n@example.com', 41)",
-            "('p-3', '🦀 \"quoted\" 日本', null)",
-            "('p-4', null, 0)",
-            r"('p-''5\', '', -1)",
-            "('p-6', 'f@example.com', 50)",
-            "('p-7', 'g@example.com', 51)",
-            "(null, 'nobody@example.com', 1)",
-            "(null, 'nobody@example.com', 2)",
-            &format!("('{long}', 'long@example.com', 3)"),
-        ];
-        let insert = format!("insert into people values {}", rows.join(", "));
-        place.run(&insert).await;
-        place
-    }
-
-    async fn run(&mut self, sql: &str) {
-        let sql = raw_sql(AssertSqlSafe(sql.to_owned()));
-        match &mut self.eyes {
-            Eyes::Sqlite(eyes) => drop(sql.execute(eyes).await.unwrap()),
-            Eyes::Postgres(eyes) => drop(sql.execute(eyes).await.unwrap()),
-        }
-    }
-
-    /// Rows as text, cells joined by `|`; SQLite's schema is none.
-    async fn rows(&mut self, sql: &str) -> Vec<String> {
-        let join = |cells: Vec<Option<String>>| {
-            let cells = cells.into_iter().map(|c| c.unwrap_or("null".to_owned()));
-            cells.collect::<Vec<_>>().join("|")
-        };
-        match &mut self.eyes {
-            Eyes::Sqlite(eyes) => {
-                let sql = sql.replace("campaignd.", "");
-                let rows = raw_sql(AssertSqlSafe(sql)).fetch_all(eyes).await.unwrap();
-                let cells = |row: &sqlx::sqlite::SqliteRow| {
-                    (0..row.len()).map(|i| row.get_unchecked(i)).collect()
-                };
-                rows.iter().map(|row| join(cells(row))).collect()
-            }
-            Eyes::Postgres(eyes) => {
-                let sql = raw_sql(AssertSqlSafe(sql.to_owned()));
-                let rows = sql.fetch_all(eyes).await.unwrap();
-                let cells = |row: &sqlx::postgres::PgRow| {
-                    (0..row.len()).map(|i| row.get_unchecked(i)).collect()
-                };
-                rows.iter().map(|row| join(cells(row))).collect()
-            }
-        }
-    }
-
-    async fn tables_of(&mut self, facts: &RunFacts) -> Vec<String> {
-        let names = TableNames::of(&facts.run);
-        let catalog = match self.eyes {
-            Eyes::Sqlite(_) => "select name from sqlite_master where type = 'table' and name",
-            Eyes::Postgres(_) => "select relname from pg_class where relname",
-        };
-        let TableNames { stage, admit, run } = names;
-        let found = self
-            .rows(&format!("{catalog} in ('{stage}', '{admit}', '{run}')"))
-            .await;
-        let mut kinds: Vec<String> = found
-            .iter()
-            .map(|name| name.split('_').next().unwrap().to_owned())
-            .collect();
-        kinds.sort();
-        kinds
-    }
-
-    /// Takes a run as far as its run table.
-    async fn laid_out(&self, facts: &RunFacts) -> campaignd::audience::Funnel {
-        let ours = self.warehouse.register(facts).await.unwrap();
-        assert_eq!(ours, Registration::Ours);
-        self.warehouse.freeze(facts).await.unwrap();
-        let funnel = self.warehouse.admit(facts).await.unwrap();
-        self.warehouse.lay_out(facts).await.unwrap();
-        funnel
-    }
-}
-
-fn at(text: &str) -> Timestamp {
-    text.parse().unwrap()
-}
-
-fn facts(sql: &str) -> RunFacts {
-    facts_of("winback", sql)
-}
-
-fn facts_of(campaign: &str, sql: &str) -> RunFacts {
-    let campaign: CampaignName = campaign.parse().unwrap();
-    let fire_time = at("2026-11-22T14:00:00Z");
-    RunFacts {
-        run: RunId::scheduled(&campaign, fire_time),
-        campaign,
-        campaign_version: "v1".to_owned(),
-        fire_time,
-        trigger: Trigger::Scheduled,
-        started_at: at("2026-11-22T14:00:01Z"),
-        audience: AudienceSpec {
-            key: "id".to_owned(),
-            sql: sql.to_owned(),
-        },
-        batch_size: 3,
-        destination: "email-esp".parse().unwrap(),
-        channel: "email".to_owned(),
-        attributes: Some(r#"{"offer":"it's \\ 10 %"}"#.to_owned()),
-        owner: Uuid::from_u128(1),
-        term: 1,
-    }
-}
-
-const PEOPLE: &str = "select id, email, age from people";
-
-fn outcome(facts: &RunFacts, batch: u32, members: u32, status: BatchStatus) -> BatchOutcome {
-    let path = BatchPath::whole(batch);
-    BatchOutcome {
-        message_id: MessageId::of(&facts.run, &path, 0),
-        path,
-        status,
-        members,
-        attempts: 1,
-        http_status: Some(200),
-        first_attempt_at: Some(at("2026-11-22T14:01:00.25Z")),
-        settled_at: at("2026-11-22T14:01:01Z"),
-        error: (status != BatchStatus::Delivered).then(|| "the destination's no".to_owned()),
-    }
-}
-
-fn settlement(
-    facts: &RunFacts,
-    funnel: campaignd::audience::Funnel,
-    outcomes: Vec<BatchOutcome>,
-) -> Settlement {
-    Settlement {
-        facts: Arc::new(facts.clone()),
-        funnel,
-        status: RunStatus::Open,
-        error: None,
-        outcomes,
-    }
-}
-
-fn closing(facts: &RunFacts, funnel: campaignd::audience::Funnel, status: RunStatus) -> Closing {
-    Closing {
-        facts: Arc::new(facts.clone()),
-        funnel,
-        status,
-        finished_at: at("2026-11-22T14:05:00Z"),
-        error: None,
-        keep_run_table: false,
-    }
 }
 
 async fn a_run_goes_from_its_audience_to_its_history(place: &mut Place) {
@@ -505,6 +254,21 @@ async fn a_run_of_another_owner_is_taken(place: &mut Place) {
     place.warehouse.admit(&ours).await.unwrap();
 }
 
+async fn of_two_daemons_one_gets_the_run(place: &mut Place) {
+    let ours = facts(PEOPLE);
+    let theirs = RunFacts {
+        owner: Uuid::from_u128(2),
+        ..ours.clone()
+    };
+    let other = open(place.options.clone()).unwrap();
+    let (here, there) = tokio::join!(place.warehouse.register(&ours), other.register(&theirs));
+    let ours = [here.unwrap(), there.unwrap()];
+    let winners = ours.iter().filter(|found| **found == Registration::Ours);
+    assert_eq!(winners.count(), 1);
+    let rows = "select count(*) from campaignd.open_runs";
+    assert_eq!(place.rows(rows).await, ["1"]);
+}
+
 async fn a_run_that_has_ended_is_taken(place: &mut Place) {
     let facts = facts(PEOPLE);
     let funnel = place.laid_out(&facts).await;
@@ -668,161 +432,4 @@ async fn an_error_names_no_member(place: &mut Place) {
     assert_eq!(failed.class, WarehouseErrorClass::Statement);
     let said = format!("{failed} {failed:?}");
     assert!(!said.contains("ada") && !said.contains("example"), "{said}");
-}
-
-#[tokio::test]
-async fn postgres_types_become_kinds_and_what_is_unknown_becomes_text() {
-    let mut place = Place::postgres().await;
-    place.run("create type mood as enum ('fine')").await;
-    let facts = facts(
-        "select 'k' as id, true as b, false as c, 9007199254740993 as i, 1.50 as n, \
-         cast('NaN' as numeric) as nan, cast(0.1 as float8) as f, \
-         cast('2026-01-02 03:04:05.6' as timestamp) as t, \
-         cast('2026-01-02 03:04:05+02' as timestamptz) as z, \
-         cast('infinity' as timestamp) as never, cast('{\"a\":1}' as jsonb) as j, \
-         cast('[1]' as json) as k, cast('2026-01-02' as date) as d, \
-         cast('fine' as mood) as m, cast('(1,2)' as point) as p, \
-         cast('\\x00ff' as bytea) as y",
-    );
-    place.laid_out(&facts).await;
-    let page = place.warehouse.page(&facts, 1, 1).await.unwrap();
-    let cells: Vec<_> = page.row(0).cells().skip(1).collect();
-    assert_eq!(
-        cells,
-        [
-            (Kind::Bool, "true"),
-            (Kind::Bool, "false"),
-            (Kind::Integer, "9007199254740993"),
-            (Kind::Decimal, "1.50"),
-            (Kind::Float, "NaN"),
-            (Kind::Float, "0.1"),
-            (Kind::Timestamp, "2026-01-02 03:04:05.6"),
-            (Kind::TimestampTz, "2026-01-02 01:04:05+00"),
-            (Kind::Text, "infinity"),
-            (Kind::Json, "{\"a\": 1}"),
-            (Kind::Json, "[1]"),
-            (Kind::Text, "2026-01-02"),
-            (Kind::Text, "fine"),
-            (Kind::Text, "(1,2)"),
-            (Kind::Text, "\\x00ff"),
-        ]
-    );
-}
-
-#[tokio::test]
-async fn sqlite_cells_take_the_kind_of_their_declared_column() {
-    let mut place = Place::sqlite().await;
-    place
-        .run("create table things (id text, b boolean, t timestamp, j json, r real, x blob)")
-        .await;
-    place
-        .run("insert into things values ('a', 1, '2026-01-02 03:04:05', '{\"a\":1}', 0.5, x'00ff')")
-        .await;
-    let facts = facts("select id, b, t, j, r, x, 1.0 / 3 as third from things");
-    place.laid_out(&facts).await;
-    let page = place.warehouse.page(&facts, 1, 1).await.unwrap();
-    let cells: Vec<_> = page.row(0).cells().skip(1).collect();
-    assert_eq!(
-        cells,
-        [
-            (Kind::Bool, "true"),
-            (Kind::Timestamp, "2026-01-02 03:04:05"),
-            (Kind::Json, "{\"a\":1}"),
-            (Kind::Float, "0.5"),
-            (Kind::Text, "AP8="),
-            (Kind::Float, "0.3333333333333333"),
-        ]
-    );
-}
-
-#[tokio::test]
-async fn tables_that_are_not_there_are_asked_for_and_made_once() {
-    let server = Postgres::start();
-    let options = ConnectorOptions::Server(server_options(&server));
-    let warehouse = open(options.clone()).unwrap();
-    for failed in [
-        warehouse.ping().await.unwrap_err(),
-        warehouse.register(&facts(PEOPLE)).await.unwrap_err(),
-    ] {
-        assert_eq!(failed.class, WarehouseErrorClass::Configuration);
-        assert!(
-            failed
-                .message
-                .ends_with("run `campaignd bootstrap NAME --apply`")
-        );
-    }
-    let made = apply_bootstrap(options.clone()).await.unwrap();
-    assert!(made.iter().all(|made| made.change == Change::Created));
-    warehouse.ping().await.unwrap();
-    let again = apply_bootstrap(options).await.unwrap();
-    assert!(again.iter().all(|made| made.change == Change::None));
-}
-
-#[tokio::test]
-async fn a_column_that_an_older_version_did_not_have_is_added() {
-    let mut place = Place::postgres().await;
-    place
-        .run("alter table campaignd.runs drop column error")
-        .await;
-    let applied = apply_bootstrap(place.options.clone()).await.unwrap();
-    let runs = applied
-        .iter()
-        .find(|made| made.what == "table runs")
-        .unwrap();
-    assert_eq!(runs.change, Change::ColumnsAdded(1));
-}
-
-#[tokio::test]
-async fn what_bootstrap_prints_can_be_run_twice_by_an_administrator() {
-    let mut place = Place::postgres().await;
-    let options = BootstrapOptions {
-        schema: "other \"schema\"".to_owned(),
-        user: "campaigner".to_owned(),
-        shared: vec!["public.people".to_owned()],
-    };
-    let sql = bootstrap(Dialect::Postgres, &options).unwrap();
-    place.run(&sql).await;
-    place.run(&sql).await;
-    let ConnectorOptions::Server(server) = place.options.clone() else {
-        unreachable!("it is a server");
-    };
-    let login = ConnectorOptions::Server(ServerOptions {
-        user: options.user,
-        schema: options.schema,
-        ..server
-    });
-    let warehouse = open(login).unwrap();
-    warehouse.ping().await.unwrap();
-    let facts = facts(PEOPLE);
-    warehouse.register(&facts).await.unwrap();
-    warehouse.freeze(&facts).await.unwrap();
-    assert_eq!(warehouse.admit(&facts).await.unwrap().planned, 7);
-}
-
-#[tokio::test]
-async fn a_warehouse_that_cannot_be_reached_is_named() {
-    let server = Postgres::start();
-    let mut options = server_options(&server);
-    options.host = "127.0.0.1".to_owned();
-    let there = open(ConnectorOptions::Server(options.clone())).unwrap();
-    let failed = there.ping().await.unwrap_err();
-    assert_eq!(failed.class, WarehouseErrorClass::Configuration, "{failed}");
-
-    options.database = "no_such_database".to_owned();
-    let wrong = open(ConnectorOptions::Server(options.clone())).unwrap();
-    let failed = wrong.ping().await.unwrap_err();
-    assert_eq!(failed.class, WarehouseErrorClass::Configuration);
-    assert!(
-        failed
-            .message
-            .ends_with("check `database` of the connector"),
-        "{failed}"
-    );
-
-    drop(server);
-    let gone = open(ConnectorOptions::Server(options.clone())).unwrap();
-    let failed = gone.ping().await.unwrap_err();
-    assert_eq!(failed.class, WarehouseErrorClass::Lost);
-    let target = format!("127.0.0.1:{}", options.port);
-    assert!(failed.message.contains(&target), "{failed}");
 }

@@ -16,5 +16,5 @@ pub use funnel::Funnel;
 pub use lint::{SqlProblem, lint};
 pub use quote::{BadText, identifier};
 pub use spec::AudienceSpec;
-pub use stage::{PROBE, RunTables};
+pub use stage::RunTables;
 pub use statement::{Lock, Schema, Statement};

@@ -8,9 +8,6 @@ use crate::id::RunId;
 /// The longest member key, in bytes: the width of `profile_id`.
 const MAX_KEY_BYTES: u32 = 256;
 
-/// The temporary table (SQLite: view) that tells the query's columns.
-pub const PROBE: &str = "cd_probe";
-
 /// The statements about one run's tables.
 #[derive(Debug, Clone, Copy)]
 pub struct RunTables<'a> {
@@ -42,15 +39,19 @@ impl<'a> RunTables<'a> {
         Statement::around(step, self.run.as_str(), [before, &sql, after])
     }
 
-    /// Makes the probe, which costs next to nothing: no row is read.
-    pub fn probe(&self) -> Statement {
+    /// Makes the probe, which costs next to nothing: no row is read. SQLite
+    /// looks into a view only later, so the query is tried by itself first.
+    pub fn probe(&self) -> Vec<Statement> {
         match self.schema.dialect {
-            Dialect::Sqlite => self.around("probe", "create temp view cd_probe as", ""),
-            Dialect::Postgres | Dialect::Redshift => self.around(
+            Dialect::Sqlite => vec![
+                self.around("probe", "select 1 from (", ") as q where 0"),
+                self.around("probe", "create temp view cd_probe as", ""),
+            ],
+            Dialect::Postgres | Dialect::Redshift => vec![self.around(
                 "probe",
                 "create temp table cd_probe as select q.* from (",
                 ") as q where 1 = 0",
-            ),
+            )],
         }
     }
 

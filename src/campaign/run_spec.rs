@@ -115,14 +115,18 @@ impl RunSpec {
 fn sorted(map: &Map<String, Value>) -> Map<String, Value> {
     let mut entries: Vec<_> = map.iter().collect();
     entries.sort_by_key(|(key, _)| *key);
-    let entries = entries.into_iter().map(|(key, value)| {
-        let value = match value {
-            Value::Object(inner) => Value::Object(sorted(inner)),
-            other => other.clone(),
-        };
-        (key.clone(), value)
-    });
+    let entries = entries
+        .into_iter()
+        .map(|(key, value)| (key.clone(), sorted_value(value)));
     entries.collect()
+}
+
+fn sorted_value(value: &Value) -> Value {
+    match value {
+        Value::Object(inner) => Value::Object(sorted(inner)),
+        Value::Array(items) => items.iter().map(sorted_value).collect(),
+        other => other.clone(),
+    }
 }
 
 #[cfg(test)]

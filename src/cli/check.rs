@@ -76,7 +76,8 @@ impl Found {
             }
         };
         let compiled = settings::compile(&text.source());
-        self.sources.insert(text.name, text.text);
+        let shown = settings::masked(&text.source());
+        self.sources.insert(text.name, shown);
         match compiled {
             Ok(file) => {
                 let settings = file.resolve_paths(config.parent().unwrap_or(Path::new("")));

@@ -26,7 +26,7 @@ pub(super) fn settings(config: &Path) -> Result<Settings, Failure> {
 }
 
 fn refused(found: &[Problem], text: &SourceText) -> Failure {
-    let sources = BTreeMap::from([(text.name.clone(), text.text.clone())]);
+    let sources = BTreeMap::from([(text.name.clone(), settings::masked(&text.source()))]);
     let text = problems::render(found, &sources, problems::colors());
     Failure::new(PROBLEMS, anyhow::Error::msg(text))
 }

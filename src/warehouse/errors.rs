@@ -104,7 +104,7 @@ fn in_database(database: &dyn DatabaseError, statement: Option<&Statement>) -> W
             scrub(database.message(), false),
         )
     };
-    if is_our_table_missing(&found) {
+    if is_our_table_missing(&found, statement) {
         found.class = WarehouseErrorClass::Configuration;
         found.message = TABLES_MISSING.to_owned();
         found.place = None;
@@ -116,17 +116,19 @@ fn in_database(database: &dyn DatabaseError, statement: Option<&Statement>) -> W
 pub(super) const TABLES_MISSING: &str =
     "the daemon's tables are not there; run `campaignd bootstrap NAME --apply`";
 
-fn is_our_table_missing(found: &WarehouseError) -> bool {
-    let is_undefined = found.code.as_deref() == Some("42P01");
-    let names = |table: &&str| {
+/// PostgreSQL names the schema where that is missing too. A campaign's own
+/// query may miss tables of its own; it does not read ours.
+fn is_our_table_missing(found: &WarehouseError, statement: Option<&Statement>) -> bool {
+    let is_ours = statement.is_some_and(|statement| statement.campaign_sql.is_none());
+    let names = |table: &str| {
         let message = &found.message;
         message.contains(&format!(".{table}\"")) || message.contains(&format!("\"{table}\""))
     };
-    is_undefined
-        && TABLES
-            .iter()
-            .map(|table| table.name)
-            .any(|name| names(&name))
+    match found.code.as_deref() {
+        Some("3F000") => is_ours,
+        Some("42P01") => is_ours && TABLES.iter().any(|table| names(table.name)),
+        _ => false,
+    }
 }
 
 fn in_postgres(found: &PgDatabaseError, statement: Option<&Statement>) -> WarehouseError {

@@ -7,11 +7,14 @@ use super::pool::Session;
 use crate::audience::{
     Column, Funnel, Lock, RunTables, Statement, TableNames, check_columns, lint,
 };
-use crate::history::register::funnel_of;
-use crate::history::register::{ADMITTED, RunRow, open_run, read_funnel, replace_run, touch};
+use crate::history::register::{
+    ADMITTED, RunRow, funnel_of, open_run, read_funnel, replace_run, touch,
+};
 use crate::history::{RunFacts, RunStatus, Tally};
+use crate::id::RunId;
 use crate::run::{Page, WarehouseError, WarehouseErrorClass};
-use std::sync::{Arc, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 impl SqlWarehouse {
     fn tables<'a>(&'a self, run: &'a RunFacts) -> RunTables<'a> {
@@ -29,12 +32,15 @@ impl SqlWarehouse {
         let mut session = self.pool.session().await?;
         let there = self.existing(&mut session, run.run.as_str(), &ours).await?;
         if there.is_empty() {
-            session.run(&tables.probe()).await?;
+            session.run_all(&tables.probe()).await?;
             let columns = columns(&mut session, &tables.probed_columns()).await?;
             session.run(&tables.drop_probe()).await?;
             let key = check_columns(&columns, &run.audience.key)
                 .map_err(|bad| error(WarehouseErrorClass::Statement, bad.to_string()))?;
-            session.run_all(&tables.freeze(&columns, key)).await?;
+            let script = tables.freeze(&columns, key);
+            if let Err(failed) = session.run_all(&script).await {
+                return self.done_meanwhile(run, &names.stage, failed).await;
+            }
         }
         session.hand_back();
         Ok(())
@@ -137,12 +143,42 @@ impl SqlWarehouse {
         if there.is_empty() {
             let statement = self.schema.columns_of(what, &names.stage);
             let columns = members_columns(&mut session, &statement).await?;
-            session
-                .run_all(&tables.lay_out(&columns, run.batch_size))
-                .await?;
+            let script = tables.lay_out(&columns, run.batch_size);
+            if let Err(failed) = session.run_all(&script).await {
+                return self.done_meanwhile(run, &names.run, failed).await;
+            }
         }
         session.hand_back();
         Ok(())
+    }
+
+    /// A statement whose reply was lost may still have been at work when it
+    /// was run again. If it has made `table` since, the step is done; else
+    /// `failed` stands.
+    async fn done_meanwhile(
+        &self,
+        run: &RunFacts,
+        table: &str,
+        failed: WarehouseError,
+    ) -> Result<(), WarehouseError> {
+        // Table exists, its name is taken in the catalog, its source is gone.
+        let codes = ["42P07", "23505", "42P01"];
+        if failed
+            .code
+            .as_deref()
+            .is_none_or(|code| !codes.contains(&code))
+        {
+            return Err(failed);
+        }
+        let mut session = self.pool.session().await?;
+        let there = self
+            .existing(&mut session, run.run.as_str(), &[table])
+            .await?;
+        session.hand_back();
+        match there.is_empty() {
+            true => Err(failed),
+            false => Ok(()),
+        }
     }
 
     /// PAGE: the connection is held for one statement only.
@@ -180,9 +216,7 @@ impl SqlWarehouse {
         Ok(layout)
     }
 
-    pub(super) fn known_layouts(
-        &self,
-    ) -> std::sync::MutexGuard<'_, std::collections::HashMap<crate::id::RunId, Arc<Layout>>> {
+    pub(super) fn known_layouts(&self) -> MutexGuard<'_, HashMap<RunId, Arc<Layout>>> {
         self.layouts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -233,7 +233,7 @@ impl<'r> Field<'r> {
         })
     }
 
-    /// The value as JSON; a problem for what JSON has not, or `allow` refuses.
+    /// The value as JSON; a problem for what JSON has not.
     pub fn json(&self) -> Option<serde_json::Value> {
         match &self.node.data {
             Data::Null => Some(serde_json::Value::Null),
@@ -248,7 +248,12 @@ impl<'r> Field<'r> {
                 let map = read.into_iter().collect::<Option<_>>()?;
                 Some(serde_json::Value::Object(map))
             }
-            Data::List(_) | Data::Strange(_) => self.mismatch("a value or a section"),
+            Data::List(_) => {
+                let read: Vec<_> = self.list()?.iter().map(Self::json).collect();
+                let items = read.into_iter().collect::<Option<_>>()?;
+                Some(serde_json::Value::Array(items))
+            }
+            Data::Strange(_) => self.mismatch("a value"),
         }
     }
 
