@@ -1,8 +1,6 @@
 //! What a connector does besides a run's steps: it reads every type, makes its
 //! tables, and says clearly what keeps it from working.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
-
 mod support;
 
 use campaignd::audience::{Dialect, TableNames};

@@ -11,6 +11,7 @@
 
 mod limits;
 #[path = "../../tests/support/postgres.rs"]
+#[expect(unreachable_pub, reason = "it is the tests' own")]
 mod postgres;
 mod process;
 mod receiver;
