@@ -78,71 +78,90 @@ impl<'a> RunTables<'a> {
         self.statement("probe", sql)
     }
 
-    /// Freezes the audience: every row with its key and its status. One
-    /// statement where one can carry the types, else one transaction: the
-    /// stage table is there complete or not at all.
-    pub fn freeze(&self, columns: &[Column], key: &Column) -> Vec<Statement> {
+    /// Freezes the audience: every row with its key, its status and, where it
+    /// is the one row of its key, its place and its batch. The table is
+    /// written in that order. One statement where one can carry the types,
+    /// else one transaction: the stage table is there complete or not at all.
+    pub fn freeze(&self, columns: &[Column], key: &Column, batch_size: u32) -> Vec<Statement> {
         let stage = self.schema.table(&self.names().stage);
-        let (before, after) = self.numbered_rows(columns, key);
+        let (before, after) = self.ranked_rows(columns, key);
+        let integer = self.schema.dialect.integer();
         let select = format!(
-            "select {}, x.cd_key, case when x.cd_key is null then 'no_key' \
-             when {} > {MAX_KEY_BYTES} then 'bad_key' \
-             when x.cd_rank > 1 then 'duplicate' else 'ok' end as cd_status from (",
+            "select {}, x.cd_key, case when x.cd_bytes is null then 'no_key' \
+             when x.cd_key is null then 'bad_key' when x.cd_rank > 1 then 'duplicate' \
+             else 'ok' end as cd_status, \
+             case when x.cd_key is not null and x.cd_rank = 1 then x.cd_place end as cd_seq, \
+             case when x.cd_key is not null and x.cd_rank = 1 \
+             then cast((x.cd_place - 1) / {batch_size} + 1 as {integer}) end as cd_batch from (",
             listed(columns, "x."),
-            self.byte_length("x.cd_key"),
         );
         match self.schema.dialect {
             Dialect::Sqlite => {
                 let declared: Vec<String> = columns.iter().map(Column::declaration).collect();
                 let create = format!(
-                    "create table {stage} ({}, cd_key text, cd_status text)",
+                    "create table {stage} ({}, cd_key text, cd_status text, cd_seq integer, cd_batch integer)",
                     declared.join(", ")
                 );
                 let insert = format!("insert into {stage} {select}{before}");
                 let mut script = self.schema.begin(self.run.as_str(), None);
                 script.push(self.statement("freeze", &create));
-                script.push(self.around("freeze", &insert, &format!("{after}) as x")));
+                script.push(self.around("freeze", &insert, &after));
                 script.push(self.schema.commit(self.run.as_str()));
                 script
             }
-            Dialect::Postgres | Dialect::Redshift => {
+            Dialect::Postgres => {
                 let create = format!("create table {stage} as {select}{before}");
-                vec![self.around("freeze", &create, &format!("{after}) as x"))]
+                vec![self.around("freeze", &create, &after)]
+            }
+            Dialect::Redshift => {
+                let create = format!(
+                    "create table {stage} diststyle even compound sortkey (cd_seq) as {select}{before}"
+                );
+                vec![self.around("freeze", &create, &after)]
             }
         }
     }
 
-    /// The two sides of the campaign's SQL that give each row its key and its
-    /// place among the rows of the same key.
-    fn numbered_rows(&self, columns: &[Column], key: &Column) -> (String, String) {
-        let key = identifier(&key.name);
-        let cd_key = match self.schema.dialect {
-            Dialect::Sqlite => format!("rtrim(cast(q.{key} as text))"),
+    /// The two sides of the campaign's SQL that give each row its key, its
+    /// rank among the rows of the same key and its key's place among all
+    /// keys. A key that is too long is none; its length tells it from one
+    /// that was not there. Both windows are in the order of the key, so the
+    /// rows are sorted once.
+    fn ranked_rows(&self, columns: &[Column], key: &Column) -> (String, String) {
+        let key = format!("q.{}", identifier(&key.name));
+        let dialect = self.schema.dialect;
+        let text = match dialect {
+            Dialect::Sqlite => format!("rtrim(cast({key} as text))"),
             Dialect::Postgres | Dialect::Redshift => {
-                format!("rtrim(cast(q.{key} as varchar(65535)))")
+                format!("rtrim(cast({key} as varchar(65535)))")
             }
+        };
+        let bytes = match dialect {
+            Dialect::Sqlite => format!("length(cast({text} as blob))"),
+            Dialect::Postgres | Dialect::Redshift => format!("octet_length({text})"),
+        };
+        // The servers put nulls last by themselves, and Redshift does not
+        // take the words everywhere.
+        let last = match dialect {
+            Dialect::Sqlite => " nulls last",
+            Dialect::Postgres | Dialect::Redshift => "",
         };
         let order: Vec<String> = columns
             .iter()
-            .filter_map(|column| column.order_term(self.schema.dialect, "q"))
+            .filter_map(|column| column.order_term(dialect, "k"))
             .collect();
         let order = match order.is_empty() {
-            true => cd_key.clone(),
+            true => "k.cd_key".to_owned(),
             false => order.join(", "),
         };
         let before = format!(
-            "select {}, {cd_key} as cd_key, \
-             row_number() over (partition by {cd_key} order by {order}) as cd_rank from (",
-            listed(columns, "q."),
+            "select k.*, row_number() over (partition by k.cd_key order by {order}) as cd_rank, \
+             dense_rank() over (order by k.cd_key{last}) as cd_place from (\
+             select {columns}, {bytes} as cd_bytes, \
+             case when {bytes} <= {MAX_KEY_BYTES} then {text} end as cd_key from (",
+            columns = listed(columns, "q."),
         );
-        (before, ") as q".to_owned())
-    }
-
-    fn byte_length(&self, expression: &str) -> String {
-        match self.schema.dialect {
-            Dialect::Sqlite => format!("length(cast({expression} as blob))"),
-            Dialect::Postgres | Dialect::Redshift => format!("octet_length({expression})"),
-        }
+        (before, ") as q) as k) as x order by x.cd_key".to_owned())
     }
 
     /// Counts the frozen rows: a status and its count a row.
@@ -152,69 +171,33 @@ impl<'a> RunTables<'a> {
         self.statement("count", &sql)
     }
 
-    /// Decides who is contacted and numbers them from 1 without a gap.
-    pub fn admit(&self) -> Statement {
+    /// Makes the stage the run table: what was frozen is written in the order
+    /// it is sent, so only the rows that nobody is contacted by go, and the
+    /// name. One transaction: the run table is there complete or not at all.
+    pub fn lay_out(&self) -> Vec<Statement> {
         let names = self.names();
-        let sql = format!(
-            "create table {} as select s.cd_key, 'planned' as cd_status, \
-             row_number() over (order by s.cd_key) as cd_seq from {} s where s.cd_status = 'ok'",
-            self.schema.table(&names.admit),
-            self.schema.table(&names.stage),
-        );
-        self.statement("admit", &sql)
-    }
-
-    /// Writes the planned rows in the order they are sent, found by it, and
-    /// drops the tables they come from. One transaction: where the run table
-    /// is, the others are not needed any more.
-    pub fn lay_out(&self, columns: &[Column], batch_size: u32) -> Vec<Statement> {
-        let run = self.schema.table(&self.names().run);
-        let select = self.planned_rows(columns, batch_size);
-        let mut script = self.schema.begin(self.run.as_str(), None);
-        let lines = match self.schema.dialect {
-            Dialect::Sqlite => {
-                let declared: Vec<String> = columns.iter().map(Column::declaration).collect();
-                let create = format!(
-                    "create table {run} ({}, cd_seq integer primary key, cd_batch integer, cd_key text)",
-                    declared.join(", ")
-                );
-                vec![create, format!("insert into {run} {select}")]
-            }
-            Dialect::Postgres => vec![
-                format!("create table {run} as {select}"),
+        let stage = self.schema.table(&names.stage);
+        let run = self.schema.table(&names.run);
+        let mut lines = vec![
+            format!("delete from {stage} where cd_seq is null"),
+            format!("alter table {stage} rename to {}", identifier(&names.run)),
+        ];
+        match self.schema.dialect {
+            Dialect::Sqlite => lines.push(format!(
+                "create index {} on {run} (cd_seq)",
+                identifier(&format!("{}_by_cd_seq", names.run)),
+            )),
+            Dialect::Postgres => lines.extend([
                 format!("create index on {run} using brin (cd_seq) with (pages_per_range = 32)"),
-                format!("analyze {run}"),
-            ],
-            Dialect::Redshift => vec![format!(
-                "create table {run} diststyle even compound sortkey (cd_seq) as {select}"
-            )],
-        };
+                format!("analyze {run} (cd_seq, cd_batch)"),
+            ]),
+            // Found by its sort key.
+            Dialect::Redshift => {}
+        }
+        let mut script = self.schema.begin(self.run.as_str(), None);
         script.extend(lines.iter().map(|sql| self.statement("lay out", sql)));
-        script.extend(self.drop_sources());
         script.push(self.schema.commit(self.run.as_str()));
         script
-    }
-
-    fn planned_rows(&self, columns: &[Column], batch_size: u32) -> String {
-        let names = self.names();
-        let integer = match self.schema.dialect {
-            Dialect::Sqlite => "integer",
-            Dialect::Postgres | Dialect::Redshift => "int",
-        };
-        format!(
-            "select {}, a.cd_seq, cast((a.cd_seq - 1) / {batch_size} + 1 as {integer}) as cd_batch, \
-             a.cd_key from {} s join {} a on a.cd_key = s.cd_key \
-             where s.cd_status = 'ok' order by a.cd_seq",
-            listed(columns, "s."),
-            self.schema.table(&names.stage),
-            self.schema.table(&names.admit),
-        )
-    }
-
-    /// Drops what the run table was made from, if it is still there.
-    pub fn drop_sources(&self) -> [Statement; 2] {
-        let names = self.names();
-        [names.stage, names.admit].map(|table| self.schema.drop_table(self.run.as_str(), &table))
     }
 
     /// The planned members from `first` to `last`, both inclusive, in order.

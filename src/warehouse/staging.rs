@@ -37,7 +37,7 @@ impl SqlWarehouse {
             session.run(&tables.drop_probe()).await?;
             let key = check_columns(&columns, &run.audience.key)
                 .map_err(|bad| error(WarehouseErrorClass::Statement, bad.to_string()))?;
-            let script = tables.freeze(&columns, key);
+            let script = tables.freeze(&columns, key, run.batch_size);
             if let Err(failed) = session.run_all(&script).await {
                 return self.done_meanwhile(run, &names.stage, failed).await;
             }
@@ -46,8 +46,9 @@ impl SqlWarehouse {
         Ok(())
     }
 
-    /// ADMIT: what is counted, is counted before the lock; under it, members
-    /// are numbered and the run's row is written.
+    /// ADMIT: what is counted, is counted before the lock; under it the run's
+    /// row is written. Without a policy everyone with a good key is planned,
+    /// under the number the stage has given.
     pub(super) async fn admit_members(&self, run: &RunFacts) -> Result<Funnel, WarehouseError> {
         let what = run.run.as_str();
         let tables = self.tables(run);
@@ -64,7 +65,6 @@ impl SqlWarehouse {
         let funnel = match self.admitted(&mut session, run).await? {
             Some(earlier) => earlier,
             None => {
-                session.run(&tables.admit()).await?;
                 let tally = Tally {
                     still_open: funnel.planned,
                     ..Tally::default()
@@ -141,10 +141,7 @@ impl SqlWarehouse {
         let what = run.run.as_str();
         let there = self.existing(&mut session, what, &[&names.run]).await?;
         if there.is_empty() {
-            let statement = self.schema.columns_of(what, &names.stage);
-            let columns = members_columns(&mut session, &statement).await?;
-            let script = tables.lay_out(&columns, run.batch_size);
-            if let Err(failed) = session.run_all(&script).await {
+            if let Err(failed) = session.run_all(&tables.lay_out()).await {
                 return self.done_meanwhile(run, &names.run, failed).await;
             }
         }
