@@ -11,14 +11,6 @@ use jiff::tz::TimeZone;
 pub struct BadText;
 
 impl Dialect {
-    /// The type of a batch number.
-    pub(super) fn integer(self) -> &'static str {
-        match self {
-            Self::Sqlite => "integer",
-            Self::Postgres | Self::Redshift => "int",
-        }
-    }
-
     /// `text` as a string literal.
     ///
     /// Redshift reads a backslash inside a literal as an escape and has no

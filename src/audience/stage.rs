@@ -78,29 +78,26 @@ impl<'a> RunTables<'a> {
         self.statement("probe", sql)
     }
 
-    /// Freezes the audience: every row with its key, its status and, where it
-    /// is the one row of its key, its place and its batch. The table is
-    /// written in that order. One statement where one can carry the types,
-    /// else one transaction: the stage table is there complete or not at all.
+    /// Freezes the audience: every row with its key, its status and its place
+    /// in the order of the keys, in which it is written. Where every row is
+    /// `ok` the places are those of the members to be sent. One statement
+    /// where one can carry the types, else one transaction: the stage table is
+    /// there complete or not at all.
     pub fn freeze(&self, columns: &[Column], key: &Column, batch_size: u32) -> Vec<Statement> {
         let stage = self.schema.table(&self.names().stage);
-        let (before, after) = self.ranked_rows(columns, key);
-        let integer = self.schema.dialect.integer();
+        let (before, after) = self.placed_rows(columns, key);
         let select = format!(
             "select {}, x.cd_key, case when x.cd_bytes is null then 'no_key' \
-             when x.cd_key is null then 'bad_key' when x.cd_rank > 1 then 'duplicate' \
-             else 'ok' end as cd_status, \
-             case when x.cd_key is not null and x.cd_rank = 1 then x.cd_place end as cd_seq, \
-             case when x.cd_key is not null and x.cd_rank = 1 \
-             then cast((x.cd_place - 1) / {batch_size} + 1 as {integer}) end as cd_batch from (",
+             when x.cd_key is null then 'bad_key' when x.cd_key = x.cd_before then 'duplicate' \
+             else 'ok' end as cd_status, x.cd_seq, {} as cd_batch from (",
             listed(columns, "x."),
+            self.batch_of("x.cd_seq", batch_size),
         );
         match self.schema.dialect {
             Dialect::Sqlite => {
-                let declared: Vec<String> = columns.iter().map(Column::declaration).collect();
                 let create = format!(
                     "create table {stage} ({}, cd_key text, cd_status text, cd_seq integer, cd_batch integer)",
-                    declared.join(", ")
+                    declared(columns),
                 );
                 let insert = format!("insert into {stage} {select}{before}");
                 let mut script = self.schema.begin(self.run.as_str(), None);
@@ -109,25 +106,18 @@ impl<'a> RunTables<'a> {
                 script.push(self.schema.commit(self.run.as_str()));
                 script
             }
-            Dialect::Postgres => {
-                let create = format!("create table {stage} as {select}{before}");
-                vec![self.around("freeze", &create, &after)]
-            }
-            Dialect::Redshift => {
-                let create = format!(
-                    "create table {stage} diststyle even compound sortkey (cd_seq) as {select}{before}"
-                );
+            Dialect::Postgres | Dialect::Redshift => {
+                let create = format!("create table {stage}{} as {select}{before}", self.sorted());
                 vec![self.around("freeze", &create, &after)]
             }
         }
     }
 
-    /// The two sides of the campaign's SQL that give each row its key, its
-    /// rank among the rows of the same key and its key's place among all
-    /// keys. A key that is too long is none; its length tells it from one
-    /// that was not there. Both windows are in the order of the key, so the
-    /// rows are sorted once.
-    fn ranked_rows(&self, columns: &[Column], key: &Column) -> (String, String) {
+    /// The two sides of the campaign's SQL that give each row its key, the key
+    /// of the row before it and its place. A key that is too long is none; its
+    /// length tells it from one that was not there. Both windows are the same,
+    /// so that the rows are sorted once.
+    fn placed_rows(&self, columns: &[Column], key: &Column) -> (String, String) {
         let key = format!("q.{}", identifier(&key.name));
         let dialect = self.schema.dialect;
         let text = match dialect {
@@ -140,28 +130,36 @@ impl<'a> RunTables<'a> {
             Dialect::Sqlite => format!("length(cast({text} as blob))"),
             Dialect::Postgres | Dialect::Redshift => format!("octet_length({text})"),
         };
-        // The servers put nulls last by themselves, and Redshift does not
-        // take the words everywhere.
-        let last = match dialect {
-            Dialect::Sqlite => " nulls last",
-            Dialect::Postgres | Dialect::Redshift => "",
-        };
-        let order: Vec<String> = columns
+        let order = columns
             .iter()
             .filter_map(|column| column.order_term(dialect, "k"))
-            .collect();
-        let order = match order.is_empty() {
-            true => "k.cd_key".to_owned(),
-            false => order.join(", "),
-        };
+            .fold("order by k.cd_key".to_owned(), |order, term| {
+                format!("{order}, {term}")
+            });
         let before = format!(
-            "select k.*, row_number() over (partition by k.cd_key order by {order}) as cd_rank, \
-             dense_rank() over (order by k.cd_key{last}) as cd_place from (\
+            "select k.*, lag(k.cd_key) over ({order}) as cd_before, \
+             row_number() over ({order}) as cd_seq from (\
              select {columns}, {bytes} as cd_bytes, \
              case when {bytes} <= {MAX_KEY_BYTES} then {text} end as cd_key from (",
             columns = listed(columns, "q."),
         );
-        (before, ") as q) as k) as x order by x.cd_key".to_owned())
+        (before, ") as q) as k) as x order by x.cd_seq".to_owned())
+    }
+
+    fn batch_of(&self, place: &str, batch_size: u32) -> String {
+        let integer = match self.schema.dialect {
+            Dialect::Sqlite => "integer",
+            Dialect::Postgres | Dialect::Redshift => "int",
+        };
+        format!("cast(({place} - 1) / {batch_size} + 1 as {integer})")
+    }
+
+    /// How Redshift keeps members in the order they are sent.
+    fn sorted(&self) -> &'static str {
+        match self.schema.dialect {
+            Dialect::Redshift => " diststyle even compound sortkey (cd_seq)",
+            Dialect::Sqlite | Dialect::Postgres => "",
+        }
     }
 
     /// Counts the frozen rows: a status and its count a row.
@@ -171,17 +169,67 @@ impl<'a> RunTables<'a> {
         self.statement("count", &sql)
     }
 
-    /// Makes the stage the run table: what was frozen is written in the order
-    /// it is sent, so only the rows that nobody is contacted by go, and the
-    /// name. One transaction: the run table is there complete or not at all.
-    pub fn lay_out(&self) -> Vec<Statement> {
+    /// Decides who is contacted and numbers them from 1 without a gap.
+    pub fn admit(&self) -> Statement {
         let names = self.names();
-        let stage = self.schema.table(&names.stage);
+        let sql = format!(
+            "create table {} as select s.cd_key, 'planned' as cd_status, \
+             row_number() over (order by s.cd_seq) as cd_seq from {} s where s.cd_status = 'ok'",
+            self.schema.table(&names.admit),
+            self.schema.table(&names.stage),
+        );
+        self.statement("admit", &sql)
+    }
+
+    /// The run table where every row of the stage is planned: the stage under
+    /// its new name, since it is written in the order of its places. One
+    /// transaction, as [`RunTables::lay_out_admitted`].
+    pub fn lay_out_all(&self) -> Vec<Statement> {
+        let names = self.names();
+        let rename = format!(
+            "alter table {} rename to {}",
+            self.schema.table(&names.stage),
+            identifier(&names.run),
+        );
+        self.laid_out(vec![rename])
+    }
+
+    /// The run table where somebody is left out: the admitted rows, written in
+    /// the order they are sent; the tables it comes from are dropped. One
+    /// transaction: where the run table is, it is complete, and the others are
+    /// not needed any more.
+    pub fn lay_out_admitted(&self, columns: &[Column], batch_size: u32) -> Vec<Statement> {
+        let names = self.names();
         let run = self.schema.table(&names.run);
-        let mut lines = vec![
-            format!("delete from {stage} where cd_seq is null"),
-            format!("alter table {stage} rename to {}", identifier(&names.run)),
-        ];
+        let select = format!(
+            "select {}, a.cd_key, a.cd_status, a.cd_seq, {} as cd_batch from {} s join {} a \
+             on a.cd_key = s.cd_key where s.cd_status = 'ok' order by a.cd_seq",
+            listed(columns, "s."),
+            self.batch_of("a.cd_seq", batch_size),
+            self.schema.table(&names.stage),
+            self.schema.table(&names.admit),
+        );
+        let mut lines = match self.schema.dialect {
+            Dialect::Sqlite => vec![
+                format!(
+                    "create table {run} ({}, cd_key text, cd_status text, cd_seq integer, cd_batch integer)",
+                    declared(columns),
+                ),
+                format!("insert into {run} {select}"),
+            ],
+            Dialect::Postgres | Dialect::Redshift => {
+                vec![format!("create table {run}{} as {select}", self.sorted())]
+            }
+        };
+        let sources = [&names.stage, &names.admit];
+        lines.extend(sources.map(|table| format!("drop table {}", self.schema.table(table))));
+        self.laid_out(lines)
+    }
+
+    /// `lines` and what finds a member by its place, in one transaction.
+    fn laid_out(&self, mut lines: Vec<String>) -> Vec<Statement> {
+        let names = self.names();
+        let run = self.schema.table(&names.run);
         match self.schema.dialect {
             Dialect::Sqlite => lines.push(format!(
                 "create index {} on {run} (cd_seq)",
@@ -191,7 +239,6 @@ impl<'a> RunTables<'a> {
                 format!("create index on {run} using brin (cd_seq) with (pages_per_range = 32)"),
                 format!("analyze {run} (cd_seq, cd_batch)"),
             ]),
-            // Found by its sort key.
             Dialect::Redshift => {}
         }
         let mut script = self.schema.begin(self.run.as_str(), None);
@@ -209,6 +256,12 @@ impl<'a> RunTables<'a> {
         );
         self.statement("page", &sql)
     }
+}
+
+/// The columns as SQLite declares them.
+fn declared(columns: &[Column]) -> String {
+    let declared: Vec<String> = columns.iter().map(Column::declaration).collect();
+    declared.join(", ")
 }
 
 /// The columns behind `row`, in order.

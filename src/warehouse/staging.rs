@@ -46,9 +46,9 @@ impl SqlWarehouse {
         Ok(())
     }
 
-    /// ADMIT: what is counted, is counted before the lock; under it the run's
-    /// row is written. Without a policy everyone with a good key is planned,
-    /// under the number the stage has given.
+    /// ADMIT: what is counted, is counted before the lock; under it, members
+    /// are numbered, unless all are planned under the number the stage gave
+    /// them, and the run's row is written.
     pub(super) async fn admit_members(&self, run: &RunFacts) -> Result<Funnel, WarehouseError> {
         let what = run.run.as_str();
         let tables = self.tables(run);
@@ -65,6 +65,9 @@ impl SqlWarehouse {
         let funnel = match self.admitted(&mut session, run).await? {
             Some(earlier) => earlier,
             None => {
+                if funnel.planned < funnel.audience {
+                    session.run(&tables.admit()).await?;
+                }
                 let tally = Tally {
                     still_open: funnel.planned,
                     ..Tally::default()
@@ -139,9 +142,17 @@ impl SqlWarehouse {
         let _turn = self.writer_turn().await;
         let mut session = self.pool.session().await?;
         let what = run.run.as_str();
-        let there = self.existing(&mut session, what, &[&names.run]).await?;
-        if there.is_empty() {
-            if let Err(failed) = session.run_all(&tables.lay_out()).await {
+        let ours = [&*names.admit, &*names.run];
+        let there = self.existing(&mut session, what, &ours).await?;
+        if !there.contains(&names.run) {
+            let script = if there.contains(&names.admit) {
+                let statement = self.schema.columns_of(what, &names.stage);
+                let columns = members_columns(&mut session, &statement).await?;
+                tables.lay_out_admitted(&columns, run.batch_size)
+            } else {
+                tables.lay_out_all()
+            };
+            if let Err(failed) = session.run_all(&script).await {
                 return self.done_meanwhile(run, &names.run, failed).await;
             }
         }
