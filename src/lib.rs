@@ -1,7 +1,4 @@
-//! Runs audience queries inside the warehouse on schedule, activates their
-//! members through signed webhooks, and writes contact history back.
-//!
-//! The rooms, in the order the data passes them:
+#![doc = include_str!("../ARCHITECTURE.md")]
 
 pub mod audience;
 pub mod campaign;

@@ -93,6 +93,11 @@ async fn bench() {
             receiver.record();
             ours.push(run_ours(dir.path(), members).await);
             let bodies = receiver.recorded();
+            assert_eq!(
+                bodies.len(),
+                members.div_ceil(BATCH_SIZE) as usize,
+                "every batch came once"
+            );
             limits.push(
                 warehouse
                     .limits(members, BATCH_SIZE, &bodies, receiver.port(), IN_FLIGHT)
