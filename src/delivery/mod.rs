@@ -1,6 +1,7 @@
 //! Getting a batch accepted, without doing it: the payload and its signature,
 //! what an attempt's outcome means, and what follows from it.
 
+mod course;
 mod outcome;
 mod page;
 mod payload;
@@ -10,6 +11,7 @@ mod signature;
 mod value;
 mod verdict;
 
+pub use course::{Clearance, Course, Move};
 pub use outcome::{Outcome, Verdict};
 pub use page::{Kind, Page, Row};
 pub use payload::{Envelope, Renderer};
