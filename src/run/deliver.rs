@@ -7,7 +7,7 @@ use super::progress::Reporter;
 use super::records::{AttemptBegun, BatchChange, BatchRecord};
 use super::retry::Delays;
 use super::state::BatchState;
-use crate::delivery::{Outcome, Page, Renderer, Verdict, body_hash, may_resend, verdict};
+use crate::delivery::{Clearance, Course, Move, Outcome, Page, Renderer, body_hash};
 use crate::history::BatchStatus;
 use crate::id::{BatchPath, MessageId, RunId};
 use bytes::Bytes;
@@ -60,16 +60,13 @@ impl Carrier {
     }
 }
 
-/// Where a batch's delivery is.
-struct Course {
+/// A batch between two attempts: its course, and where the ledger has it.
+struct Batch {
     path: BatchPath,
     members: u32,
     generation: u32,
     attempts: u32,
-    first_sending_at: Option<Timestamp>,
-    /// Never cleared: a later definite no does not undo an earlier request
-    /// that may have arrived.
-    was_ambiguous: bool,
+    course: Course,
     /// The state the ledger has; none before the first attempt.
     state: Option<BatchState>,
     next_at: Option<Timestamp>,
@@ -80,7 +77,7 @@ struct Course {
 
 /// What to do next.
 enum Next {
-    Again(Course),
+    Again(Batch),
     Done(Delivered),
 }
 
@@ -98,52 +95,58 @@ impl Courier {
             )));
         }
         let hash = body_hash(&self.kit.ledger.installation().body_key, &body);
-        let mut course = self.begin(&delivery).await?;
+        let mut batch = self.begin(&delivery).await?;
         // The page goes as soon as the last of its batches is rendered.
         let Delivery { halt, page, .. } = delivery;
         drop(page);
         loop {
-            if !self.wait_until(course.next_at, &halt).await {
+            if !self.wait_until(batch.next_at, &halt).await {
                 return Ok(Delivered::Left);
             }
-            match self.attempt(course, (&body, hash), &halt).await? {
-                Next::Again(later) => course = later,
+            match self.attempt(batch, (&body, hash), &halt).await? {
+                Next::Again(later) => batch = later,
                 Next::Done(delivered) => return Ok(delivered),
             }
         }
     }
 
     /// Takes up the delivery where the ledger says it is.
-    async fn begin(&self, delivery: &Delivery) -> Result<Course, RunError> {
+    async fn begin(&self, delivery: &Delivery) -> Result<Batch, RunError> {
         let members = u32::try_from(delivery.rows.len()).unwrap_or(u32::MAX);
-        let mut course = Course {
+        let now = self.kit.clock.now();
+        let Some(known) = &delivery.known else {
+            return Ok(Batch {
+                path: delivery.path.clone(),
+                members,
+                generation: 0,
+                attempts: 0,
+                course: Course::default(),
+                state: None,
+                next_at: None,
+                newest: now,
+            });
+        };
+        let mut batch = Batch {
             path: delivery.path.clone(),
             members,
-            generation: 0,
-            attempts: 0,
-            first_sending_at: None,
-            was_ambiguous: false,
-            state: None,
-            next_at: None,
-            newest: self.kit.clock.now(),
+            generation: known.generation,
+            attempts: known.attempts,
+            course: Course {
+                first_sending_at: Some(known.first_sending_at),
+                was_ambiguous: known.was_ambiguous,
+            },
+            state: Some(known.state),
+            next_at: known.next_at,
+            newest: now.max(known.first_sending_at),
         };
-        if let Some(known) = &delivery.known {
-            course.generation = known.generation;
-            course.attempts = known.attempts;
-            course.first_sending_at = Some(known.first_sending_at);
-            course.was_ambiguous = known.was_ambiguous;
-            course.state = Some(known.state);
-            course.next_at = known.next_at;
-            course.newest = course.newest.max(known.first_sending_at);
-        }
-        if course.state == Some(BatchState::Sending) {
+        if known.state == BatchState::Sending {
             // The process died with the request on its way.
-            let change = self.change(&course, BatchState::Ambiguous, None);
+            let change = self.change(&batch, BatchState::Ambiguous, None);
             self.kit.ledger.change_batch(change).await?;
-            course.state = Some(BatchState::Ambiguous);
-            course.was_ambiguous = true;
+            batch.state = Some(BatchState::Ambiguous);
+            batch.course.was_ambiguous = true;
         }
-        Ok(course)
+        Ok(batch)
     }
 
     /// Returns whether a further attempt may be begun.
@@ -163,7 +166,7 @@ impl Courier {
 
     async fn attempt(
         &self,
-        mut course: Course,
+        mut batch: Batch,
         (body, hash): (&Bytes, [u8; 32]),
         halt: &CancellationToken,
     ) -> Result<Next, RunError> {
@@ -174,145 +177,142 @@ impl Courier {
         if halt.is_cancelled() {
             return Ok(Next::Done(Delivered::Left));
         }
-        let now = self.kit.clock.now().max(course.newest);
-        course.newest = now;
-        if let (true, Some(first)) = (course.was_ambiguous, course.first_sending_at)
-            && !may_resend(&self.kit.rules, first, now)
-        {
-            let reason = "may have arrived, and may not be sent again".to_owned();
-            return self.park(course, reason).await;
+        let now = self.kit.clock.now().max(batch.newest);
+        batch.newest = now;
+        if batch.course.clearance(&self.kit.rules, now) == Clearance::Park {
+            let why = "may have arrived, and may not be sent again";
+            return self.park(batch, None, why.to_owned()).await;
         }
         let begun = self.kit.ledger.begin_attempt(AttemptBegun {
             run: self.run.clone(),
-            path: course.path.clone(),
-            generation: course.generation,
-            attempt: course.attempts + 1,
-            members: course.members,
+            path: batch.path.clone(),
+            generation: batch.generation,
+            attempt: batch.attempts + 1,
+            members: batch.members,
             body_hash: hash,
             at: now,
         });
         match begun.await {
             Ok(()) => {}
             Err(LedgerError::BodyChanged { .. }) => {
-                return self.park(course, "body changed".to_owned()).await;
+                return self.park(batch, None, "body changed".to_owned()).await;
             }
             Err(error) => return Err(error.into()),
         }
-        course.attempts += 1;
-        course.first_sending_at.get_or_insert(now);
-        course.state = Some(BatchState::Sending);
+        batch.attempts += 1;
+        batch.course.first_sending_at.get_or_insert(now);
+        batch.state = Some(BatchState::Sending);
         self.reporter.requested();
         let request = Request {
-            id: MessageId::of(&self.run, &course.path, course.generation),
+            id: MessageId::of(&self.run, &batch.path, batch.generation),
             at: now,
             body: body.clone(),
         };
         let outcome = self.kit.destination.attempt(request).await;
         // Given back before the outcome is written: the wire is free already.
         drop((own, total));
-        self.follow(course, outcome).await
+        self.follow(batch, &outcome).await
     }
 
-    /// Does what the verdict says.
-    async fn follow(&self, course: Course, outcome: Outcome) -> Result<Next, RunError> {
-        let verdict = verdict(&outcome, &self.kit.rules);
-        let (http_status, why) = described(&outcome);
-        match verdict {
-            Verdict::Accept => {
+    /// Writes down what the outcome makes of the batch.
+    async fn follow(&self, mut batch: Batch, outcome: &Outcome) -> Result<Next, RunError> {
+        let rules = &self.kit.rules;
+        let delay = Delays::after(rules.retry_initial, rules.retry_max, batch.attempts).next();
+        let now = self.kit.clock.now().max(batch.newest);
+        let (code, why) = described(outcome);
+        match batch.course.after(outcome, rules, now, delay) {
+            Move::Accepted => {
                 let ended = (BatchState::Accepted, BatchStatus::Delivered);
-                self.end(course, ended, http_status, None).await
+                self.end(batch, ended, code, None).await
             }
-            Verdict::Refuse => {
+            Move::Rejected => {
                 let ended = (BatchState::Refused, BatchStatus::Rejected);
-                self.end(course, ended, http_status, Some(why)).await
+                self.end(batch, ended, code, Some(why)).await
             }
-            Verdict::RetryLater { at_least } if course.was_ambiguous => {
-                self.again(course, BatchState::Ambiguous, at_least, (http_status, why))
-                    .await
+            Move::Failed => {
+                let ended = (BatchState::Refused, BatchStatus::Failed);
+                let why = format!("given up after {} attempts: {why}", batch.attempts);
+                self.end(batch, ended, code, Some(why)).await
             }
-            Verdict::RetryLater { at_least } => {
-                self.again(course, BatchState::Waiting, at_least, (http_status, why))
-                    .await
-            }
-            Verdict::MayHaveArrived { at_least } => {
-                self.again(course, BatchState::Ambiguous, at_least, (http_status, why))
-                    .await
-            }
-            Verdict::Stop { reason } => {
-                let later = if course.was_ambiguous {
-                    BatchState::Ambiguous
-                } else {
-                    BatchState::Waiting
+            Move::Parked => self.park(batch, code, why).await,
+            Move::Again {
+                at,
+                may_have_arrived,
+            } => {
+                let change = self.stays(&mut batch, may_have_arrived, code, why);
+                let change = BatchChange {
+                    next_at: Some(at),
+                    ..change
                 };
-                let mut change = self.change(&course, later, Some(why));
-                change.http_status = http_status;
+                self.kit.ledger.change_batch(change).await?;
+                batch.next_at = Some(at);
+                Ok(Next::Again(batch))
+            }
+            Move::Stop {
+                reason,
+                may_have_arrived,
+            } => {
+                let change = self.stays(&mut batch, may_have_arrived, code, why);
                 self.kit.ledger.change_batch(change).await?;
                 Ok(Next::Done(Delivered::Halt(reason)))
             }
         }
     }
 
-    async fn again(
+    /// The batch has not ended: to be sent again, or not for now.
+    fn stays(
         &self,
-        mut course: Course,
-        to: BatchState,
-        at_least: Duration,
-        (http_status, why): (Option<u16>, String),
-    ) -> Result<Next, RunError> {
-        let rules = &self.kit.rules;
-        let now = self.kit.clock.now();
-        let first = course.first_sending_at.unwrap_or(now);
-        let tried_for = now.duration_since(first).unsigned_abs();
-        if tried_for >= rules.give_up_after && to == BatchState::Waiting {
-            let ended = (BatchState::Refused, BatchStatus::Failed);
-            let why = format!("given up after {} attempts: {why}", course.attempts);
-            return self.end(course, ended, http_status, Some(why)).await;
-        }
-        let delay = Delays::after(rules.retry_initial, rules.retry_max, course.attempts)
-            .next()
-            .max(at_least);
-        let next_at = now.checked_add(delay).unwrap_or(Timestamp::MAX);
-        let may_not = !may_resend(rules, first, next_at.max(course.newest));
-        if to == BatchState::Ambiguous && (may_not || tried_for >= rules.give_up_after) {
-            return self.park(course, why).await;
-        }
-        let mut change = self.change(&course, to, Some(why));
-        change.http_status = http_status;
-        change.next_at = Some(next_at);
-        self.kit.ledger.change_batch(change).await?;
-        course.was_ambiguous |= to == BatchState::Ambiguous;
-        course.state = Some(to);
-        course.next_at = Some(next_at);
-        Ok(Next::Again(course))
+        batch: &mut Batch,
+        may_have_arrived: bool,
+        http_status: Option<u16>,
+        why: String,
+    ) -> BatchChange {
+        let to = if may_have_arrived {
+            BatchState::Ambiguous
+        } else {
+            BatchState::Waiting
+        };
+        let change = BatchChange {
+            http_status,
+            ..self.change(batch, to, Some(why))
+        };
+        batch.state = Some(to);
+        batch.course.was_ambiguous = may_have_arrived;
+        change
     }
 
     /// Leaves the batch for a person to decide; history says `unknown`.
-    async fn park(&self, course: Course, why: String) -> Result<Next, RunError> {
+    async fn park(
+        &self,
+        batch: Batch,
+        http_status: Option<u16>,
+        why: String,
+    ) -> Result<Next, RunError> {
         let ended = (BatchState::Parked, BatchStatus::Unknown);
-        self.end(course, ended, None, Some(why)).await
+        self.end(batch, ended, http_status, Some(why)).await
     }
 
     async fn end(
         &self,
-        course: Course,
+        batch: Batch,
         (state, status): (BatchState, BatchStatus),
         http_status: Option<u16>,
         why: Option<String>,
     ) -> Result<Next, RunError> {
-        let mut change = self.change(&course, state, why);
+        let mut change = self.change(&batch, state, why);
         change.status = Some(status);
         change.http_status = http_status;
         self.kit.ledger.change_batch(change).await?;
-        self.reporter.ended(status, u64::from(course.members));
+        self.reporter.ended(status, u64::from(batch.members));
         Ok(Next::Done(Delivered::Ended))
     }
 
-    fn change(&self, course: &Course, to: BatchState, error: Option<String>) -> BatchChange {
+    fn change(&self, batch: &Batch, to: BatchState, error: Option<String>) -> BatchChange {
         BatchChange {
             run: self.run.clone(),
-            path: course.path.clone(),
-            attempt: course.attempts,
-            from: course.state.unwrap_or(BatchState::Sending),
+            path: batch.path.clone(),
+            attempt: batch.attempts,
+            from: batch.state.unwrap_or(BatchState::Sending),
             to,
             status: None,
             http_status: None,
