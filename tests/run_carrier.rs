@@ -19,6 +19,7 @@ use campaignd::run::{
 };
 use campaignd::webhook::{DestinationOptions, HttpDestination};
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use support::place::{PEOPLE, Place, at};
@@ -211,9 +212,15 @@ async fn a_run_stays_open_while_the_warehouse_cannot_be_told_that_it_failed() {
 #[tokio::test]
 async fn a_batch_refused_after_it_may_have_arrived_is_unknown() {
     let mut stand = Stand::new(PEOPLE).await;
-    stand
-        .receiver
-        .script([Answer::status(503), Answer::status(422)]);
+    let times = AtomicUsize::new(0);
+    stand.receiver.rule(move |request| {
+        let is_first = request.json()["data"]["batch"] == 1;
+        Answer::status(match is_first.then(|| times.fetch_add(1, Relaxed)) {
+            Some(0) => 503,
+            Some(_) => 422,
+            None => 200,
+        })
+    });
     assert_eq!(stand.carry().await.unwrap(), RunState::Incomplete);
     let rows = "select status, http_status, members from deliveries order by batch";
     assert_eq!(

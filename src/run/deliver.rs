@@ -17,6 +17,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
+/// The longest a destination can ask us to wait.
+const LONGEST_WAIT: Duration = Duration::from_hours(1);
+
 /// A batch on its way.
 pub(super) struct Delivery {
     pub(super) path: BatchPath,
@@ -149,7 +152,10 @@ impl Courier {
     /// Returns whether a further attempt may be begun.
     async fn wait_until(&self, at: Option<Timestamp>, halt: &CancellationToken) -> bool {
         let wait = at.map_or(Duration::ZERO, |at| {
-            Duration::try_from(at.duration_since(self.kit.clock.now())).unwrap_or_default()
+            let wait = Duration::try_from(at.duration_since(self.kit.clock.now()));
+            // A time noted while the clock was ahead lies too far off.
+            wait.unwrap_or_default()
+                .min(LONGEST_WAIT.max(self.kit.rules.retry_max.saturating_mul(2)))
         });
         if wait.is_zero() {
             return !halt.is_cancelled();
@@ -180,7 +186,7 @@ impl Courier {
             && !may_resend(&self.kit.rules, first, now)
         {
             let reason = "may have arrived, and may not be sent again".to_owned();
-            return self.park(course, reason).await;
+            return self.park(course, None, reason).await;
         }
         let begun = self.kit.ledger.begin_attempt(AttemptBegun {
             run: self.run.clone(),
@@ -194,7 +200,7 @@ impl Courier {
         match begun.await {
             Ok(()) => {}
             Err(LedgerError::BodyChanged { .. }) => {
-                return self.park(course, "body changed".to_owned()).await;
+                return self.park(course, None, "body changed".to_owned()).await;
             }
             Err(error) => return Err(error.into()),
         }
@@ -204,7 +210,8 @@ impl Courier {
         self.reporter.requested();
         let request = Request {
             id: MessageId::of(&self.run, &course.path, course.generation),
-            at: now,
+            // Receivers refuse a timestamp that is far from their own clock.
+            at: self.kit.clock.now(),
             body: body.clone(),
         };
         let outcome = self.kit.destination.attempt(request).await;
@@ -221,6 +228,12 @@ impl Courier {
             Verdict::Accept => {
                 let ended = (BatchState::Accepted, BatchStatus::Delivered);
                 self.end(course, ended, http_status, None).await
+            }
+            // An earlier request of it may have arrived: who is refused now may
+            // have been contacted then.
+            Verdict::Refuse if course.was_ambiguous => {
+                let why = format!("{why}, after an attempt that may have arrived");
+                self.park(course, http_status, why).await
             }
             Verdict::Refuse => {
                 let ended = (BatchState::Refused, BatchStatus::Rejected);
@@ -261,8 +274,10 @@ impl Courier {
     ) -> Result<Next, RunError> {
         let rules = &self.kit.rules;
         let now = self.kit.clock.now();
+        // A clock that has stepped back makes nothing older.
+        let newest = now.max(course.newest);
         let first = course.first_sending_at.unwrap_or(now);
-        let tried_for = now.duration_since(first).unsigned_abs();
+        let tried_for = newest.duration_since(first).unsigned_abs();
         if tried_for >= rules.give_up_after && to == BatchState::Waiting {
             let ended = (BatchState::Refused, BatchStatus::Failed);
             let why = format!("given up after {} attempts: {why}", course.attempts);
@@ -274,7 +289,7 @@ impl Courier {
         let next_at = now.checked_add(delay).unwrap_or(Timestamp::MAX);
         let may_not = !may_resend(rules, first, next_at.max(course.newest));
         if to == BatchState::Ambiguous && (may_not || tried_for >= rules.give_up_after) {
-            return self.park(course, why).await;
+            return self.park(course, http_status, why).await;
         }
         let mut change = self.change(&course, to, Some(why));
         change.http_status = http_status;
@@ -287,9 +302,14 @@ impl Courier {
     }
 
     /// Leaves the batch for a person to decide; history says `unknown`.
-    async fn park(&self, course: Course, why: String) -> Result<Next, RunError> {
+    async fn park(
+        &self,
+        course: Course,
+        http_status: Option<u16>,
+        why: String,
+    ) -> Result<Next, RunError> {
         let ended = (BatchState::Parked, BatchStatus::Unknown);
-        self.end(course, ended, None, Some(why)).await
+        self.end(course, ended, http_status, Some(why)).await
     }
 
     async fn end(
