@@ -5,7 +5,9 @@
 
 mod support;
 
-use campaignd::history::{BatchStatus, Closing, RunFacts, RunStatus, Tally, UnstartedRun};
+use campaignd::history::{
+    BatchStatus, Closing, RunFacts, RunStatus, Settlement, Tally, UnstartedRun,
+};
 use campaignd::id::{CampaignName, RunId};
 use campaignd::run::{Kind, Registration, WarehouseErrorClass};
 use campaignd::warehouse::open;
@@ -37,6 +39,8 @@ on_both! {
     values_come_back_as_they_were
     a_run_of_another_owner_is_taken
     a_run_that_has_ended_is_taken
+    a_run_held_after_part_of_it_was_sent_is_never_staged_anew
+    a_run_that_fails_to_register_leaves_anothers_row_as_it_is
     a_failing_query_says_where
     columns_that_cannot_be_staged_are_refused
     a_semicolon_and_a_comment_at_the_end_do_no_harm
@@ -286,6 +290,53 @@ async fn a_run_that_has_ended_is_taken(place: &mut Place) {
     assert_eq!(place.laid_out(&held).await, funnel);
     let rows = "select status from campaignd.runs where campaign = 'held'";
     assert_eq!(place.rows(rows).await, ["open"]);
+}
+
+async fn a_run_held_after_part_of_it_was_sent_is_never_staged_anew(place: &mut Place) {
+    let held = facts(PEOPLE);
+    let funnel = place.laid_out(&held).await;
+    let sent = vec![outcome(&held, 1, 3, BatchStatus::Delivered)];
+    let settled = Settlement {
+        status: RunStatus::Held,
+        ..settlement(&held, funnel, sent)
+    };
+    place.warehouse.settle(&[settled]).await.unwrap();
+    // Somebody tidies up by hand.
+    place.run_ours("delete from campaignd.open_runs").await;
+    let found = place.warehouse.register(&held).await.unwrap();
+    assert!(matches!(found, Registration::Taken { .. }), "{found:?}");
+
+    let open = facts_of("open", PEOPLE);
+    place.laid_out(&open).await;
+    place.run_ours("delete from campaignd.open_runs").await;
+    let found = place.warehouse.register(&open).await.unwrap();
+    assert!(matches!(found, Registration::Taken { .. }), "{found:?}");
+}
+
+async fn a_run_that_fails_to_register_leaves_anothers_row_as_it_is(place: &mut Place) {
+    let theirs = facts(PEOPLE);
+    let funnel = place.laid_out(&theirs).await;
+    let outcomes = (1..=3).map(|batch| {
+        let members = if batch == 3 { 1 } else { 3 };
+        outcome(&theirs, batch, members, BatchStatus::Delivered)
+    });
+    let settled = settlement(&theirs, funnel, outcomes.collect());
+    place.warehouse.settle(&[settled]).await.unwrap();
+    let end = closing(&theirs, funnel, RunStatus::Incomplete);
+    let end = Closing {
+        keep_run_table: true,
+        ..end
+    };
+    place.warehouse.close(&end).await.unwrap();
+    let ours = RunFacts {
+        owner: Uuid::from_u128(2),
+        ..theirs.clone()
+    };
+    let failed = closing(&ours, Default::default(), RunStatus::Failed);
+    place.warehouse.close(&failed).await.unwrap();
+    let rows = "select status, planned, delivered from campaignd.runs";
+    assert_eq!(place.rows(rows).await, ["incomplete|7|7"]);
+    assert_eq!(place.tables_of(&theirs).await, ["run"]);
 }
 
 async fn a_failing_query_says_where(place: &mut Place) {

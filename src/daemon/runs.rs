@@ -4,8 +4,8 @@ use super::world::World;
 use crate::campaign::RunSpec;
 use crate::history::{RunStatus, UnstartedRun};
 use crate::id::{CampaignName, ConnectorName, RunId};
-use crate::run::{Carrier, Limit, Reporter, RunError, RunRecord, RunState, Warehouse};
-use std::collections::{BTreeMap, HashMap};
+use crate::run::{Carrier, LedgerError, Limit, Reporter, RunError, RunRecord, RunState, Warehouse};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -22,8 +22,9 @@ pub(super) struct Runs {
     permits: Limit,
     tasks: TaskTracker,
     stop: CancellationToken,
-    /// Each campaign's open run. A blocking mutex: nothing awaits under it.
-    open: Arc<Mutex<HashMap<CampaignName, RunId>>>,
+    /// The runs that are carried, with their campaigns. A blocking mutex:
+    /// nothing awaits under it.
+    open: Arc<Mutex<BTreeMap<RunId, CampaignName>>>,
 }
 
 impl Runs {
@@ -40,23 +41,36 @@ impl Runs {
 
     /// The campaign's open run, if it has one.
     pub(super) fn open_run(&self, campaign: &CampaignName) -> Option<RunId> {
-        self.open().get(campaign).cloned()
+        let open = self.open();
+        let mut runs = open.iter().filter(|(_, of)| *of == campaign);
+        runs.next().map(|(run, _)| run.clone())
     }
 
-    fn open(&self) -> MutexGuard<'_, HashMap<CampaignName, RunId>> {
+    fn open(&self) -> MutexGuard<'_, BTreeMap<RunId, CampaignName>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes up a run, from whichever state it is in.
     pub(super) fn begin(&self, record: RunRecord) {
-        self.open()
-            .insert(record.campaign.clone(), record.run.clone());
+        let run = record.run.clone();
+        self.open().insert(run.clone(), record.campaign.clone());
         let runs = self.clone();
         self.tasks.spawn(async move {
-            let campaign = record.campaign.clone();
             runs.carry(record).await;
-            runs.open().remove(&campaign);
+            runs.open().remove(&run);
         });
+    }
+
+    /// Takes up every run the ledger has open and nobody carries.
+    pub(super) async fn take_up(&self) -> Result<(), LedgerError> {
+        // Noted first: a run that ends meanwhile is still in it.
+        let carried = self.open().clone();
+        for record in self.world.ledger.open_runs().await? {
+            if !carried.contains_key(&record.run) {
+                self.begin(record);
+            }
+        }
+        Ok(())
     }
 
     /// Writes rows for the fire times among `records` that no run was started

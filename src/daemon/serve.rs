@@ -96,9 +96,7 @@ pub async fn serve(
 
 /// Carries on what an earlier process left.
 async fn take_up(world: &World, runs: &Runs) -> Result<(), ServeError> {
-    for record in world.ledger.open_runs().await? {
-        runs.begin(record);
-    }
+    runs.take_up().await?;
     let newest = world.ledger.runs(None, UNSTARTED_LOOKED_AT).await?;
     runs.record_unstarted(newest);
     Ok(())

@@ -17,8 +17,8 @@ struct Watch {
     cursor: Option<Cursor>,
     /// The fire time it waits for; none before the first look.
     next: Option<Timestamp>,
-    /// Whether the campaign was disabled at the last look: time spent
-    /// disabled is not missed.
+    /// Whether the campaign was disabled, or its file gone, at the last look:
+    /// time spent so is not missed.
     was_disabled: bool,
 }
 
@@ -28,6 +28,9 @@ pub(super) struct Ticker {
     runs: Runs,
     folder: Folder,
     watches: HashMap<CampaignName, Watch>,
+    /// Whether a look has failed since the ledger was last asked for its open
+    /// runs: it may have claimed some that nobody carries.
+    has_lost_track: bool,
 }
 
 impl Ticker {
@@ -38,18 +41,24 @@ impl Ticker {
             runs,
             folder,
             watches: HashMap::new(),
+            has_lost_track: false,
         }
     }
 
     /// Watches what `reread` makes of the folder from now on.
     pub(super) fn reload(&mut self, reread: impl Fn(Folder) -> Folder) {
         self.folder = reread(std::mem::take(&mut self.folder));
-        let campaigns = &self.folder.campaigns;
-        self.watches.retain(|name, _| campaigns.contains_key(name));
+        for (name, watch) in &mut self.watches {
+            watch.was_disabled |= !self.folder.campaigns.contains_key(name);
+        }
     }
 
     /// Takes every fire time that has come. Returns the next one of all.
     pub(super) async fn look(&mut self) -> Result<Option<Timestamp>, LedgerError> {
+        if self.has_lost_track {
+            self.runs.take_up().await?;
+            self.has_lost_track = false;
+        }
         let now = self.world.clock.now();
         let campaigns: Vec<Arc<Campaign>> = self
             .folder
@@ -59,7 +68,9 @@ impl Ticker {
             .collect();
         let mut earliest = None;
         for campaign in campaigns {
-            if let Some(next) = self.look_at(&campaign, now).await? {
+            let looked = self.look_at(&campaign, now).await;
+            self.has_lost_track |= looked.is_err();
+            if let Some(next) = looked? {
                 earliest = Some(earliest.map_or(next, |at: Timestamp| at.min(next)));
             }
         }
@@ -79,18 +90,17 @@ impl Ticker {
                 was_disabled: false,
             },
         };
-        if campaign.enabled {
-            // Where this fails the watch is gone, and the next look asks the
-            // ledger again.
-            self.take(campaign, &mut watch, now).await?;
-        }
+        // Where this fails the watch is gone, and the next look asks the
+        // ledger again.
+        self.take(campaign, &mut watch, now).await?;
         watch.was_disabled = !campaign.enabled;
         let next = watch.next.filter(|_| campaign.enabled);
         self.watches.insert(campaign.name.clone(), watch);
         Ok(next)
     }
 
-    /// Takes what is due of one campaign, and begins it.
+    /// Takes what is due of one campaign, and begins it. What comes due while
+    /// it is disabled is passed over, and not found again after a restart.
     async fn take(
         &self,
         campaign: &Campaign,
@@ -98,11 +108,11 @@ impl Ticker {
         now: Timestamp,
     ) -> Result<(), LedgerError> {
         let hash = campaign.schedule.hash();
-        let current = watch
-            .cursor
-            .as_ref()
-            .filter(|cursor| cursor.schedule_hash == hash && !watch.was_disabled);
-        if current.is_some() && watch.next.is_some_and(|next| next > now) {
+        let cursor = watch.cursor.as_ref();
+        let current = cursor.filter(|cursor| cursor.schedule_hash == hash);
+        let is_back = campaign.enabled && watch.was_disabled;
+        let is_early = watch.next.is_some_and(|next| next > now);
+        if current.is_some() && is_early && !is_back {
             return Ok(());
         }
         let seen = current.map(|cursor| Seen {
@@ -115,11 +125,15 @@ impl Ticker {
                 schedule_hash: hash,
                 seen_until: look.seen_until,
             };
+            let runs = match campaign.enabled && !is_back {
+                true => self.new_runs(campaign, look.due),
+                false => Vec::new(),
+            };
             let claim = Claim {
                 campaign: campaign.name.clone(),
                 before: watch.cursor.clone(),
                 after: after.clone(),
-                runs: self.new_runs(campaign, look.due),
+                runs,
                 at: now,
             };
             self.claim(claim).await?;

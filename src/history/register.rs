@@ -25,19 +25,22 @@ pub fn open_run(schema: &Schema, run: &RunFacts) -> Result<Statement, Unwritable
     Ok(Statement::new("look", run.run.as_str(), &sql))
 }
 
-/// The row of a run in `runs`: its status, if there is one.
+/// The row of a run in `runs`: its status and how many of its members have
+/// ended, if there is one.
 pub fn run_status(schema: &Schema, run: &RunFacts) -> Result<Statement, Unwritable> {
     let sql = format!(
-        "select status from {} where run_id = {}",
+        "select status, planned - still_open from {} where run_id = {}",
         schema.table("runs"),
         schema.dialect.literal(run.run.as_str())?
     );
     Ok(Statement::new("look", run.run.as_str(), &sql))
 }
 
-/// Whether a run with this status in `runs` has ended, and is not begun again.
-pub fn has_ended(status: &str) -> bool {
-    status != RunStatus::Open.as_str() && status != RunStatus::Held.as_str()
+/// Whether a run that is in `runs` and in no `open_runs` may be begun under
+/// its id: only one that was held before any of its members had ended. What
+/// is `open` there has lost its other row, and with it who knows what was sent.
+pub fn may_begin_again(status: &str, ended: u64) -> bool {
+    status == RunStatus::Held.as_str() && ended == 0
 }
 
 /// Makes the run ours.

@@ -167,7 +167,7 @@ impl Carrier {
             };
             let step = match step {
                 Err(RunError::Warehouse(error)) if self.may_fail_for(&error) => {
-                    self.fail(error).await
+                    self.fail(error).await?
                 }
                 step => step?,
             };
@@ -256,23 +256,36 @@ impl Carrier {
         }
     }
 
-    /// Writes the failed run's row, as far as the warehouse lets us.
-    async fn fail(&self, error: WarehouseError) -> Step {
+    /// Closes the failed run. Where the warehouse cannot be told, the run
+    /// stays as it is and fails another time: it would else be left in
+    /// `open_runs` for good.
+    async fn fail(&self, error: WarehouseError) -> Result<Step, RunError> {
         let text = match error.place {
             Some((line, column)) => format!("audience.sql:{line}:{column}: {}", error.message),
             None => error.message,
         };
         let closing = self.closing(RunStatus::Failed, Some(text.clone()));
-        if let Err(unwritten) = self.kit.warehouse.close(&closing).await {
-            tracing::warn!(
-                campaign.name = %self.facts.campaign, run.id = %self.facts.run,
-                "the failed run {} has no row in the warehouse: {unwritten}", self.facts.run,
-            );
+        let closed = self
+            .ask(|warehouse| {
+                let closing = &closing;
+                async move { warehouse.close(closing).await }
+            })
+            .await;
+        match closed {
+            Ok(_) => {}
+            // It is not ours, or its row cannot be written: never.
+            Err(RunError::Warehouse(never)) if never.class == WarehouseErrorClass::Statement => {
+                tracing::warn!(
+                    campaign.name = %self.facts.campaign, run.id = %self.facts.run,
+                    "the failed run {} has no row in the warehouse: {never}", self.facts.run,
+                );
+            }
+            Err(later) => return Err(later),
         }
-        Step {
+        Ok(Step {
             error: Some(text),
             ..RunEvent::Broken.into()
-        }
+        })
     }
 
     /// Enters the next state: first in the ledger, then here.

@@ -205,7 +205,8 @@ impl Courier {
         self.reporter.requested();
         let request = Request {
             id: MessageId::of(&self.run, &batch.path, batch.generation),
-            at: now,
+            // Receivers refuse a timestamp that is far from their own clock.
+            at: self.kit.clock.now(),
             body: body.clone(),
         };
         let outcome = self.kit.destination.attempt(request).await;
@@ -219,6 +220,7 @@ impl Courier {
         let rules = &self.kit.rules;
         let delay = Delays::after(rules.retry_initial, rules.retry_max, batch.attempts).next();
         let now = self.kit.clock.now().max(batch.newest);
+        batch.newest = now;
         let (code, why) = described(outcome);
         match batch.course.after(outcome, rules, now, delay) {
             Move::Accepted => {
@@ -239,13 +241,16 @@ impl Courier {
                 at,
                 may_have_arrived,
             } => {
+                // By the wall clock as it is: one that has stepped back makes
+                // the batch no younger, and its wait no longer.
+                let next_at = self.kit.clock.now() + at.duration_since(now);
                 let change = self.stays(&mut batch, may_have_arrived, code, why);
                 let change = BatchChange {
-                    next_at: Some(at),
+                    next_at: Some(next_at),
                     ..change
                 };
                 self.kit.ledger.change_batch(change).await?;
-                batch.next_at = Some(at);
+                batch.next_at = Some(next_at);
                 Ok(Next::Again(batch))
             }
             Move::Stop {

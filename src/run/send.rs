@@ -4,6 +4,7 @@
 use super::carrier::{Carrier, RunError, Step};
 use super::deliver::{Delivered, Delivery};
 use super::pages::{PagePlan, PageRange};
+use super::ports::{WarehouseError, WarehouseErrorClass};
 use super::records::BatchRecord;
 use super::state::RunEvent;
 use crate::delivery::{Envelope, Page, Renderer};
@@ -106,8 +107,25 @@ impl Carrier {
 
     async fn read(&self, range: PageRange) -> Result<Page, RunError> {
         let (first, last) = range.members();
-        self.ask(|warehouse| async move { warehouse.page(&self.facts, first, last).await })
-            .await
+        let page = self
+            .ask(|warehouse| async move { warehouse.page(&self.facts, first, last).await })
+            .await?;
+        let expected = last + 1 - first;
+        if page.len() as u64 == expected {
+            return Ok(page);
+        }
+        // A batch is a range of places: with one missing, those behind it
+        // would go out in another batch than history has them in.
+        Err(RunError::Warehouse(WarehouseError {
+            class: WarehouseErrorClass::Statement,
+            code: None,
+            message: format!(
+                "the run's frozen members {first} to {last} are {} and not {expected}: \
+                 its table has been changed from outside, and nothing is sent from it",
+                page.len(),
+            ),
+            place: None,
+        }))
     }
 
     /// What the ledger knows of earlier attempts, and the tally so far.

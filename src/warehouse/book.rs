@@ -6,8 +6,8 @@ use super::pool::Session;
 use super::staging::{not_ours, number};
 use crate::audience::{Lock, TableNames};
 use crate::history::register::{
-    RunRow, deregister, has_ended, known_runs, open_run, register, replace_run, run_status, touch,
-    unstarted,
+    RunRow, deregister, known_runs, may_begin_again, open_run, register, replace_run, run_status,
+    touch, unstarted,
 };
 use crate::history::settle::{
     add_to_tally, close_tally, contact_history, count_deliveries, count_new, deliveries,
@@ -76,14 +76,25 @@ impl SqlWarehouse {
                 },
             }));
         }
-        let status = run_status(&self.schema, run).map_err(unwritable)?;
-        let ended = first_column(session, &status).await?;
-        Ok(ended
-            .into_iter()
-            .find(|status| has_ended(status))
-            .map(|status| Registration::Taken {
-                by: format!("an earlier run that is {status}"),
-            }))
+        let status = self.status_to_respect(session, run).await?;
+        Ok(status.map(|status| Registration::Taken {
+            by: format!("an earlier run that is {status}"),
+        }))
+    }
+
+    /// The run's status in `runs`, if there is one that must not be lost.
+    async fn status_to_respect(
+        &self,
+        session: &mut Session,
+        run: &RunFacts,
+    ) -> Result<Option<String>, WarehouseError> {
+        let statement = run_status(&self.schema, run).map_err(unwritable)?;
+        let rows = session.rows(&statement).await?;
+        Ok(rows.into_iter().find_map(|row| {
+            let ended = number(row.get(1).and_then(Option::as_ref));
+            let status = row.into_iter().next().flatten()?;
+            (!may_begin_again(&status, ended)).then_some(status)
+        }))
     }
 
     /// SETTLE: outcomes in, then history, then deliveries, then the runs'
@@ -196,12 +207,22 @@ impl SqlWarehouse {
             .await?;
         let open = open_run(&self.schema, facts).map_err(unwritable)?;
         let owner = first_column(&mut session, &open).await?.pop();
-        if owner.is_some_and(|owner| owner != facts.owner.to_string()) {
+        if owner
+            .as_ref()
+            .is_some_and(|owner| *owner != facts.owner.to_string())
+        {
             return Err(not_ours(facts));
         }
         let mut counted = self.tallies(&mut session, [facts]).await?;
         let mut tally = counted.remove(what).unwrap_or_default();
         close_tally(&mut tally, closing.funnel.planned);
+        if owner.is_none() && self.status_to_respect(&mut session, facts).await?.is_some() {
+            // Closed before, by us or by another daemon: its row and what it
+            // kept stand.
+            session.run(&self.schema.commit(what)).await?;
+            session.hand_back();
+            return Ok(tally);
+        }
         let row = RunRow {
             facts,
             funnel: &closing.funnel,

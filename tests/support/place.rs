@@ -131,6 +131,16 @@ impl Place {
         }
     }
 
+    /// The same for a table of ours; SQLite's schema is none.
+    pub async fn run_ours(&mut self, sql: &str) {
+        let is_sqlite = matches!(self.eyes, Eyes::Sqlite(_));
+        let sql = match is_sqlite {
+            true => sql.replace("campaignd.", ""),
+            false => sql.to_owned(),
+        };
+        self.run(&sql).await;
+    }
+
     /// Rows as text, cells joined by `|`; SQLite's schema is none.
     pub async fn rows(&mut self, sql: &str) -> Vec<String> {
         let join = |cells: Vec<Option<String>>| {

@@ -1,0 +1,277 @@
+//! One run carried by the engine, with a real ledger, warehouse and receiver,
+//! and a fault between them.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
+mod support;
+
+use async_trait::async_trait;
+use campaignd::audience::TableNames;
+use campaignd::campaign::RunSpec;
+use campaignd::delivery::{OnAmbiguous, Rules};
+use campaignd::history::{Closing, RunFacts, Settlement, UnstartedRun};
+use campaignd::id::{RunId, Trigger};
+use campaignd::ledger::SqliteLedger;
+use campaignd::run::{
+    Carrier, Clock as _, Funnel, Kit, Ledger, Limit, NewRun, Page, Registration, Reporter,
+    RunError, RunState, Settler, SystemClock, Tally, Warehouse, WarehouseError,
+    WarehouseErrorClass,
+};
+use campaignd::webhook::{DestinationOptions, HttpDestination};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use support::place::{PEOPLE, Place, at};
+use support::receiver::{Answer, Receiver};
+use support::site::SIGNING_SECRET;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// A warehouse that fails to close as often as it is told to.
+struct Faulty {
+    inner: Arc<dyn Warehouse>,
+    at_close: Mutex<VecDeque<WarehouseErrorClass>>,
+}
+
+#[async_trait]
+impl Warehouse for Faulty {
+    async fn ping(&self) -> Result<(), WarehouseError> {
+        self.inner.ping().await
+    }
+
+    async fn register(&self, run: &RunFacts) -> Result<Registration, WarehouseError> {
+        self.inner.register(run).await
+    }
+
+    async fn freeze(&self, run: &RunFacts) -> Result<(), WarehouseError> {
+        self.inner.freeze(run).await
+    }
+
+    async fn admit(&self, run: &RunFacts) -> Result<Funnel, WarehouseError> {
+        self.inner.admit(run).await
+    }
+
+    async fn lay_out(&self, run: &RunFacts) -> Result<(), WarehouseError> {
+        self.inner.lay_out(run).await
+    }
+
+    async fn page(&self, run: &RunFacts, first: u64, last: u64) -> Result<Page, WarehouseError> {
+        self.inner.page(run, first, last).await
+    }
+
+    async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Tally>, WarehouseError> {
+        self.inner.settle(settlements).await
+    }
+
+    async fn close(&self, closing: &Closing) -> Result<Tally, WarehouseError> {
+        let fault = self.at_close.lock().unwrap().pop_front();
+        match fault {
+            None => self.inner.close(closing).await,
+            Some(class) => Err(WarehouseError {
+                class,
+                code: None,
+                message: "told to fail".to_owned(),
+                place: None,
+            }),
+        }
+    }
+
+    async fn record_unstarted(&self, runs: &[UnstartedRun]) -> Result<(), WarehouseError> {
+        self.inner.record_unstarted(runs).await
+    }
+}
+
+/// A run and all it is carried with.
+struct Stand {
+    place: Place,
+    receiver: Receiver,
+    ledger: Arc<SqliteLedger>,
+    run: RunId,
+    kit: Kit,
+    faults: Arc<Faulty>,
+    _folder: tempfile::TempDir,
+}
+
+impl Stand {
+    /// A run of `sql` in batches of three, claimed and not yet begun.
+    async fn new(sql: &str) -> Self {
+        let place = Place::sqlite().await;
+        let receiver = Receiver::start().await;
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = SqliteLedger::open(&folder.path().join("state.db")).await;
+        let ledger = Arc::new(ledger.unwrap());
+        let faults = Arc::new(Faulty {
+            inner: Arc::clone(&place.warehouse),
+            at_close: Mutex::default(),
+        });
+        let run = claim(ledger.as_ref(), sql).await;
+        let kit = kit(&receiver, ledger.clone(), faults.clone());
+        Self {
+            place,
+            receiver,
+            ledger,
+            run,
+            kit,
+            faults,
+            _folder: folder,
+        }
+    }
+
+    /// Carries the run from where the ledger says it is.
+    async fn carry(&self) -> Result<RunState, RunError> {
+        let record = self.ledger.run(&self.run).await.unwrap().unwrap();
+        let (reporter, _) = Reporter::new(record.state);
+        let stop = CancellationToken::new();
+        let carrier = Carrier::new(&record, self.kit.clone(), reporter, stop)?;
+        let ended = tokio::time::timeout(Duration::from_secs(20), carrier.carry());
+        ended.await.expect("it ends in 20 s")
+    }
+}
+
+async fn claim(ledger: &dyn Ledger, sql: &str) -> RunId {
+    let spec = serde_json::json!({
+        "campaign": "winback", "connector": "warehouse", "priority": 50,
+        "audience": {"key": "id", "sql": sql}, "batch_size": 3, "destination": "email-esp",
+        "channel": "email", "max_body": 1_048_576, "attributes": {},
+    });
+    let spec = RunSpec::from_json(&spec.to_string()).unwrap();
+    let fire_time = at("2026-11-22T14:00:00Z");
+    let new = NewRun {
+        run: RunId::manual(&spec.campaign, fire_time, 1),
+        campaign: spec.campaign.clone(),
+        connector: spec.connector.clone(),
+        fire_time,
+        trigger: Trigger::Manual,
+        campaign_version: spec.version(),
+        spec: spec.to_json(),
+        state: RunState::Queued,
+        error: None,
+    };
+    ledger.claim_manual(new, SystemClock.now()).await.unwrap()
+}
+
+fn kit(receiver: &Receiver, ledger: Arc<dyn Ledger>, warehouse: Arc<dyn Warehouse>) -> Kit {
+    let destination = HttpDestination::new(DestinationOptions {
+        url: receiver.url(),
+        signing_secrets: vec![SIGNING_SECRET.into()],
+        headers: Vec::new(),
+        auth: None,
+        tls_ca_file: None,
+        timeout: Duration::from_secs(5),
+        max_in_flight: 1,
+        allow_private_network: true,
+        allow_http: true,
+    });
+    Kit {
+        clock: Arc::new(SystemClock),
+        ledger,
+        settler: Settler::start(Arc::clone(&warehouse), &TaskTracker::new()),
+        warehouse,
+        destination: Arc::new(destination.unwrap()),
+        rules: Arc::new(Rules {
+            timeout: Duration::from_secs(5),
+            retry_initial: Duration::from_millis(20),
+            retry_max: Duration::from_millis(100),
+            give_up_after: Duration::from_secs(60),
+            dedupe_window: Some(Duration::from_secs(3_600)),
+            on_ambiguous: OnAmbiguous::Resend,
+            not_processed: Vec::new(),
+        }),
+        queries: Limit::new(2),
+        destination_requests: Limit::new(1),
+        requests: Limit::new(1),
+        page_bytes: 1 << 20,
+        give_up_on_warehouse: None,
+    }
+}
+
+#[tokio::test]
+async fn a_failed_run_leaves_open_runs_although_closing_it_failed_at_first() {
+    let mut stand = Stand::new("select id, oops from people").await;
+    let faults = [WarehouseErrorClass::Conflict, WarehouseErrorClass::Lost];
+    stand.faults.at_close.lock().unwrap().extend(faults);
+    assert_eq!(stand.carry().await.unwrap(), RunState::Failed);
+    let open = stand.place.rows("select * from open_runs").await;
+    assert_eq!(open, [""; 0]);
+    let runs = stand.place.rows("select status from runs").await;
+    assert_eq!(runs, ["failed"]);
+}
+
+#[tokio::test]
+async fn a_run_stays_open_while_the_warehouse_cannot_be_told_that_it_failed() {
+    let stand = Stand::new("select id, oops from people").await;
+    let faults = [WarehouseErrorClass::Configuration];
+    stand.faults.at_close.lock().unwrap().extend(faults);
+    assert!(matches!(stand.carry().await, Err(RunError::Warehouse(_))));
+    let record = stand.ledger.run(&stand.run).await.unwrap().unwrap();
+    assert_eq!(record.state, RunState::Staging);
+    assert_eq!(stand.carry().await.unwrap(), RunState::Failed);
+}
+
+#[tokio::test]
+async fn a_batch_refused_after_it_may_have_arrived_is_unknown() {
+    let mut stand = Stand::new(PEOPLE).await;
+    let times = AtomicUsize::new(0);
+    stand.receiver.rule(move |request| {
+        let is_first = request.json()["data"]["batch"] == 1;
+        Answer::status(match is_first.then(|| times.fetch_add(1, Relaxed)) {
+            Some(0) => 503,
+            Some(_) => 422,
+            None => 200,
+        })
+    });
+    assert_eq!(stand.carry().await.unwrap(), RunState::Incomplete);
+    let rows = "select status, http_status, members from deliveries order by batch";
+    assert_eq!(
+        stand.place.rows(rows).await,
+        ["unknown|422|3", "delivered|200|3", "delivered|200|1"]
+    );
+    let rows = "select count(*) from contact_history where counts_as_contact";
+    assert_eq!(stand.place.rows(rows).await, ["7"]);
+}
+
+#[tokio::test]
+async fn a_parked_batch_keeps_the_status_code_it_was_parked_for() {
+    let mut stand = Stand::new(PEOPLE).await;
+    let rules = Rules {
+        on_ambiguous: OnAmbiguous::Park,
+        ..(*stand.kit.rules).clone()
+    };
+    stand.kit.rules = Arc::new(rules);
+    stand.receiver.script([Answer::status(503)]);
+    assert_eq!(stand.carry().await.unwrap(), RunState::Incomplete);
+    let rows = "select status, http_status from deliveries where batch = 1";
+    assert_eq!(stand.place.rows(rows).await, ["unknown|503"]);
+}
+
+#[tokio::test]
+async fn nothing_is_sent_from_a_run_table_that_has_lost_a_member() {
+    let mut stand = Stand::new(PEOPLE).await;
+    // Stops once the table is laid out and nothing is sent.
+    stand.receiver.rule(|_| Answer::status(429));
+    let record = stand.ledger.run(&stand.run).await.unwrap().unwrap();
+    let (reporter, mut progress) = Reporter::new(record.state);
+    let stop = CancellationToken::new();
+    let carrier = Carrier::new(&record, stand.kit.clone(), reporter, stop.clone()).unwrap();
+    let carrying = tokio::spawn(carrier.carry());
+    progress
+        .wait_for(|now| now.state == RunState::Sending)
+        .await
+        .unwrap();
+    stop.cancel();
+    assert!(matches!(
+        carrying.await.unwrap(),
+        Err(RunError::Interrupted)
+    ));
+    let before = stand.receiver.count();
+    let table = TableNames::of(&stand.run).run;
+    stand
+        .place
+        .run(&format!("delete from {table} where cd_seq = 2"))
+        .await;
+    stand.receiver.rule(|_| Answer::status(200));
+    let refused = stand.carry().await.unwrap_err();
+    assert!(refused.to_string().contains("members"), "{refused}");
+    assert_eq!(stand.receiver.count(), before);
+}
