@@ -141,11 +141,12 @@ impl SqlWarehouse {
         new: &[String],
     ) -> Result<Vec<Tally>, WarehouseError> {
         let runs = settlements.iter().map(|settlement| &*settlement.facts);
-        let mut counted = self.tallies(session, runs).await?;
+        let counted = self.tallies(session, runs).await?;
         let mut tallies = Vec::with_capacity(settlements.len());
         for settlement in settlements {
             let facts = &*settlement.facts;
-            let mut tally = counted.remove(facts.run.as_str()).unwrap_or_default();
+            let counted = counted.get(facts.run.as_str());
+            let mut tally = counted.copied().unwrap_or_default();
             close_tally(&mut tally, settlement.funnel.planned);
             tallies.push(tally);
             if self.our_state(session, facts).await?.is_none() {
