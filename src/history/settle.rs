@@ -25,10 +25,10 @@ pub fn outcomes(schema: &Schema, settlements: &[Settlement]) -> Result<Vec<State
     // if it looked like one; ours never does.
     let mut script = vec![Statement::new(STEP, "outcomes", create)];
     let mut rows = Vec::new();
-    let mut seen = HashSet::new();
     for settlement in settlements {
+        let mut seen = HashSet::new();
         for outcome in &settlement.outcomes {
-            if seen.insert((&settlement.facts.run, &outcome.path)) {
+            if seen.insert(&outcome.path) {
                 rows.push(outcome_row(schema, &settlement.facts, outcome)?);
             }
         }

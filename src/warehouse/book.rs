@@ -14,8 +14,9 @@ use crate::history::settle::{
     drop_outcomes, outcomes,
 };
 use crate::history::{BatchStatus, Closing, RunFacts, Settlement, TABLES, Tally, UnstartedRun};
+use crate::id::RunId;
 use crate::run::{Registration, WarehouseError, WarehouseErrorClass};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 impl SqlWarehouse {
     /// Whether it answers and our tables are there.
@@ -105,6 +106,12 @@ impl SqlWarehouse {
     ) -> Result<Vec<Tally>, WarehouseError> {
         if settlements.is_empty() {
             return Ok(Vec::new());
+        }
+        let runs: HashSet<&RunId> = settlements.iter().map(|s| &s.facts.run).collect();
+        if runs.len() < settlements.len() {
+            // Each would write the other's members too.
+            let message = "two settlements of one run were to be written at once";
+            return Err(error(WarehouseErrorClass::Conflict, message));
         }
         let _turn = self.settle_turn.lock().await;
         let mut session = self.pool.session().await?;
@@ -272,7 +279,7 @@ impl SqlWarehouse {
         session
             .run_all(&self.schema.begin(what, Some(Lock::Cap)))
             .await?;
-        let mut known = std::collections::HashSet::new();
+        let mut known = HashSet::new();
         for statement in known_runs(&self.schema, runs).map_err(unwritable)? {
             known.extend(first_column(&mut session, &statement).await?);
         }
