@@ -254,7 +254,7 @@ async fn nothing_is_sent_from_a_run_table_that_has_lost_a_member() {
     let (reporter, mut progress) = Reporter::new(record.state);
     let stop = CancellationToken::new();
     let carrier = Carrier::new(&record, stand.kit.clone(), reporter, stop.clone()).unwrap();
-    let carrying = tokio::spawn(carrier.carry());
+    let carrying = TaskTracker::new().spawn(carrier.carry());
     progress
         .wait_for(|now| now.state == RunState::Sending)
         .await

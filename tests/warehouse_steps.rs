@@ -36,6 +36,7 @@ on_both! {
     a_run_goes_from_its_audience_to_its_history
     every_step_can_be_repeated
     settling_again_writes_nothing
+    a_run_is_not_settled_twice_in_one_transaction
     values_come_back_as_they_were
     a_run_of_another_owner_is_taken
     a_run_that_has_ended_is_taken
@@ -202,6 +203,21 @@ async fn settling_again_writes_nothing(place: &mut Place) {
                   (select count(*) from campaignd.deliveries), \
                   (select count(*) from campaignd.runs where status = 'incomplete')";
     assert_eq!(place.rows(counts).await, ["6|2|1"]);
+}
+
+async fn a_run_is_not_settled_twice_in_one_transaction(place: &mut Place) {
+    let facts = facts(PEOPLE);
+    let funnel = place.laid_out(&facts).await;
+    let sent = vec![outcome(&facts, 1, 3, BatchStatus::Delivered)];
+    let once = settlement(&facts, funnel, sent);
+    let both = [once.clone(), once];
+    let refused = place.warehouse.settle(&both).await.unwrap_err();
+    assert!(refused.is_transient(), "each alone is taken: {refused}");
+    for alone in both {
+        place.warehouse.settle(&[alone]).await.unwrap();
+    }
+    let rows = "select count(*) from campaignd.contact_history";
+    assert_eq!(place.rows(rows).await, ["3"]);
 }
 
 async fn values_come_back_as_they_were(place: &mut Place) {

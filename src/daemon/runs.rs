@@ -109,16 +109,16 @@ impl Runs {
     }
 
     async fn carry(&self, mut record: RunRecord) {
-        let _permit = tokio::select! {
-            biased;
-            () = self.stop.cancelled() => return,
-            permit = self.permits.take() => permit,
-        };
-        tracing::info!(
-            campaign.name = %record.campaign, run.id = %record.run, run.state = record.state.as_str(),
-            "{} begun", record.run,
-        );
         loop {
+            let permit = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return,
+                permit = self.permits.take() => permit,
+            };
+            tracing::info!(
+                campaign.name = %record.campaign, run.id = %record.run, run.state = record.state.as_str(),
+                "{} begun", record.run,
+            );
             match self.carry_once(&record).await {
                 Ok(state) => return self.say_ended(&record, state).await,
                 Err(RunError::Interrupted) => {
@@ -134,6 +134,8 @@ impl Runs {
                     "{} cannot go on; trying again in {REST:?}: {error}", record.run,
                 ),
             }
+            // A run that rests leaves its place to others.
+            drop(permit);
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 () = self.world.clock.sleep(REST) => {}

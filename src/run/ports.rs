@@ -91,8 +91,8 @@ pub trait Warehouse: Send + Sync {
     /// The planned members from `first` to `last`, both inclusive, in order.
     async fn page(&self, run: &RunFacts, first: u64, last: u64) -> Result<Page, WarehouseError>;
 
-    /// Writes ended batches into history: all of `settlements` in one
-    /// transaction. Returns each run's tally afterwards, in their order.
+    /// Writes ended batches into history: all of `settlements`, each of
+    /// another run, in one transaction. Returns each run's tally afterwards, in their order.
     async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Tally>, WarehouseError>;
 
     /// Writes the run's last row, takes it out of `open_runs`, drops its tables.

@@ -68,14 +68,17 @@ async fn work(warehouse: Arc<dyn Warehouse>, mut queue: mpsc::Receiver<Job>) {
 }
 
 /// All in one transaction; where that fails, each alone, so that one run's bad
-/// outcome does not hold up the others.
+/// outcome does not hold up the others. A warehouse that is away is away for
+/// all.
 async fn settle_together(
     warehouse: &dyn Warehouse,
     settlements: &[Settlement],
 ) -> Vec<Result<Tally, WarehouseError>> {
     match warehouse.settle(settlements).await {
         Ok(tallies) => tallies.into_iter().map(Ok).collect(),
-        Err(error) if settlements.len() == 1 => vec![Err(error)],
+        Err(error) if settlements.len() == 1 || error.class == WarehouseErrorClass::Lost => {
+            vec![Err(error); settlements.len()]
+        }
         Err(_) => {
             let mut results = Vec::with_capacity(settlements.len());
             for settlement in settlements {

@@ -14,8 +14,9 @@ use crate::history::settle::{
     drop_outcomes, outcomes,
 };
 use crate::history::{BatchStatus, Closing, RunFacts, Settlement, TABLES, Tally, UnstartedRun};
+use crate::id::RunId;
 use crate::run::{Registration, WarehouseError, WarehouseErrorClass};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 impl SqlWarehouse {
     /// Whether it answers and our tables are there.
@@ -106,6 +107,12 @@ impl SqlWarehouse {
         if settlements.is_empty() {
             return Ok(Vec::new());
         }
+        let runs: HashSet<&RunId> = settlements.iter().map(|s| &s.facts.run).collect();
+        if runs.len() < settlements.len() {
+            // Each would write the other's members too.
+            let message = "two settlements of one run were to be written at once";
+            return Err(error(WarehouseErrorClass::Conflict, message));
+        }
         let _turn = self.settle_turn.lock().await;
         let mut session = self.pool.session().await?;
         let what = "batches";
@@ -141,11 +148,12 @@ impl SqlWarehouse {
         new: &[String],
     ) -> Result<Vec<Tally>, WarehouseError> {
         let runs = settlements.iter().map(|settlement| &*settlement.facts);
-        let mut counted = self.tallies(session, runs).await?;
+        let counted = self.tallies(session, runs).await?;
         let mut tallies = Vec::with_capacity(settlements.len());
         for settlement in settlements {
             let facts = &*settlement.facts;
-            let mut tally = counted.remove(facts.run.as_str()).unwrap_or_default();
+            let counted = counted.get(facts.run.as_str());
+            let mut tally = counted.copied().unwrap_or_default();
             close_tally(&mut tally, settlement.funnel.planned);
             tallies.push(tally);
             if self.our_state(session, facts).await?.is_none() {
@@ -271,7 +279,7 @@ impl SqlWarehouse {
         session
             .run_all(&self.schema.begin(what, Some(Lock::Cap)))
             .await?;
-        let mut known = std::collections::HashSet::new();
+        let mut known = HashSet::new();
         for statement in known_runs(&self.schema, runs).map_err(unwritable)? {
             known.extend(first_column(&mut session, &statement).await?);
         }
