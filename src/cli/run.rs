@@ -7,7 +7,7 @@ use super::show::{Format, say, say_json};
 use super::view::RunView;
 use crate::campaign::{Campaign, RunSpec};
 use crate::daemon::World;
-use crate::id::{RunId, Trigger};
+use crate::id::{DestinationName, RunId, Trigger};
 use crate::run::{
     Carrier, Clock as _, NewRun, Progress, Reporter, RunError, RunRecord, RunState, SystemClock,
 };
@@ -68,6 +68,7 @@ pub(super) async fn run_here(
         .ok_or_else(|| Failure::usage("the connector is gone"))?;
     // Asked before anything is written, so that nothing is left behind.
     warehouse.ping().await.map_err(Failure::unreachable)?;
+    reach(world, &campaign.activation.destination).await?;
     let open = world
         .ledger
         .open_runs()
@@ -82,6 +83,18 @@ pub(super) async fn run_here(
     };
     carry(world, &record).await?;
     find(world, &record.run).await
+}
+
+/// A run whose destination is away would wait for hours, a person does not.
+async fn reach(world: &World, name: &DestinationName) -> Result<(), Failure> {
+    let destination = world
+        .destination(name)
+        .ok_or_else(|| Failure::usage("the destination is gone"))?;
+    destination.reach().await.map_err(|why| {
+        Failure::unreachable(anyhow::Error::msg(format!(
+            "destination `{name}` cannot be reached: {why}; nothing was begun. See that its `url` in campaignd.yaml is right and that it is up, then run again"
+        )))
+    })
 }
 
 async fn begin(
