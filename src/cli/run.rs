@@ -3,7 +3,7 @@
 use super::exit::{Failure, UNDELIVERED};
 use super::load;
 use super::runs::summary;
-use super::show::{Format, say, say_json};
+use super::show::{Format, count, say, say_json};
 use super::view::RunView;
 use crate::campaign::{Campaign, RunSpec};
 use crate::daemon::World;
@@ -45,15 +45,23 @@ pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<()
         Format::Json => say_json(&view),
         Format::Text => say(summary(&view, SystemClock.now())),
     }
-    if record.state == RunState::Finished && view.delivered == view.planned {
-        Ok(())
-    } else {
-        let message = format!(
-            "{} ended {} with undelivered members",
-            view.run_id, view.state
-        );
-        Err(Failure::new(UNDELIVERED, anyhow::Error::msg(message)))
-    }
+    ended(&record, &view)
+}
+
+/// What the person at the terminal and the exit code say of an ended run.
+fn ended(record: &RunRecord, view: &RunView) -> Result<(), Failure> {
+    let run = &view.run_id;
+    let undelivered = count(view.planned - view.delivered.min(view.planned));
+    let message = match record.state {
+        RunState::Finished if view.delivered == view.planned => return Ok(()),
+        RunState::Failed => format!("{run} failed; nothing was sent"),
+        RunState::Held => format!(
+            "{run} is held with {undelivered} members not delivered; nothing more is sent, nothing is lost"
+        ),
+        RunState::Skipped => format!("{run} was skipped; nothing was sent"),
+        _ => format!("{run} ended with {undelivered} members not delivered"),
+    };
+    Err(Failure::new(UNDELIVERED, anyhow::Error::msg(message)))
 }
 
 /// Carries the campaign's open run if an earlier process left one, else a new
@@ -67,7 +75,12 @@ pub(super) async fn run_here(
         .warehouse(&campaign.connector)
         .ok_or_else(|| Failure::usage("the connector is gone"))?;
     // Asked before anything is written, so that nothing is left behind.
-    warehouse.ping().await.map_err(Failure::unreachable)?;
+    warehouse.ping().await.map_err(|error| {
+        let name = &campaign.connector;
+        Failure::unreachable(anyhow::anyhow!(
+            "connector `{name}`: {error}; nothing was begun"
+        ))
+    })?;
     reach(world, &campaign.activation.destination).await?;
     let open = world
         .ledger

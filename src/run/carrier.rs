@@ -259,7 +259,10 @@ impl Carrier {
     /// Writes the failed run's row, as far as the warehouse lets us.
     async fn fail(&self, error: WarehouseError) -> Step {
         let text = match error.place {
-            Some((line, column)) => format!("audience.sql:{line}:{column}: {}", error.message),
+            Some((line, column)) => format!(
+                "audience.sql, line {line}, column {column}: {}",
+                error.message
+            ),
             None => error.message,
         };
         let closing = self.closing(RunStatus::Failed, Some(text.clone()));
