@@ -41,11 +41,13 @@ impl Ticker {
         }
     }
 
-    /// Watches what `reread` makes of the folder from now on.
-    pub(super) fn reload(&mut self, reread: impl Fn(Folder) -> Folder) {
+    /// Watches what `reread` makes of the folder from now on. Returns how many
+    /// campaigns are in force.
+    pub(super) fn reload(&mut self, reread: impl Fn(Folder) -> Folder) -> usize {
         self.folder = reread(std::mem::take(&mut self.folder));
         let campaigns = &self.folder.campaigns;
         self.watches.retain(|name, _| campaigns.contains_key(name));
+        campaigns.len()
     }
 
     /// Takes every fire time that has come. Returns the next one of all.

@@ -153,16 +153,19 @@ log: {{ format: json, level: debug }}
 
     /// The same with more in its environment.
     pub fn serve_with(&self, environment: &[(&str, &str)]) -> Daemon {
-        let log = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(self.path().join("daemon.log"))
-            .unwrap();
+        let append = |name: &str| {
+            let path = self.path().join(name);
+            std::fs::File::options()
+                .create(true)
+                .append(true)
+                .open(path)
+                .unwrap()
+        };
         let child = self
             .command(&["serve"])
             .envs(environment.iter().copied())
-            .stdout(Stdio::null())
-            .stderr(log)
+            .stdout(append("daemon.out"))
+            .stderr(append("daemon.log"))
             .spawn()
             .unwrap();
         Daemon { child }
