@@ -1,5 +1,10 @@
 //! What each command prints, for people and for programs, and how it exits.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends at the first surprise, in its helpers too"
+)]
+
 mod support;
 
 use std::fs::File;
@@ -188,6 +193,19 @@ async fn a_finished_run_is_seen_in_run_status_runs_and_runs_show() {
     insta::assert_snapshot!("runs_show", told(&site, &["runs", "show", id]).await);
     let show = ["runs", "show", id, "--format", "json"];
     insta::assert_snapshot!("runs_show_json", told(&site, &show).await);
+}
+
+#[tokio::test]
+async fn a_reader_that_has_read_enough_is_no_failure() {
+    let site = site().await;
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = site.command(&["bootstrap", "warehouse"]);
+    let output = command.stdout(writer).output().await.unwrap();
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{output:?}"
+    );
 }
 
 #[tokio::test]

@@ -1,6 +1,11 @@
 //! The daemon as a process: signals, restarts, limits, systemd, and what it
 //! lets out.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends at the first surprise, in its helpers too"
+)]
+
 mod support;
 
 use std::collections::BTreeSet;
@@ -136,6 +141,27 @@ async fn a_drain_leaves_a_run_that_waits_for_its_receiver_to_the_next_start() {
 
 fn ids(requests: &[Recorded]) -> BTreeSet<String> {
     requests.iter().map(|r| r.id().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_ends_with_its_grace_whatever_the_receiver_does() {
+    let site = furnished(Site::sqlite().await, EVERY_TWO_SECONDS).await;
+    change_settings(&site, "timeout: 2s", "timeout: 5m");
+    change_settings(&site, "log:", "shutdown_grace: 1s\nlog:");
+    site.receiver.rule(|_| Answer::hang());
+    let mut daemon = site.serve();
+    site.receiver.wait_for(4).await;
+    daemon.signal("TERM").await;
+    assert_eq!(daemon.ended().await, Some(0), "{}", site.log());
+    let sql = "select run_id from runs where is_open = 1";
+    let run = text(&ledger(&site, sql).await[0], "run_id").to_owned();
+
+    site.receiver.rule(|_| Answer::status(200));
+    let mut daemon = site.serve();
+    wait_for_end_of(&site, &run).await;
+    daemon.signal("TERM").await;
+    assert_eq!(daemon.ended().await, Some(0), "{}", site.log());
+    oracle::check(&site).await;
 }
 
 async fn killed_again_and_again(site: Site) {

@@ -4,6 +4,7 @@ use clap::ValueEnum;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
+use std::io::Write as _;
 
 /// How a command prints what it found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -14,10 +15,11 @@ pub(super) enum Format {
     Json,
 }
 
-/// Prints text as it is, with a line end.
-#[expect(clippy::print_stdout, reason = "the command line is where we print")]
+/// Prints text as it is, with a line end. Whoever reads may have read enough
+/// (`campaignd runs | head -1`); that is no failure.
 pub(super) fn say(text: impl AsRef<str>) {
-    println!("{}", text.as_ref().trim_end());
+    let written = writeln!(std::io::stdout(), "{}", text.as_ref().trim_end());
+    drop(written);
 }
 
 /// Prints a value as JSON, one document.
