@@ -183,7 +183,7 @@ async fn a_failing_query_fails_the_run_with_its_message_and_place() {
     assert_eq!(runs[0]["status"].as_deref(), Some("failed"));
     let error = runs[0]["error"].as_deref().unwrap();
     assert!(
-        error.contains("visits") && error.contains("1:27"),
+        error.contains("visits") && error.contains("line 1, column 27"),
         "{error}"
     );
     assert_eq!(site.sql("select * from campaignd.open_runs").await, []);

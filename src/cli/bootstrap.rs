@@ -2,7 +2,7 @@
 
 use super::exit::Failure;
 use super::load;
-use super::show::{Format, say, say_json};
+use super::show::{Format, counted, say, say_json, those_there_are};
 use crate::daemon::settings::{Connector, Secrets, Settings};
 use crate::history::{BootstrapOptions, bootstrap};
 use crate::id::ConnectorName;
@@ -52,14 +52,10 @@ fn find<'a>(settings: &'a Settings, name: &str) -> Result<&'a Connector, Failure
         .ok()
         .and_then(|name| settings.connectors.get(&name));
     found.ok_or_else(|| {
-        let names: Vec<&str> = settings
-            .connectors
-            .keys()
-            .map(ConnectorName::as_str)
-            .collect();
+        let names = settings.connectors.keys().map(ConnectorName::as_str);
         Failure::usage(format!(
-            "there is no connector `{name}`; there are: {}",
-            names.join(", ")
+            "there is no connector `{name}`; {}",
+            those_there_are(names)
         ))
     })
 }
@@ -100,7 +96,7 @@ fn line(applied: &Applied) -> Line {
     let change = match applied.change {
         Change::None => "there already".to_owned(),
         Change::Created => "made".to_owned(),
-        Change::ColumnsAdded(count) => format!("{count} columns added"),
+        Change::ColumnsAdded(count) => format!("{} added", counted(count, "column")),
     };
     Line {
         what: applied.what.clone(),

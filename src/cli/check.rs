@@ -2,7 +2,7 @@
 
 use super::exit::{Failure, PROBLEMS};
 use super::problems::{colors, render, view};
-use super::show::{Format, say, say_json};
+use super::show::{Format, counted, say, say_json};
 use crate::campaign::{self, Known, Problem, Severity};
 use crate::daemon::folder::{self, Folder};
 use crate::daemon::settings;
@@ -54,8 +54,8 @@ pub(super) fn run(config: &Path, args: &Args, format: Format) -> Result<(), Fail
         }),
         Format::Text => {
             let text = render(&found.problems, &found.sources, colors());
-            let files = found.campaigns;
-            say(format!("{text}{files} campaign files, {errors} problems"));
+            let files = counted(found.campaigns, "campaign file");
+            say(format!("{text}{files}, {}", counted(errors, "problem")));
         }
     }
     match errors {

@@ -2,6 +2,7 @@
 
 use super::exit::{Failure, PROBLEMS};
 use super::problems;
+use super::show::those_there_are;
 use crate::campaign::{Campaign, Problem};
 use crate::daemon::folder::{self, Folder};
 use crate::daemon::settings::{self, Secrets, Settings};
@@ -17,7 +18,11 @@ use std::sync::Arc;
 /// The operator's file, without a problem.
 pub(super) fn settings(config: &Path) -> Result<Settings, Failure> {
     let found = source::read(config).map_err(|problem| {
-        let hint = anyhow::anyhow!("{problem}; name another with --config FILE");
+        let hint = anyhow::anyhow!(
+            "{}: {}; name another with --config FILE",
+            problem.file,
+            problem.message
+        );
         Failure::new(PROBLEMS, hint)
     })?;
     let file = settings::compile(&found.source()).map_err(|problems| refused(&problems, &found))?;
@@ -45,8 +50,8 @@ pub(super) fn campaign<'a>(folder: &'a Folder, name: &str) -> Result<&'a Arc<Cam
     match found {
         Some(loaded) => Ok(&loaded.campaign),
         None if folder.problems.is_empty() => Err(Failure::usage(format!(
-            "there is no campaign `{name}`; there are: {}",
-            names(folder)
+            "there is no campaign `{name}`; {}",
+            those_there_are(folder.campaigns.keys().map(CampaignName::as_str))
         ))),
         None => Err(Failure::new(
             PROBLEMS,
@@ -57,16 +62,15 @@ pub(super) fn campaign<'a>(folder: &'a Folder, name: &str) -> Result<&'a Arc<Cam
     }
 }
 
-fn names(folder: &Folder) -> String {
-    let names: Vec<&str> = folder.campaigns.keys().map(CampaignName::as_str).collect();
-    names.join(", ")
-}
-
-/// The ledger, for reading, beside a daemon that may be writing it.
-pub(super) async fn ledger_to_read(settings: &Settings) -> Result<SqliteLedger, Failure> {
-    SqliteLedger::open_read_only(settings.state.path())
-        .await
-        .map_err(Failure::unreachable)
+/// The ledger, for reading, beside a daemon that may be writing it; none where
+/// no run has been begun yet.
+pub(super) async fn ledger_to_read(settings: &Settings) -> Result<Option<SqliteLedger>, Failure> {
+    let path = settings.state.path();
+    if !path.exists() {
+        return Ok(None);
+    }
+    let ledger = SqliteLedger::open_read_only(path).await;
+    ledger.map(Some).map_err(Failure::unreachable)
 }
 
 /// The ledger to write, and the adapters around it.

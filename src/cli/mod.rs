@@ -66,7 +66,7 @@ enum Command {
     /// The history of runs; `runs show RUN` for one with its batches and errors.
     #[command(
         args_conflicts_with_subcommands = true,
-        after_help = "Example: campaignd runs show winback-lapsed-buyers@20261122T140000Z"
+        after_help = "Example: campaignd runs winback-lapsed-buyers --limit 5"
     )]
     Runs(runs::Args),
     /// The SQL an administrator runs once.
@@ -82,7 +82,7 @@ pub fn run() -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(anyhow::Error::from)?;
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         match cli.command {
             Command::Serve => serve::run(&cli.config).await,
             Command::Demo(args) => demo::run(args, cli.format).await,
@@ -92,7 +92,10 @@ pub fn run() -> Result<(), Failure> {
             Command::Runs(args) => runs::run(&cli.config, &args, cli.format).await,
             Command::Bootstrap(args) => bootstrap::run(&cli.config, &args, cli.format).await,
         }
-    })
+    });
+    // A name that is still being looked up must not keep the process.
+    runtime.shutdown_background();
+    result
 }
 
 #[cfg(test)]

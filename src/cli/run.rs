@@ -3,11 +3,11 @@
 use super::exit::{Failure, UNDELIVERED};
 use super::load;
 use super::runs::summary;
-use super::show::{Format, say, say_json};
+use super::show::{Format, count, say, say_json};
 use super::view::RunView;
 use crate::campaign::{Campaign, RunSpec};
 use crate::daemon::World;
-use crate::id::{RunId, Trigger};
+use crate::id::{DestinationName, RunId, Trigger};
 use crate::run::{
     Carrier, Clock as _, NewRun, Progress, Reporter, RunError, RunRecord, RunState, SystemClock,
 };
@@ -45,15 +45,23 @@ pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<()
         Format::Json => say_json(&view),
         Format::Text => say(summary(&view, SystemClock.now())),
     }
-    if record.state == RunState::Finished && view.delivered == view.planned {
-        Ok(())
-    } else {
-        let message = format!(
-            "{} ended {} with undelivered members",
-            view.run_id, view.state
-        );
-        Err(Failure::new(UNDELIVERED, anyhow::Error::msg(message)))
-    }
+    ended(&record, &view)
+}
+
+/// What the person at the terminal and the exit code say of an ended run.
+fn ended(record: &RunRecord, view: &RunView) -> Result<(), Failure> {
+    let run = &view.run_id;
+    let undelivered = count(view.planned - view.delivered.min(view.planned));
+    let message = match record.state {
+        RunState::Finished if view.delivered == view.planned => return Ok(()),
+        RunState::Failed => format!("{run} failed; nothing was sent"),
+        RunState::Held => format!(
+            "{run} is held with {undelivered} members not delivered; nothing more is sent, nothing is lost"
+        ),
+        RunState::Skipped => format!("{run} was skipped; nothing was sent"),
+        _ => format!("{run} ended with {undelivered} members not delivered"),
+    };
+    Err(Failure::new(UNDELIVERED, anyhow::Error::msg(message)))
 }
 
 /// Carries the campaign's open run if an earlier process left one, else a new
@@ -67,7 +75,13 @@ pub(super) async fn run_here(
         .warehouse(&campaign.connector)
         .ok_or_else(|| Failure::usage("the connector is gone"))?;
     // Asked before anything is written, so that nothing is left behind.
-    warehouse.ping().await.map_err(Failure::unreachable)?;
+    warehouse.ping().await.map_err(|error| {
+        let name = &campaign.connector;
+        Failure::unreachable(anyhow::anyhow!(
+            "connector `{name}`: {error}; nothing was begun"
+        ))
+    })?;
+    reach(world, &campaign.activation.destination).await?;
     let open = world
         .ledger
         .open_runs()
@@ -82,6 +96,18 @@ pub(super) async fn run_here(
     };
     carry(world, &record).await?;
     find(world, &record.run).await
+}
+
+/// A run whose destination is away would wait for hours, a person does not.
+async fn reach(world: &World, name: &DestinationName) -> Result<(), Failure> {
+    let destination = world
+        .destination(name)
+        .ok_or_else(|| Failure::usage("the destination is gone"))?;
+    destination.reach().await.map_err(|why| {
+        Failure::unreachable(anyhow::Error::msg(format!(
+            "destination `{name}` cannot be reached: {why}; nothing was begun. See that its `url` in campaignd.yaml is right and that it is up, then run again"
+        )))
+    })
 }
 
 async fn begin(

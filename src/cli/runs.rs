@@ -2,10 +2,11 @@
 
 use super::exit::Failure;
 use super::load;
-use super::show::{Format, count, instant, say, say_json, table};
+use super::show::{Format, count, instant, lines, say, say_json, table};
 use super::view::{BatchView, RunView};
 use crate::id::{CampaignName, RunId};
-use crate::run::{Clock as _, Ledger, SystemClock};
+use crate::ledger::SqliteLedger;
+use crate::run::{Clock as _, Ledger as _, SystemClock};
 use jiff::Timestamp;
 use serde::Serialize;
 use std::path::Path;
@@ -25,6 +26,7 @@ pub(super) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum What {
     /// One run with its batches and errors.
+    #[command(after_help = "Example: campaignd runs show winback-lapsed-buyers@20261122T140000Z")]
     Show {
         /// The run id, as `campaignd runs` prints it.
         run: String,
@@ -42,22 +44,23 @@ pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<()
     let settings = load::settings(config)?;
     let ledger = load::ledger_to_read(&settings).await?;
     match &args.what {
-        Some(What::Show { run }) => show(&ledger, run, format).await,
-        None => list(&ledger, args, format).await,
+        Some(What::Show { run }) => show(ledger.as_ref(), run, format).await,
+        None => list(ledger.as_ref(), args, format).await,
     }
 }
 
-async fn list(ledger: &dyn Ledger, args: &Args, format: Format) -> Result<(), Failure> {
+async fn list(ledger: Option<&SqliteLedger>, args: &Args, format: Format) -> Result<(), Failure> {
     let campaign = args
         .campaign
         .as_deref()
         .map(str::parse::<CampaignName>)
         .transpose()
         .map_err(|error| Failure::usage(error.to_string()))?;
-    let records = ledger
-        .runs(campaign.as_ref(), args.limit)
-        .await
-        .map_err(Failure::unreachable)?;
+    let records = match ledger {
+        Some(ledger) => ledger.runs(campaign.as_ref(), args.limit).await,
+        None => Ok(Vec::new()),
+    };
+    let records = records.map_err(Failure::unreachable)?;
     let views: Vec<RunView> = records.iter().map(RunView::of).collect();
     match format {
         Format::Json => say_json(&views),
@@ -70,17 +73,17 @@ fn list_text(views: &[RunView], now: Timestamp) -> String {
     if views.is_empty() {
         return "no runs yet".to_owned();
     }
-    let mut lines = table(&[
+    let mut rows = table(&[
         "run",
         "status",
         "fire time",
-        "audience",
-        "planned",
-        "delivered",
+        "audience#",
+        "planned#",
+        "delivered#",
         "error",
     ]);
     for view in views {
-        lines.add_row([
+        rows.add_row([
             view.run_id.clone(),
             view.state.to_owned(),
             instant(view.fire_time, now),
@@ -90,18 +93,20 @@ fn list_text(views: &[RunView], now: Timestamp) -> String {
             view.error.clone().unwrap_or_default(),
         ]);
     }
-    lines.to_string()
+    lines(&rows)
 }
 
-async fn show(ledger: &dyn Ledger, run: &str, format: Format) -> Result<(), Failure> {
+async fn show(ledger: Option<&SqliteLedger>, run: &str, format: Format) -> Result<(), Failure> {
     let id: RunId = run
         .parse()
         .map_err(|error: crate::id::BadId| Failure::usage(error.to_string()))?;
+    let unknown = || Failure::usage(format!("there is no run `{id}`; see `campaignd runs`"));
+    let ledger = ledger.ok_or_else(unknown)?;
     let record = ledger
         .run(&id)
         .await
         .map_err(Failure::unreachable)?
-        .ok_or_else(|| Failure::usage(format!("there is no run `{id}`; see `campaignd runs`")))?;
+        .ok_or_else(unknown)?;
     let batches = ledger.batches(&id).await.map_err(Failure::unreachable)?;
     let view = RunWithBatches {
         run: RunView::of(&record),
@@ -121,11 +126,11 @@ fn show_text(view: &RunWithBatches, now: Timestamp) -> String {
     let run = &view.run;
     let mut text = summary(run, now);
     if !view.batches.is_empty() {
-        let mut lines = table(&[
+        let mut rows = table(&[
             "batch",
             "state",
-            "members",
-            "attempts",
+            "members#",
+            "attempts#",
             "status code",
             "error",
         ]);
@@ -135,7 +140,7 @@ fn show_text(view: &RunWithBatches, now: Timestamp) -> String {
             } else {
                 format!("{}.{}", batch.batch, batch.part)
             };
-            lines.add_row([
+            rows.add_row([
                 path,
                 batch.state.to_owned(),
                 count(u64::from(batch.members)),
@@ -146,7 +151,7 @@ fn show_text(view: &RunWithBatches, now: Timestamp) -> String {
                 batch.error.clone().unwrap_or_default(),
             ]);
         }
-        text.push_str(&format!("\n{lines}"));
+        text.push_str(&format!("\n{}", lines(&rows)));
     }
     text
 }

@@ -1,9 +1,10 @@
 //! How commands print: tables on the terminal, JSON for programs.
 
 use clap::ValueEnum;
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
+use std::io::Write as _;
 
 /// How a command prints what it found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -14,10 +15,11 @@ pub(super) enum Format {
     Json,
 }
 
-/// Prints text as it is, with a line end.
-#[expect(clippy::print_stdout, reason = "the command line is where we print")]
+/// Prints text as it is, with a line end. Whoever reads may have read enough
+/// (`campaignd runs | head -1`); that is no failure.
 pub(super) fn say(text: impl AsRef<str>) {
-    println!("{}", text.as_ref().trim_end());
+    let written = writeln!(std::io::stdout(), "{}", text.as_ref().trim_end());
+    drop(written);
 }
 
 /// Prints a value as JSON, one document.
@@ -26,14 +28,49 @@ pub(super) fn say_json(value: &impl Serialize) {
     say(text);
 }
 
-/// A table with a header line and no frame.
+/// Between two columns of a table.
+const GAP: u16 = 2;
+
+/// A table with a header line and no frame. Columns whose header ends in `#`,
+/// which is not shown, are numbers and stand to the right.
 pub(super) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header(header.iter().map(|word| (*word).to_owned()));
+        .set_header(
+            header
+                .iter()
+                .map(|word| word.trim_end_matches('#').to_owned()),
+        );
+    for (column, word) in table.column_iter_mut().zip(header) {
+        column.set_padding((0, GAP));
+        if word.ends_with('#') {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
     table
+}
+
+/// The table's lines, without blanks at their ends.
+pub(super) fn lines(table: &Table) -> String {
+    table.trim_fmt()
+}
+
+/// `1 problem`, `2 problems`.
+pub(super) fn counted(number: usize, thing: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {thing}{plural}", count(number as u64))
+}
+
+/// `there are: a, b`, or that there are none.
+pub(super) fn those_there_are<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.collect();
+    if names.is_empty() {
+        "there are none".to_owned()
+    } else {
+        format!("there are: {}", names.join(", "))
+    }
 }
 
 /// `2026-11-22 14:00:00Z (3m ago)`.

@@ -2,9 +2,10 @@
 
 use super::exit::Failure;
 use super::load;
-use super::show::{Format, count, instant, say, say_json, table};
+use super::show::{Format, count, counted, instant, lines, say, say_json, table};
 use super::view::RunView;
-use crate::campaign::Campaign;
+use crate::campaign::{Campaign, Severity};
+use crate::daemon::folder::Folder;
 use crate::run::{Clock as _, Ledger as _, SystemClock};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -39,12 +40,7 @@ pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<()
         Some(name) => vec![load::campaign(&folder, name)?],
         None => folder.campaigns.values().map(|l| &l.campaign).collect(),
     };
-    // A store that is not there yet is a daemon that has not run yet.
-    let ledger = if settings.state.path().exists() {
-        Some(load::ledger_to_read(&settings).await?)
-    } else {
-        None
-    };
+    let ledger = load::ledger_to_read(&settings).await?;
     let mut views = Vec::with_capacity(campaigns.len());
     for campaign in campaigns {
         let last = match &ledger {
@@ -59,9 +55,14 @@ pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<()
     }
     match format {
         Format::Json => say_json(&views),
-        Format::Text => say(text(&views, folder.problems.len(), now)),
+        Format::Text => say(text(&views, errors(&folder), now)),
     }
     Ok(())
+}
+
+fn errors(folder: &Folder) -> usize {
+    let problems = folder.problems.iter();
+    problems.filter(|p| p.severity == Severity::Error).count()
 }
 
 fn view(campaign: &Campaign, last_run: Option<RunView>, now: Timestamp) -> CampaignView {
@@ -82,13 +83,13 @@ fn view(campaign: &Campaign, last_run: Option<RunView>, now: Timestamp) -> Campa
 }
 
 fn text(views: &[CampaignView], problems: usize, now: Timestamp) -> String {
-    let mut lines = table(&[
+    let mut rows = table(&[
         "campaign",
         "next fire time",
         "last run",
         "status",
-        "planned",
-        "delivered",
+        "planned#",
+        "delivered#",
     ]);
     for view in views {
         let next = match (view.enabled, view.next_fire_time) {
@@ -114,12 +115,17 @@ fn text(views: &[CampaignView], problems: usize, now: Timestamp) -> String {
                 String::new(),
             ],
         };
-        lines.add_row(row);
+        rows.add_row(row);
     }
-    let mut text = lines.to_string();
+    let mut text = if views.is_empty() {
+        "no campaigns".to_owned()
+    } else {
+        lines(&rows)
+    };
     if problems > 0 {
         text.push_str(&format!(
-            "\n{problems} problems in campaign files; see `campaignd check`"
+            "\n\n{} in campaign files; see `campaignd check`",
+            counted(problems, "problem")
         ));
     }
     text

@@ -1,6 +1,7 @@
 //! Runs as `--format json` shows them: the columns of the `runs` table, and
 //! the state beside them.
 
+use super::show::count;
 use crate::audience::Funnel;
 use crate::history::Tally;
 use crate::id::MessageId;
@@ -101,8 +102,8 @@ impl RunView {
         ];
         let said: Vec<String> = reasons
             .into_iter()
-            .filter(|(_, count)| *count > 0)
-            .map(|(reason, count)| format!("{count} {reason}"))
+            .filter(|(_, members)| *members > 0)
+            .map(|(reason, members)| format!("{} {reason}", count(members)))
             .collect();
         if said.is_empty() {
             "none".to_owned()

@@ -62,7 +62,7 @@ pub async fn serve(
     let campaigns = service.folder.campaigns.len();
     let mut ticker = Ticker::new(Arc::clone(&service.world), runs.clone(), service.folder);
     tell_systemd(&[NotifyState::Ready]);
-    tracing::info!(campaigns, "ready with {campaigns} campaigns");
+    tracing::info!(campaigns, "ready; campaigns: {campaigns}");
     let watchdog = sd_notify::watchdog_enabled();
     tokio::pin!(shutdown);
     loop {
@@ -84,7 +84,10 @@ pub async fn serve(
             () = &mut shutdown => break,
             () = wake_ups.next() => {}
             () = service.world.clock.sleep(wait) => {}
-            _ = hangup.recv() => ticker.reload(&reread),
+            _ = hangup.recv() => {
+                let campaigns = ticker.reload(&reread);
+                tracing::info!(campaigns, "the folder was read again; campaigns: {campaigns}");
+            }
         }
     }
     tell_systemd(&[NotifyState::Stopping]);

@@ -30,7 +30,7 @@ impl SourceText {
 pub fn read(path: &Path) -> Result<SourceText, Problem> {
     let name = path.display().to_string();
     let refuse = |why: String| Problem::of_file(&name, format!("could not read the file: {why}"));
-    let metadata = std::fs::metadata(path).map_err(|error| refuse(error.to_string()))?;
+    let metadata = std::fs::metadata(path).map_err(|error| refuse(said(&error)))?;
     if !metadata.is_file() {
         return Err(refuse("it is not a file".to_owned()));
     }
@@ -39,7 +39,14 @@ pub fn read(path: &Path) -> Result<SourceText, Problem> {
     let limit = MAX_FILE_BYTES as u64 + 1;
     File::open(path)
         .and_then(|file| file.take(limit).read_to_end(&mut bytes))
-        .map_err(|error| refuse(error.to_string()))?;
+        .map_err(|error| refuse(said(&error)))?;
     let text = decode(&name, bytes)?;
     Ok(SourceText { name, text })
+}
+
+/// What the system says, without its number.
+fn said(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let end = text.find(" (os error").unwrap_or(text.len());
+    text[..end].to_owned()
 }

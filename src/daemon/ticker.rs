@@ -45,12 +45,14 @@ impl Ticker {
         }
     }
 
-    /// Watches what `reread` makes of the folder from now on.
-    pub(super) fn reload(&mut self, reread: impl Fn(Folder) -> Folder) {
+    /// Watches what `reread` makes of the folder from now on. Returns how many
+    /// campaigns are in force.
+    pub(super) fn reload(&mut self, reread: impl Fn(Folder) -> Folder) -> usize {
         self.folder = reread(std::mem::take(&mut self.folder));
         for (name, watch) in &mut self.watches {
             watch.was_disabled |= !self.folder.campaigns.contains_key(name);
         }
+        self.folder.campaigns.len()
     }
 
     /// Takes every fire time that has come. Returns the next one of all.

@@ -181,6 +181,11 @@ impl World {
             .map(|connector| &connector.warehouse)
     }
 
+    /// The destination, if the settings define it.
+    pub fn destination(&self, name: &DestinationName) -> Option<&Arc<dyn Destination>> {
+        self.channels.get(name).map(|channel| &channel.destination)
+    }
+
     /// What of the destination is frozen into a run specification.
     pub fn terms(&self, name: &DestinationName) -> Option<&DestinationTerms> {
         self.channels.get(name).map(|channel| &channel.terms)

@@ -93,7 +93,9 @@ fn own_schema(options: &BootstrapOptions) -> String {
 }
 
 fn tables(schema: &Schema, owner: Option<&str>) -> String {
-    let mut text = "-- 4. Its tables. No keys are declared on purpose.\n".to_owned();
+    // On SQLite there is nothing before them.
+    let number = owner.map_or("", |_| "4. ");
+    let mut text = format!("-- {number}Its tables. No keys are declared on purpose.\n");
     for table in TABLES {
         let statements = std::iter::once(table.create(schema)).chain(table.index(schema));
         for statement in statements {

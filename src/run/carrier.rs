@@ -261,7 +261,10 @@ impl Carrier {
     /// `open_runs` for good.
     async fn fail(&self, error: WarehouseError) -> Result<Step, RunError> {
         let text = match error.place {
-            Some((line, column)) => format!("audience.sql:{line}:{column}: {}", error.message),
+            Some((line, column)) => format!(
+                "audience.sql, line {line}, column {column}: {}",
+                error.message
+            ),
             None => error.message,
         };
         let closing = self.closing(RunStatus::Failed, Some(text.clone()));

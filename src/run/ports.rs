@@ -119,6 +119,10 @@ pub trait Destination: Send + Sync {
     /// Makes one attempt, bounded by the destination's time-out. Never
     /// retries, never follows a redirect.
     async fn attempt(&self, request: Request) -> Outcome;
+
+    /// Whether a connection to it can be had now; nothing is sent. Otherwise
+    /// what is in the way, with the host and its port, for a person.
+    async fn reach(&self) -> Result<(), String>;
 }
 
 /// A ledger error.

@@ -6,6 +6,7 @@ use super::failure::{why_ambiguous, why_not_sent};
 use super::guard::refusal;
 use super::headers::fixed_headers;
 use super::options::DestinationOptions;
+use super::reach::reach;
 use super::resolver::GuardedResolver;
 use crate::delivery::{Outcome, SigningKey, retry_after, sign};
 use crate::run::{Destination, Request};
@@ -47,6 +48,7 @@ pub struct HttpDestination {
     host: String,
     keys: Vec<SigningKey>,
     timeout: Duration,
+    allow_private_network: bool,
 }
 
 impl fmt::Debug for HttpDestination {
@@ -75,6 +77,7 @@ impl HttpDestination {
             url,
             keys,
             timeout: options.timeout,
+            allow_private_network: options.allow_private_network,
         })
     }
 
@@ -116,6 +119,10 @@ impl Destination for HttpDestination {
                 reason: why_ambiguous(&error, &self.host, self.timeout),
             },
         }
+    }
+
+    async fn reach(&self) -> Result<(), String> {
+        reach(&self.url, self.allow_private_network).await
     }
 }
 

@@ -22,7 +22,12 @@ pub(super) fn why_not_sent(error: &reqwest::Error, host: &str) -> String {
     if error.is_dns() {
         return format!("the name of {host} could not be resolved");
     }
-    match io_kind(error) {
+    why_not_connected(io_kind(error), host)
+}
+
+/// Why there is no connection to `host`, by what the system says.
+pub(super) fn why_not_connected(kind: Option<ErrorKind>, host: &str) -> String {
+    match kind {
         Some(ErrorKind::ConnectionRefused) => format!("{host} refuses connections"),
         Some(ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable) => {
             format!("{host} cannot be reached from here")

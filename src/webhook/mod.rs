@@ -7,6 +7,7 @@ mod failure;
 mod guard;
 mod headers;
 mod options;
+mod reach;
 mod resolver;
 
 pub use destination::HttpDestination;

@@ -24,7 +24,7 @@ impl Resolve for GuardedResolver {
 }
 
 /// The addresses that may be dialled; the first refusal where there are none.
-fn admit(
+pub(super) fn admit(
     found: impl Iterator<Item = SocketAddr>,
     allow_private_network: bool,
 ) -> Result<Vec<SocketAddr>, AddressRefused> {

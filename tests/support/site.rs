@@ -1,11 +1,12 @@
 //! A place where the built program runs for real: its files, its warehouse on
-//! PostgreSQL, its receiver.
+//! PostgreSQL or SQLite, its receiver.
 
 use super::postgres::{ConnDetails, Postgres};
 use super::receiver::Receiver;
 use serde_json::Value;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
-use sqlx::{AssertSqlSafe, Column as _, Connection as _, Row as _, raw_sql};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{AssertSqlSafe, Column as _, ConnectOptions as _, Connection as _, Row as _, raw_sql};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -22,9 +23,17 @@ pub type TextRow = BTreeMap<String, Option<String>>;
 /// Files, warehouse, receiver. All gone when it is dropped.
 pub struct Site {
     dir: TempDir,
-    _server: Postgres,
-    database: ConnDetails,
+    warehouse: Warehouse,
     pub receiver: Receiver,
+}
+
+enum Warehouse {
+    Postgres {
+        _server: Postgres,
+        database: ConnDetails,
+    },
+    /// `warehouse.db` of the site.
+    Sqlite,
 }
 
 impl Site {
@@ -33,12 +42,20 @@ impl Site {
     pub async fn new(name: &str) -> Self {
         let server = Postgres::start();
         let database = server.database(name);
-        let receiver = Receiver::start().await;
+        let _server = server;
+        Self::with(Warehouse::Postgres { _server, database }).await
+    }
+
+    /// The same with the warehouse in a file, which needs no server.
+    pub async fn sqlite() -> Self {
+        Self::with(Warehouse::Sqlite).await
+    }
+
+    async fn with(warehouse: Warehouse) -> Self {
         let site = Self {
             dir: tempfile::tempdir().unwrap(),
-            _server: server,
-            database,
-            receiver,
+            warehouse,
+            receiver: Receiver::start().await,
         };
         std::fs::create_dir(site.dir.path().join("campaigns")).unwrap();
         site.write("campaignd.yaml", &site.settings());
@@ -50,27 +67,32 @@ impl Site {
         self.dir.path()
     }
 
-    fn settings(&self) -> String {
+    fn connector(&self) -> String {
+        let Warehouse::Postgres { database, .. } = &self.warehouse else {
+            return "{ kind: sqlite, path: ./warehouse.db }".to_owned();
+        };
         let ConnDetails {
             host,
             port,
             user,
             database,
             ..
-        } = &self.database;
+        } = database;
+        format!(
+            "{{ kind: postgres, host: {host}, port: {port}, database: {database}, \
+             auth: {{ user: {user} }}, tls: disable, schema: campaignd }}"
+        )
+    }
+
+    /// The operator's file.
+    pub fn settings(&self) -> String {
+        let connector = self.connector();
         let url = self.receiver.url();
         format!(
             "campaigns: ./campaigns
 state: {{ url: 'sqlite://./state.db' }}
 connectors:
-  warehouse:
-    kind: postgres
-    host: {host}
-    port: {port}
-    database: {database}
-    auth: {{ user: {user} }}
-    tls: disable
-    schema: campaignd
+  warehouse: {connector}
 destinations:
   sink:
     url: {url}
@@ -112,7 +134,8 @@ log: {{ format: json, level: debug }}
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    /// The program, about to be run in the site's folder.
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_campaignd"));
         command
             .args(args)
@@ -125,15 +148,24 @@ log: {{ format: json, level: debug }}
 
     /// Starts the daemon; its log goes to `daemon.log` of the site.
     pub fn serve(&self) -> Daemon {
-        let log = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(self.path().join("daemon.log"))
-            .unwrap();
+        self.serve_with(&[])
+    }
+
+    /// The same with more in its environment.
+    pub fn serve_with(&self, environment: &[(&str, &str)]) -> Daemon {
+        let append = |name: &str| {
+            let path = self.path().join(name);
+            std::fs::File::options()
+                .create(true)
+                .append(true)
+                .open(path)
+                .unwrap()
+        };
         let child = self
             .command(&["serve"])
-            .stdout(Stdio::null())
-            .stderr(log)
+            .envs(environment.iter().copied())
+            .stdout(append("daemon.out"))
+            .stderr(append("daemon.log"))
             .spawn()
             .unwrap();
         Daemon { child }
@@ -145,29 +177,16 @@ log: {{ format: json, level: debug }}
     }
 
     /// Runs one statement in the warehouse, as its owner, and returns its rows.
+    /// On SQLite the daemon's tables have no schema, so `campaignd.` is left
+    /// out.
     pub async fn sql(&self, sql: &str) -> Vec<TextRow> {
-        let options = PgConnectOptions::new_without_pgpass()
-            .socket(&self.database.host)
-            .port(self.database.port)
-            .username(&self.database.user)
-            .database(&self.database.database)
-            .ssl_mode(PgSslMode::Disable);
-        let mut connection = PgConnection::connect_with(&options).await.unwrap();
-        let rows = raw_sql(AssertSqlSafe(sql.to_owned()))
-            .fetch_all(&mut connection)
-            .await
-            .unwrap_or_else(|error| panic!("{sql}: {error}"));
-        connection.close().await.unwrap();
-        rows.iter()
-            .map(|row| {
-                let cells = row.columns().iter().map(|column| {
-                    let cell = row.try_get_raw(column.ordinal()).unwrap();
-                    let text = cell.as_str().ok().map(str::to_owned);
-                    (column.name().to_owned(), text)
-                });
-                cells.collect()
-            })
-            .collect()
+        match &self.warehouse {
+            Warehouse::Postgres { database, .. } => postgres_rows(database, sql).await,
+            Warehouse::Sqlite => {
+                let path = self.path().join("warehouse.db");
+                sqlite_rows(&path, &sql.replace("campaignd.", "")).await
+            }
+        }
     }
 
     /// Asks until the statement returns a row, and returns its rows; fails
@@ -182,6 +201,67 @@ log: {{ format: json, level: debug }}
         }
         panic!("no row after a minute: {sql}\n{}", self.log());
     }
+
+    /// Returns once the daemon has logged `text` so many times; fails after a
+    /// minute.
+    pub async fn wait_for_log(&self, text: &str, times: usize) {
+        for _ in 0..1_200 {
+            if self.log().matches(text).count() >= times {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("`{text}` was not logged:\n{}", self.log());
+    }
+}
+
+async fn postgres_rows(database: &ConnDetails, sql: &str) -> Vec<TextRow> {
+    let options = PgConnectOptions::new_without_pgpass()
+        .socket(&database.host)
+        .port(database.port)
+        .username(&database.user)
+        .database(&database.database)
+        .ssl_mode(PgSslMode::Disable);
+    let mut connection = PgConnection::connect_with(&options).await.unwrap();
+    let rows = raw_sql(AssertSqlSafe(sql.to_owned()))
+        .fetch_all(&mut connection)
+        .await
+        .unwrap_or_else(|error| panic!("{sql}: {error}"));
+    connection.close().await.unwrap();
+    rows.iter()
+        .map(|row| {
+            let cells = row.columns().iter().map(|column| {
+                let cell = row.try_get_raw(column.ordinal()).unwrap();
+                let text = cell.as_str().ok().map(str::to_owned);
+                (column.name().to_owned(), text)
+            });
+            cells.collect()
+        })
+        .collect()
+}
+
+/// The rows of a statement in a SQLite file, the state store's for one.
+pub async fn sqlite_rows(path: &Path, sql: &str) -> Vec<TextRow> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .busy_timeout(Duration::from_secs(30))
+        .disable_statement_logging();
+    let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+    let rows = raw_sql(AssertSqlSafe(sql.to_owned()))
+        .fetch_all(&mut connection)
+        .await
+        .unwrap_or_else(|error| panic!("{sql}: {error}"));
+    connection.close().await.unwrap();
+    rows.iter()
+        .map(|row| {
+            let cells = row.columns().iter().map(|column| {
+                let text = row.try_get_unchecked(column.ordinal()).unwrap();
+                (column.name().to_owned(), text)
+            });
+            cells.collect()
+        })
+        .collect()
 }
 
 /// A running `campaignd serve`; killed when it is dropped.
@@ -195,6 +275,11 @@ impl Daemon {
         let pid = self.child.id().expect("it has not ended").to_string();
         let status = Command::new("kill").args(["-s", name, &pid]).status().await;
         assert!(status.unwrap().success());
+    }
+
+    /// Ends it at once, in the middle of whatever it does.
+    pub async fn kill(mut self) {
+        self.child.kill().await.unwrap();
     }
 
     /// Waits until it has ended, half a minute at most, and returns its exit

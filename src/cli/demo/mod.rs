@@ -7,7 +7,7 @@ mod receiver;
 use super::exit::{Failure, UNDELIVERED};
 use super::load;
 use super::run::run_here;
-use super::show::{Format, count, say, say_json, table};
+use super::show::{self, Format, count, say, say_json, table};
 use super::view::RunView;
 use crate::daemon::World;
 use crate::daemon::folder::Folder;
@@ -122,11 +122,11 @@ fn line(record: &RunRecord, batch_size: u64, requests: u64) -> Line {
 fn report(lines: &[Line], counts: ReceiverCounts, kept: Option<&Path>) -> String {
     let header = [
         "campaign",
-        "audience",
+        "audience#",
         "withheld",
-        "batches",
-        "delivered",
-        "members/s",
+        "batches#",
+        "delivered#",
+        "members/s#",
     ];
     let mut rows = table(&header);
     for line in lines {
@@ -140,7 +140,8 @@ fn report(lines: &[Line], counts: ReceiverCounts, kept: Option<&Path>) -> String
         ]);
     }
     let mut text = format!(
-        "{rows}\n\nThe receiver verified {} requests, said 503 to {} of them, and has {} members in {} batches.\n",
+        "{}\n\nThe receiver verified {} requests, said 503 to {} of them, and has {} members in {} batches.\n",
+        show::lines(&rows),
         count(counts.requests),
         count(counts.busy),
         count(counts.members),
