@@ -9,9 +9,12 @@ mod support;
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
-use std::process::Output;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+use support::oracle;
 use support::receiver::Answer;
-use support::site::{Site, TextRow, sqlite_rows};
+use support::site::{SIGNING_SECRET, Site, TextRow, sqlite_rows};
+use tokio::process::Command;
 
 const FIRE_TIME: &str = "2020-03-01T09:00:00Z";
 
@@ -206,6 +209,51 @@ async fn a_reader_that_has_read_enough_is_no_failure() {
         output.status.success() && output.stderr.is_empty(),
         "{output:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_stopped_ends_with_4_and_the_next_one_carries_it_on() {
+    let site = site().await;
+    site.receiver
+        .rule(|_| Answer::status(200).after(Duration::from_secs(1)));
+    let run = ["run", "spring-hello", "--fire-time", FIRE_TIME];
+    let mut command = site.command(&run);
+    let running = command.stderr(Stdio::piped()).spawn().unwrap();
+    site.receiver.wait_for(1).await;
+    let pid = running.id().unwrap().to_string();
+    let kill = Command::new("kill").arg(&pid).status().await;
+    assert!(kill.unwrap().success());
+    let output = running.wait_with_output().await.unwrap();
+    assert_eq!(output.status.code(), Some(4));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("run the campaign again"), "{said}");
+    let before = site.receiver.requests();
+    let shown = site.json(&["run", "spring-hello"]).await;
+    assert_eq!(shown["run_id"], "spring-hello@20200301T090000Z-manual-1");
+    assert_eq!(shown["delivered"], 1_200);
+    let after = &site.receiver.requests()[before.len()..];
+    let ids: Vec<&str> = before.iter().map(|r| r.id()).collect();
+    let again = after.iter().filter(|r| ids.contains(&r.id())).count();
+    assert_eq!(again, 0, "what was on its way had ended");
+    oracle::check(&site).await;
+}
+
+#[tokio::test]
+async fn a_secret_that_is_missing_or_bad_ends_with_3_and_is_not_shown() {
+    let site = site().await;
+    let settings = site.settings();
+    site.write(
+        "campaignd.yaml",
+        &settings.replace(SIGNING_SECRET, "${env:NO_SUCH_SECRET}"),
+    );
+    let mut said = told(&site, &["run", "spring-hello"]).await;
+    site.write(
+        "campaignd.yaml",
+        &settings.replace(SIGNING_SECRET, "hunter2"),
+    );
+    said += &told(&site, &["run", "spring-hello"]).await;
+    assert!(!said.contains("hunter2"), "{said}");
+    insta::assert_snapshot!(said);
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 use support::oracle;
-use support::receiver::{Answer, Recorded};
+use support::receiver::{Answer, Receiver, Recorded};
 use support::site::{SIGNING_SECRET, Site, TextRow, sqlite_rows};
 use tokio::net::UnixDatagram;
 
@@ -196,6 +196,66 @@ async fn a_daemon_that_is_killed_in_mid_run_finishes_it_at_the_next_start() {
 async fn a_daemon_that_is_killed_in_mid_run_finishes_it_on_postgresql_too() {
     let site = Site::new("killed").await;
     killed_again_and_again(furnished(site, EVERY_TWO_SECONDS).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_warehouse_that_cuts_its_connections_costs_time_and_nothing_else() {
+    let site = furnished(Site::new("cut_off").await, "0 0 1 1 *").await;
+    change_settings(&site, "timeout: 2s", "timeout: 2s\n    max_in_flight: 1");
+    site.receiver
+        .rule(|_| Answer::status(200).after(Duration::from_millis(50)));
+    // Slow, so that the freeze is cut as well.
+    let slow = campaign("slow", EVERY_TWO_SECONDS).replace(
+        "from shoppers",
+        "from shoppers cross join (select pg_sleep(0.2)) pause",
+    );
+    site.write("campaigns/slow.yaml", &slow);
+    let mut daemon = site.serve();
+    let cut = "select pg_terminate_backend(pid) as cut from pg_stat_activity
+               where datname = current_database() and pid <> pg_backend_pid()";
+    let freezing = "select pid from pg_stat_activity
+                    where query like '%pg_sleep%' and state = 'active' and pid <> pg_backend_pid()";
+    site.wait_for_row(freezing).await;
+    site.sql(cut).await;
+    for requests in [1, 6, 12] {
+        site.receiver.wait_for(requests).await;
+        site.sql(cut).await;
+    }
+    site.wait_for_row("select * from campaignd.runs where status = 'finished'")
+        .await;
+    daemon.signal("TERM").await;
+    assert_eq!(daemon.ended().await, Some(0), "{}", site.log());
+    assert!(site.log().contains("the warehouse did not answer"));
+    oracle::check(&site).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_is_away_is_waited_for_and_gets_everything() {
+    let mut site = furnished(Site::sqlite().await, EVERY_TWO_SECONDS).await;
+    let address = site.receiver.address();
+    site.receiver = Receiver::start().await;
+    let mut daemon = site.serve();
+    wait_for_refused(&site).await;
+    site.receiver = Receiver::start_at(address).await;
+    site.wait_for_row("select * from campaignd.runs where status = 'finished'")
+        .await;
+    daemon.signal("TERM").await;
+    assert_eq!(daemon.ended().await, Some(0), "{}", site.log());
+    oracle::check(&site).await;
+}
+
+/// Waits until the ledger has a batch that found nobody listening.
+async fn wait_for_refused(site: &Site) {
+    site.wait_for_log("ready", 1).await;
+    let sql =
+        "select batch from batches where state = 'waiting' and error like '%refuses connections'";
+    for _ in 0..600 {
+        if !ledger(site, sql).await.is_empty() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("nothing was refused:\n{}", site.log());
 }
 
 /// The most requests that were open at a time, each having been open at least

@@ -13,9 +13,11 @@ use crate::run::{
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
+use std::convert::Infallible;
 use std::io::IsTerminal as _;
 use std::path::Path;
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -27,7 +29,8 @@ const PATIENCE: Duration = Duration::from_mins(1);
 pub(super) struct Args {
     /// The campaign to run.
     campaign: String,
-    /// The time its templates see and its run id names; now if not given.
+    /// The time its run id names, such as 2026-11-22T14:00:00Z; now if not
+    /// given.
     #[arg(long, value_name = "TIME")]
     fire_time: Option<Timestamp>,
 }
@@ -162,13 +165,21 @@ async fn carry(world: &World, record: &RunRecord) -> Result<(), Failure> {
     let carrying = carrier.carry();
     tokio::pin!(carrying);
     let bar = bar();
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(anyhow::Error::from)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(anyhow::Error::from)?;
     let ended = loop {
         tokio::select! {
             ended = &mut carrying => break ended,
-            () = draw(&bar, progress.clone()) => {}
-            // The requests on their way end first; the run stays open.
-            _ = tokio::signal::ctrl_c() => stop.cancel(),
+            never = draw(&bar, progress.clone()) => match never {},
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
         }
+        // The first time the requests on their way end first, the second time
+        // not even they; either way the run stays open.
+        if stop.is_cancelled() {
+            break Err(RunError::Interrupted);
+        }
+        stop.cancel();
     };
     bar.finish_and_clear();
     ended.map(drop).map_err(failure)
@@ -177,7 +188,12 @@ async fn carry(world: &World, record: &RunRecord) -> Result<(), Failure> {
 fn failure(error: RunError) -> Failure {
     match error {
         RunError::Warehouse(_) | RunError::Ledger(_) => Failure::unreachable(error),
-        RunError::Interrupted => Failure::new(UNDELIVERED, error),
+        RunError::Interrupted => Failure::new(
+            UNDELIVERED,
+            anyhow::Error::msg(
+                "stopped before its end; run the campaign again or start the daemon, and it is carried on",
+            ),
+        ),
         _ => anyhow::Error::from(error).into(),
     }
 }
@@ -195,8 +211,8 @@ fn bar() -> ProgressBar {
     ProgressBar::with_draw_target(None, target).with_style(style)
 }
 
-/// Draws what the carrier reports, until it ends.
-async fn draw(bar: &ProgressBar, mut progress: watch::Receiver<Progress>) {
+/// Draws what the carrier reports. Never ends by itself.
+async fn draw(bar: &ProgressBar, mut progress: watch::Receiver<Progress>) -> Infallible {
     loop {
         let now = *progress.borrow_and_update();
         bar.set_message(now.state.as_str());

@@ -26,7 +26,7 @@ const UNSTARTED_LOOKED_AT: u32 = 10_000;
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The ledger, at start. Later it is asked again.
-    #[error("{0}")]
+    #[error(transparent)]
     Ledger(#[from] LedgerError),
     /// Signals or wake-ups cannot be had.
     #[error("{0}")]

@@ -21,7 +21,7 @@ const PAGES_PER_SHARE: u64 = 4;
 #[derive(Debug, thiserror::Error)]
 pub enum AssemblyError {
     /// A secret, or a file the settings name.
-    #[error("{0}")]
+    #[error(transparent)]
     Settings(#[from] SettingsError),
     /// A connector.
     #[error("connector `{name}`: {error}")]

@@ -54,10 +54,10 @@ pub struct Kit {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RunError {
     /// The warehouse.
-    #[error("{0}")]
+    #[error(transparent)]
     Warehouse(#[from] WarehouseError),
     /// The ledger.
-    #[error("{0}")]
+    #[error(transparent)]
     Ledger(#[from] LedgerError),
     /// We are shutting down.
     #[error("stopped before its end; it is carried on at the next start")]
@@ -69,7 +69,7 @@ pub enum RunError {
     #[error("{0}")]
     Undefined(String),
     /// A bug.
-    #[error("{0}")]
+    #[error(transparent)]
     Illegal(#[from] IllegalTransition),
     /// A bug.
     #[error("a task of the run ended unexpectedly: {0}")]
