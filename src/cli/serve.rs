@@ -8,6 +8,9 @@ use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 
 pub(super) async fn run(config: &Path) -> Result<(), Failure> {
+    // Before anything that takes time: a stop that comes early is one too.
+    let mut terminate = signal(SignalKind::terminate()).map_err(anyhow::Error::from)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(anyhow::Error::from)?;
     let settings = load::settings(config)?;
     let world = Arc::new(load::world(&settings).await?);
     let folder = load::campaigns(&settings);
@@ -25,8 +28,6 @@ pub(super) async fn run(config: &Path) -> Result<(), Failure> {
         folder::log_problems(&folder);
         folder
     };
-    let mut terminate = signal(SignalKind::terminate()).map_err(anyhow::Error::from)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(anyhow::Error::from)?;
     let shutdown = async move {
         tokio::select! {
             _ = terminate.recv() => {}
