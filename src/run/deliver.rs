@@ -47,15 +47,21 @@ pub(super) struct Courier {
     reporter: Reporter,
     /// Bytes of the largest body the destination takes.
     max_body: u64,
+    /// The newest instant the ledger has of the run: a clock that was set back
+    /// while the process was down makes no window look wider.
+    newest: Timestamp,
 }
 
 impl Carrier {
-    pub(super) fn courier(&self) -> Courier {
+    /// What carries the run's batches, none of them earlier than `newest`, the
+    /// newest instant the ledger has of the run.
+    pub(super) fn courier(&self, newest: Option<Timestamp>) -> Courier {
         Courier {
             kit: self.kit.clone(),
             run: self.facts.run.clone(),
             reporter: self.reporter.clone(),
             max_body: self.spec.max_body,
+            newest: newest.unwrap_or(Timestamp::MIN),
         }
     }
 }
@@ -113,7 +119,7 @@ impl Courier {
     /// Takes up the delivery where the ledger says it is.
     async fn begin(&self, delivery: &Delivery) -> Result<Batch, RunError> {
         let members = u32::try_from(delivery.rows.len()).unwrap_or(u32::MAX);
-        let now = self.kit.clock.now();
+        let now = self.kit.clock.now().max(self.newest);
         let Some(known) = &delivery.known else {
             return Ok(Batch {
                 path: delivery.path.clone(),

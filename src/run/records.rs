@@ -206,6 +206,12 @@ pub struct BatchRecord {
 }
 
 impl BatchRecord {
+    /// The newest instant the ledger has of it.
+    pub(super) fn newest(&self) -> Timestamp {
+        self.ended_at
+            .map_or(self.first_sending_at, |at| at.max(self.first_sending_at))
+    }
+
     /// Its row for the warehouse, if it has ended.
     pub fn outcome(&self, run: &RunId) -> Option<BatchOutcome> {
         Some(BatchOutcome {

@@ -62,6 +62,7 @@ impl Carrier {
 
     async fn send_batches(&self, halt: &CancellationToken) -> Result<Sent, RunError> {
         let mut known = self.known_batches().await?;
+        let courier = self.courier(known.values().map(BatchRecord::newest).max());
         let planned = self.funnel().planned;
         let mut plan = PagePlan::new(planned, self.facts.batch_size, self.kit.page_bytes);
         let renderer = Arc::new(Renderer::new(&self.envelope(plan.batches())));
@@ -94,7 +95,7 @@ impl Carrier {
                     known: known.remove(&batch),
                     halt: halt.clone(),
                 };
-                lanes.begin(self.courier().deliver(delivery));
+                lanes.begin(courier.clone().deliver(delivery));
             }
             next = plan.next(&known);
         }

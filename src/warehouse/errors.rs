@@ -139,7 +139,11 @@ fn in_postgres(found: &PgDatabaseError, statement: Option<&Statement>) -> Wareho
     let is_about_names = ["42", "3D", "3F", "28", "26", "55"]
         .iter()
         .any(|c| code.starts_with(c));
-    let mut message = scrub(text, is_about_names);
+    // What a function raises is free text, and may name anybody.
+    let mut message = match code.starts_with("P0") {
+        true => "a function that the query calls raised an error".to_owned(),
+        false => scrub(text, is_about_names),
+    };
     if let Some(advice) = advice(code) {
         message = format!("{message}; {advice}");
     }
