@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 /// campaigns' caps see a contact at most this late, at one commit a minute.
 const SETTLE_EVERY: Duration = Duration::from_mins(1);
 
-/// Outcomes settled in one transaction: about 8 MB of SQL, half of what
-/// Redshift takes in a statement.
+/// Outcomes settled in one transaction: commits are dear, and this many rows
+/// held in memory twice are about 20 MB.
 const SETTLE_AT_ONCE: u32 = 50_000;
 
 /// How sending came to its end.
