@@ -36,6 +36,9 @@ const BATCH_SIZE: u32 = 500;
 
 const IN_FLIGHT: u32 = 8;
 
+/// A folder that is in memory on Linux.
+const IN_MEMORY: &str = "/dev/shm";
+
 /// Signs what the bench sends to itself; not a secret.
 const SIGNING_SECRET: &str = "whsec_Y2FtcGFpZ25kLWJlbmNoLXNpZ25pbmcta2V5LTMy";
 
@@ -106,6 +109,31 @@ async fn bench() {
         }
         println!("{}", line(members, &limits, &ours));
     }
+    println!("{}", durability(&database, receiver.port()).await);
+}
+
+/// What the durable writes cost: the largest audience with the ledger on disk
+/// and in memory, turn by turn.
+async fn durability(database: &postgres::ConnDetails, port: u16) -> String {
+    let largest = AUDIENCES[AUDIENCES.len() - 1];
+    let dirs = [std::env::temp_dir(), IN_MEMORY.into()]
+        .map(|base| tempfile::tempdir_in(base).expect("a temporary folder"));
+    let mut seconds = [Vec::new(), Vec::new()];
+    for dir in &dirs {
+        write_files(dir.path(), database, port);
+    }
+    for _ in 0..RUNS {
+        for (dir, seconds) in dirs.iter().zip(&mut seconds) {
+            let ours = run_ours(dir.path(), largest).await;
+            seconds.push(ours.wall.as_secs_f64());
+        }
+    }
+    let [disk, memory] = seconds.map(|seconds| median(seconds.into_iter()));
+    format!(
+        "{largest} members with the ledger on disk {disk:.3} s, in memory {memory:.3} s: \
+         durability takes {:.1} %",
+        (disk - memory) / disk * 100.0
+    )
 }
 
 async fn run_ours(dir: &Path, members: u32) -> Ours {
