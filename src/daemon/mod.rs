@@ -4,6 +4,7 @@
 pub mod folder;
 pub mod log;
 mod runs;
+mod silent;
 mod serve;
 pub mod settings;
 pub mod source;

@@ -1,6 +1,7 @@
 //! Gets one batch accepted: attempt after attempt, each in the ledger before
 //! the request leaves and after its outcome is known.
 
+use super::alive::Alive;
 use super::carrier::{Carrier, Kit, RunError};
 use super::ports::{LedgerError, Request};
 use super::progress::Reporter;
@@ -8,7 +9,7 @@ use super::records::{AttemptBegun, BatchChange, BatchRecord};
 use super::retry::Delays;
 use super::state::BatchState;
 use crate::delivery::{Clearance, Course, Move, Outcome, Page, Renderer, body_hash};
-use crate::history::BatchStatus;
+use crate::history::{BatchStatus, RunFacts};
 use crate::id::{BatchPath, MessageId, RunId};
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -47,6 +48,8 @@ pub(super) struct Courier {
     reporter: Reporter,
     /// Bytes of the largest body the destination takes.
     max_body: u64,
+    facts: Arc<RunFacts>,
+    alive: Arc<Alive>,
 }
 
 impl Carrier {
@@ -56,6 +59,8 @@ impl Carrier {
             run: self.facts.run.clone(),
             reporter: self.reporter.clone(),
             max_body: self.spec.max_body,
+            facts: Arc::clone(&self.facts),
+            alive: Arc::clone(&self.alive),
         }
     }
 }
@@ -170,12 +175,20 @@ impl Courier {
         (body, hash): (&Bytes, [u8; 32]),
         halt: &CancellationToken,
     ) -> Result<Next, RunError> {
+        // Asked before the permits are taken, since it may wait for the
+        // warehouse, and again below, since they may be waited for.
+        if !self.alive.assure(&self.kit, &self.facts, halt).await? {
+            return Ok(Next::Done(Delivered::Left));
+        }
         // The destination's own first: who waits for a slow destination must
         // not hold what the others could use.
         let own = self.kit.destination_requests.take().await;
         let total = self.kit.requests.take().await;
         if halt.is_cancelled() {
             return Ok(Next::Done(Delivered::Left));
+        }
+        if !self.alive.may_send(&self.kit) {
+            return Ok(Next::Again(batch));
         }
         let now = self.kit.clock.now().max(batch.newest);
         batch.newest = now;

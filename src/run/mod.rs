@@ -3,7 +3,10 @@
 
 mod carrier;
 mod clock;
+mod adoption;
+mod alive;
 mod deliver;
+mod guards;
 mod pages;
 mod permits;
 mod ports;
@@ -15,7 +18,9 @@ mod settler;
 mod state;
 
 pub use carrier::{Carrier, Kit, RunError};
+pub use adoption::adopt_silent;
 pub use clock::{Clock, SystemClock};
+pub use guards::Guards;
 pub use permits::Limit;
 pub use ports::{
     Destination, Ledger, LedgerError, Registration, Request, Warehouse, WarehouseError,
@@ -23,7 +28,7 @@ pub use ports::{
 };
 pub use progress::{Progress, Reporter};
 pub use records::{
-    AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, NewRun, RunChange,
+    Adopted, AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, NewRun, RunChange,
     RunRecord,
 };
 pub use settler::Settler;
