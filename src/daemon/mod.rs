@@ -4,9 +4,9 @@
 pub mod folder;
 pub mod log;
 mod runs;
-mod silent;
 mod serve;
 pub mod settings;
+mod silent;
 pub mod source;
 mod ticker;
 mod wake;

@@ -5,7 +5,9 @@ use super::settings::{Secrets, Settings, SettingsError};
 use crate::campaign::{DestinationTerms, RunSpec};
 use crate::delivery::Rules;
 use crate::id::{ConnectorName, DestinationName};
-use crate::run::{Clock, Destination, Guards, Kit, Ledger, Limit, Settler, Warehouse, WarehouseError};
+use crate::run::{
+    Clock, Destination, Guards, Kit, Ledger, Limit, Settler, Warehouse, WarehouseError,
+};
 use crate::warehouse;
 use crate::webhook::{HttpDestination, WebhookError};
 use std::collections::BTreeMap;

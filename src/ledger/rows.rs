@@ -104,7 +104,10 @@ pub(super) fn instant(row: &SqliteRow, column: &str) -> Result<Timestamp, Ledger
 }
 
 /// The instant in a column that may hold none.
-pub(super) fn instant_if_any(row: &SqliteRow, column: &str) -> Result<Option<Timestamp>, LedgerError> {
+pub(super) fn instant_if_any(
+    row: &SqliteRow,
+    column: &str,
+) -> Result<Option<Timestamp>, LedgerError> {
     get::<Option<i64>>(row, column)?
         .map(Timestamp::from_microsecond)
         .transpose()

@@ -8,8 +8,8 @@ use super::trouble::unusable;
 use super::writer::Writer;
 use crate::id::{BatchPath, CampaignName, RunId};
 use crate::run::{
-    Adopted, AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, Ledger, LedgerError,
-    NewRun, RunChange, RunRecord,
+    Adopted, AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, Ledger,
+    LedgerError, NewRun, RunChange, RunRecord,
 };
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -226,7 +226,9 @@ impl Ledger for SqliteLedger {
     }
 
     async fn adopt(&self, adopted: Adopted) -> Result<(), LedgerError> {
-        self.write(Command::Adopt(Box::new(adopted))).await.map(drop)
+        self.write(Command::Adopt(Box::new(adopted)))
+            .await
+            .map(drop)
     }
 
     async fn unsettled_backlog(
@@ -242,6 +244,9 @@ impl Ledger for SqliteLedger {
         .fetch_one(&self.readers)
         .await
         .map_err(unusable)?;
-        Ok((rows::get(&row, "unsettled")?, rows::instant_if_any(&row, "oldest")?))
+        Ok((
+            rows::get(&row, "unsettled")?,
+            rows::instant_if_any(&row, "oldest")?,
+        ))
     }
 }

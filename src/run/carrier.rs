@@ -186,6 +186,11 @@ impl Carrier {
                 Err(RunError::Warehouse(error)) if self.may_fail_for(&error) => {
                     self.fail(error).await?
                 }
+                // Whoever has taken the run over has written its end.
+                Err(RunError::Warehouse(error)) if error.is_not_ours() => Step {
+                    error: Some(error.message),
+                    ..RunEvent::TakenElsewhere.into()
+                },
                 step => step?,
             };
             self.advance(step).await?;

@@ -1,12 +1,12 @@
 //! What the engine needs from the world, as traits.
 
 use super::records::{
-    Adopted, AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, NewRun, RunChange,
-    RunRecord,
+    Adopted, AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, NewRun,
+    RunChange, RunRecord,
 };
 use crate::audience::Funnel;
 use crate::delivery::{Outcome, Page};
-use crate::history::{Closing, Remains, RunFacts, SilentRun, Settlement, Tally, UnstartedRun};
+use crate::history::{Closing, Remains, RunFacts, Settlement, SilentRun, Tally, UnstartedRun};
 use crate::id::{BatchPath, CampaignName, MessageId, RunId};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -46,7 +46,15 @@ pub struct WarehouseError {
     pub place: Option<(usize, usize)>,
 }
 
+/// The code of an error that says that the run is not ours, or not any more.
+pub const NOT_OURS: &str = "not ours";
+
 impl WarehouseError {
+    /// Whether it says that somebody else has the run.
+    pub fn is_not_ours(&self) -> bool {
+        self.code.as_deref() == Some(NOT_OURS)
+    }
+
     /// Whether asking again later can help.
     pub fn is_transient(&self) -> bool {
         use WarehouseErrorClass as C;

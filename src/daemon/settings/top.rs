@@ -28,12 +28,7 @@ const RECHECK_AFTER: RangeInclusive<Duration> =
 const USUAL_WAIT: Duration = Duration::from_mins(15);
 
 /// Keys of later versions.
-const NOT_YET: &[&str] = &[
-    "keep",
-    "admin",
-    "control",
-    "notify",
-];
+const NOT_YET: &[&str] = &["keep", "admin", "control", "notify"];
 
 /// Compiles the operator's file. Nothing is opened and no secret is read; all
 /// that is wrong is listed in the order of the file.
