@@ -174,11 +174,12 @@ async fn a_live_run_is_not_taken_over_however_long_it_takes() {
 async fn a_daemon_that_wakes_after_its_run_was_taken_over_sends_nothing_more() {
     let site = site("woken", &format!("create table people as {PEOPLE}")).await;
     site.receiver
-        .rule(|_| Answer::status(200).after(Duration::from_millis(500)));
+        .rule(|_| Answer::status(200).after(Duration::from_millis(1_900)));
     let mut frozen = site.command(&["run", "hello"]);
     let log = std::fs::File::create(site.path().join("frozen.log")).unwrap();
     let mut frozen = frozen.stdout(Stdio::null()).stderr(log).spawn().unwrap();
-    site.receiver.wait_for(9).await;
+    // Eight at a time: each of the second eight is on its way for long.
+    site.receiver.wait_for(16).await;
     signal(&frozen, "STOP").await;
     let _other = serve_other(&site);
     site.wait_for_row("select * from campaignd.runs where status = 'incomplete'")

@@ -215,6 +215,14 @@ impl Courier {
         batch.attempts += 1;
         batch.course.first_sending_at.get_or_insert(now);
         batch.state = Some(BatchState::Sending);
+        if !self.alive.may_send(&self.kit) {
+            // The write took long, or we were stopped in it: nothing has left.
+            let why = "not sent: the run had been silent for too long".to_owned();
+            let was_ambiguous = batch.course.was_ambiguous;
+            let change = self.stays(&mut batch, was_ambiguous, None, why);
+            self.kit.ledger.change_batch(change).await?;
+            return Ok(Next::Again(batch));
+        }
         self.reporter.requested();
         let request = Request {
             id: MessageId::of(&self.run, &batch.path, batch.generation),
