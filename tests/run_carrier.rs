@@ -13,7 +13,7 @@ use campaignd::history::{Closing, RunFacts, Settlement, UnstartedRun};
 use campaignd::id::{RunId, Trigger};
 use campaignd::ledger::SqliteLedger;
 use campaignd::run::{
-    Carrier, Clock as _, Funnel, Kit, Ledger, Limit, NewRun, Page, Registration, Reporter,
+    Carrier, Clock as _, Funnel, Guards, Kit, Ledger, Limit, NewRun, Page, Registration, Reporter,
     RunError, RunState, Settler, SystemClock, Tally, Warehouse, WarehouseError,
     WarehouseErrorClass,
 };
@@ -183,6 +183,7 @@ fn kit(receiver: &Receiver, ledger: Arc<dyn Ledger>, warehouse: Arc<dyn Warehous
         requests: Limit::new(1),
         page_bytes: 1 << 20,
         give_up_on_warehouse: None,
+        guards: Guards::default(),
     }
 }
 

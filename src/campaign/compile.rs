@@ -84,7 +84,9 @@ fn read(mut top: Section, known: &Known) -> Option<Campaign> {
     let activation = activation.and_then(|f| activation_of(f.section()?, known));
     let history = top.optional("contact_history");
     let attributes = history.map_or(Some(Map::new()), |f| attributes(f.section()?));
-    top.not_yet(&["fresh_when", "policy", "vars"]);
+    let suppress = top.optional("policy");
+    let suppress = suppress.map_or(Some(Vec::new()), |f| suppress_of(f.section()?));
+    top.not_yet(&["fresh_when", "vars"]);
     top.finish();
     Some(Campaign {
         name: name?,
@@ -97,6 +99,7 @@ fn read(mut top: Section, known: &Known) -> Option<Campaign> {
         audience: audience?,
         activation: activation?,
         attributes: attributes?,
+        suppress: suppress?,
     })
 }
 
@@ -217,6 +220,42 @@ fn activation_of(mut section: Section, known: &Known) -> Option<Activation> {
         destination: destination?,
         batch_size: NonZeroU32::new(batch_size?)?,
     })
+}
+
+/// The relations of `policy.suppress`, each once, as they are written.
+fn suppress_of(mut section: Section) -> Option<Vec<String>> {
+    let field = section.optional("suppress");
+    section.not_yet(&["frequency_cap", "cooldown", "holdout", "limit", "order_by"]);
+    section.finish();
+    let mut relations = Vec::new();
+    let mut all_sound = true;
+    for item in field.as_ref().map(Field::one_or_more).unwrap_or_default() {
+        let Some(name) = item.filled_text() else {
+            all_sound = false;
+            continue;
+        };
+        if !is_relation(name) {
+            let path = item.path();
+            item.error(format!(
+                "`{path}` must name a table or view, as in `shared.do_not_contact`"
+            ));
+            all_sound = false;
+        } else if !relations.iter().any(|known| known == name) {
+            relations.push(name.to_owned());
+        }
+    }
+    all_sound.then_some(relations)
+}
+
+/// Up to three plain names with dots between, which no dialect reads as
+/// anything else.
+fn is_relation(text: &str) -> bool {
+    let is_name = |name: &str| {
+        name.len() <= 127
+            && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    text.split('.').count() <= 3 && text.split('.').all(is_name)
 }
 
 fn attributes(mut section: Section) -> Option<Map<String, Value>> {

@@ -29,6 +29,9 @@ pub struct Campaign {
     pub activation: Activation,
     /// `contact_history.attributes`: stored with each row, at most 4 KiB.
     pub attributes: serde_json::Map<String, serde_json::Value>,
+    /// `policy.suppress`: relations with the key column, whose members are
+    /// not contacted.
+    pub suppress: Vec<String>,
 }
 
 /// Where a campaign's members go, and how many at a time.

@@ -45,6 +45,9 @@ pub struct RunSpec {
     pub max_body: u64,
     /// Stored with each row of contact history, and sent.
     pub attributes: Map<String, Value>,
+    /// The relations whose members are not contacted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suppress: Vec<String>,
 }
 
 /// A stored specification that this version cannot read.
@@ -67,6 +70,7 @@ impl RunSpec {
             channel: terms.channel.clone(),
             max_body: terms.max_body,
             attributes: sorted(&campaign.attributes),
+            suppress: campaign.suppress.clone(),
         }
     }
 
@@ -152,6 +156,7 @@ mod tests {
             channel: "email".to_owned(),
             max_body: 1_048_576,
             attributes,
+            suppress: Vec::new(),
         }
     }
 

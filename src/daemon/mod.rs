@@ -6,6 +6,7 @@ pub mod log;
 mod runs;
 mod serve;
 pub mod settings;
+mod silent;
 pub mod source;
 mod ticker;
 mod wake;

@@ -18,10 +18,10 @@ const REST: Duration = Duration::from_secs(15);
 /// The runs under way.
 #[derive(Clone)]
 pub(super) struct Runs {
-    world: Arc<World>,
+    pub(super) world: Arc<World>,
     permits: Limit,
-    tasks: TaskTracker,
-    stop: CancellationToken,
+    pub(super) tasks: TaskTracker,
+    pub(super) stop: CancellationToken,
     /// The runs that are carried, with their campaigns. A blocking mutex:
     /// nothing awaits under it.
     open: Arc<Mutex<BTreeMap<RunId, CampaignName>>>,

@@ -5,7 +5,9 @@ use super::settings::{Secrets, Settings, SettingsError};
 use crate::campaign::{DestinationTerms, RunSpec};
 use crate::delivery::Rules;
 use crate::id::{ConnectorName, DestinationName};
-use crate::run::{Clock, Destination, Kit, Ledger, Limit, Settler, Warehouse, WarehouseError};
+use crate::run::{
+    Clock, Destination, Guards, Kit, Ledger, Limit, Settler, Warehouse, WarehouseError,
+};
 use crate::warehouse;
 use crate::webhook::{HttpDestination, WebhookError};
 use std::collections::BTreeMap;
@@ -73,6 +75,8 @@ pub struct World {
     requests: Limit,
     page_bytes: usize,
     give_up_on_warehouse: Option<Duration>,
+    /// When runs stop sending by themselves.
+    pub guards: Guards,
     /// The settling tasks.
     tasks: TaskTracker,
 }
@@ -132,6 +136,11 @@ impl World {
             requests: Limit::new(settings.limits.max_in_flight),
             page_bytes: usize::try_from(share / PAGES_PER_SHARE).unwrap_or(usize::MAX),
             give_up_on_warehouse: None,
+            guards: Guards {
+                adopt_after: settings.adopt_after,
+                recheck_after: settings.recheck_after,
+                ..Guards::default()
+            },
             tasks,
         })
     }
@@ -171,7 +180,13 @@ impl World {
             requests: self.requests.clone(),
             page_bytes: self.page_bytes,
             give_up_on_warehouse: self.give_up_on_warehouse,
+            guards: self.guards,
         })
+    }
+
+    /// The connectors there are.
+    pub fn connectors(&self) -> impl Iterator<Item = &ConnectorName> {
+        self.connectors.keys()
     }
 
     /// The connector's warehouse, if the settings define it.

@@ -39,6 +39,8 @@ pub struct RunFacts {
     pub owner: Uuid,
     /// The lease term under which it does.
     pub term: i32,
+    /// The relations, with the key column, whose members are not contacted.
+    pub suppress: Vec<String>,
 }
 
 /// How a settled batch ended, as history records it.

@@ -2,6 +2,7 @@
 //! register, settle and close a run, the tables they write, and the SQL an
 //! administrator runs once.
 
+pub mod adoption;
 mod bootstrap;
 mod cells;
 mod facts;
@@ -10,6 +11,7 @@ pub mod settle;
 mod tables;
 mod unwritable;
 
+pub use adoption::{Remains, SilentRun};
 pub use bootstrap::{BootstrapOptions, bootstrap};
 pub use facts::{
     BatchOutcome, BatchStatus, Closing, RunFacts, RunStatus, Settlement, Tally, UnstartedRun,

@@ -1,8 +1,8 @@
 //! The writes a ledger takes, as values.
 
-use super::{write_batch, write_run};
+use super::{write_adopted, write_batch, write_run};
 use crate::id::{BatchPath, RunId};
-use crate::run::{AttemptBegun, BatchChange, Claim, LedgerError, NewRun, RunChange};
+use crate::run::{Adopted, AttemptBegun, BatchChange, Claim, LedgerError, NewRun, RunChange};
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
@@ -13,6 +13,7 @@ pub(super) enum Command {
     Claim(Claim),
     ClaimManual { run: NewRun, at: Timestamp },
     ChangeRun(RunChange),
+    Adopt(Box<Adopted>),
     BeginAttempt(AttemptBegun),
     ChangeBatch(BatchChange),
     MarkSettled { run: RunId, paths: Vec<BatchPath> },
@@ -48,6 +49,7 @@ impl Command {
         match self {
             Self::Claim(claim) => return write_run::claim(db, claim).await,
             Self::ClaimManual { run, at } => return write_run::claim_manual(db, run, *at).await,
+            Self::Adopt(adopted) => write_adopted::adopt(db, adopted).await?,
             Self::ChangeRun(change) => write_run::change(db, change).await?,
             Self::BeginAttempt(attempt) => write_batch::begin(db, attempt).await?,
             Self::ChangeBatch(change) => write_batch::change(db, change).await?,

@@ -7,6 +7,7 @@ mod lock;
 mod rows;
 mod sqlite;
 mod trouble;
+mod write_adopted;
 mod write_batch;
 mod write_run;
 mod writer;

@@ -103,7 +103,11 @@ pub(super) fn instant(row: &SqliteRow, column: &str) -> Result<Timestamp, Ledger
     Timestamp::from_microsecond(get(row, column)?).map_err(unreadable)
 }
 
-fn instant_if_any(row: &SqliteRow, column: &str) -> Result<Option<Timestamp>, LedgerError> {
+/// The instant in a column that may hold none.
+pub(super) fn instant_if_any(
+    row: &SqliteRow,
+    column: &str,
+) -> Result<Option<Timestamp>, LedgerError> {
     get::<Option<i64>>(row, column)?
         .map(Timestamp::from_microsecond)
         .transpose()

@@ -8,8 +8,8 @@ use super::trouble::unusable;
 use super::writer::Writer;
 use crate::id::{BatchPath, CampaignName, RunId};
 use crate::run::{
-    AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, Ledger, LedgerError,
-    NewRun, RunChange, RunRecord,
+    Adopted, AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, Ledger,
+    LedgerError, NewRun, RunChange, RunRecord,
 };
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -223,5 +223,30 @@ impl Ledger for SqliteLedger {
             self.write(Command::MarkSettled { run, paths }).await?;
         }
         Ok(())
+    }
+
+    async fn adopt(&self, adopted: Adopted) -> Result<(), LedgerError> {
+        self.write(Command::Adopt(Box::new(adopted)))
+            .await
+            .map(drop)
+    }
+
+    async fn unsettled_backlog(
+        &self,
+        run: &RunId,
+    ) -> Result<(u64, Option<Timestamp>), LedgerError> {
+        let row = sqlx::query(
+            "/* backlog */ select count(*) as unsettled, min(ended_at) as oldest from batches \
+             indexed by batches_unsettled where run_id = ?1 and settled = 0 \
+             and ended_at is not null",
+        )
+        .bind(run.as_str())
+        .fetch_one(&self.readers)
+        .await
+        .map_err(unusable)?;
+        Ok((
+            rows::get(&row, "unsettled")?,
+            rows::instant_if_any(&row, "oldest")?,
+        ))
     }
 }

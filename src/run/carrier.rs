@@ -1,6 +1,8 @@
 //! Carries one run from its fire time to its contact history.
 
+use super::alive::Alive;
 use super::clock::Clock;
+use super::guards::Guards;
 use super::permits::Limit;
 use super::ports::{
     Destination, Ledger, LedgerError, Registration, Warehouse, WarehouseError, WarehouseErrorClass,
@@ -47,6 +49,8 @@ pub struct Kit {
     pub page_bytes: usize,
     /// How long a lost warehouse is asked again; none for without end.
     pub give_up_on_warehouse: Option<Duration>,
+    /// When a run stops sending by itself.
+    pub guards: Guards,
 }
 
 /// Why a run could not be carried to its end. It stays open in the ledger, and
@@ -103,6 +107,8 @@ pub struct Carrier {
     pub(super) reporter: Reporter,
     /// Cancelled when we are to stop at the next safe place.
     pub(super) stop: CancellationToken,
+    /// Whether the warehouse still has it as ours.
+    pub(super) alive: Arc<Alive>,
     state: RunState,
     funnel: Option<Funnel>,
     tally: Option<Tally>,
@@ -132,8 +138,10 @@ impl Carrier {
             attributes: spec.attributes_text(),
             owner: kit.ledger.installation().id,
             term: 1,
+            suppress: spec.suppress.clone(),
         };
         Ok(Self {
+            alive: Arc::new(Alive::new()),
             kit,
             facts: Arc::new(facts),
             spec,
@@ -148,7 +156,16 @@ impl Carrier {
     /// Carries the run until it has ended or is held, and returns that state.
     /// Each state's work may have been begun before, by us or by a process
     /// that died in it.
-    pub async fn carry(mut self) -> Result<RunState, RunError> {
+    pub async fn carry(self) -> Result<RunState, RunError> {
+        let alive = Arc::clone(&self.alive);
+        let (kit, facts) = (self.kit.clone(), Arc::clone(&self.facts));
+        tokio::select! {
+            ended = self.carry_on() => ended,
+            never = alive.keep(&kit, &facts) => match never {},
+        }
+    }
+
+    async fn carry_on(mut self) -> Result<RunState, RunError> {
         while self.state.is_open() {
             self.reporter.entered(self.state);
             let step = match self.state {
@@ -169,6 +186,11 @@ impl Carrier {
                 Err(RunError::Warehouse(error)) if self.may_fail_for(&error) => {
                     self.fail(error).await?
                 }
+                // Whoever has taken the run over has written its end.
+                Err(RunError::Warehouse(error)) if error.is_not_ours() => Step {
+                    error: Some(error.message),
+                    ..RunEvent::TakenElsewhere.into()
+                },
                 step => step?,
             };
             self.advance(step).await?;
@@ -192,6 +214,9 @@ impl Carrier {
         let registration = self
             .ask(|warehouse| async move { warehouse.register(&self.facts).await })
             .await?;
+        if registration == Registration::Ours {
+            self.alive.registered();
+        }
         if let Registration::Taken { by } = registration {
             let error = Some(format!("not carried here: {by}"));
             return Ok(Step {

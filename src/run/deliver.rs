@@ -1,6 +1,7 @@
 //! Gets one batch accepted: attempt after attempt, each in the ledger before
 //! the request leaves and after its outcome is known.
 
+use super::alive::Alive;
 use super::carrier::{Carrier, Kit, RunError};
 use super::ports::{LedgerError, Request};
 use super::progress::Reporter;
@@ -8,7 +9,7 @@ use super::records::{AttemptBegun, BatchChange, BatchRecord};
 use super::retry::Delays;
 use super::state::BatchState;
 use crate::delivery::{Clearance, Course, Move, Outcome, Page, Renderer, body_hash};
-use crate::history::BatchStatus;
+use crate::history::{BatchStatus, RunFacts};
 use crate::id::{BatchPath, MessageId, RunId};
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -50,6 +51,8 @@ pub(super) struct Courier {
     /// The newest instant the ledger has of the run: a clock that was set back
     /// while the process was down makes no window look wider.
     newest: Timestamp,
+    facts: Arc<RunFacts>,
+    alive: Arc<Alive>,
 }
 
 impl Carrier {
@@ -62,6 +65,8 @@ impl Carrier {
             reporter: self.reporter.clone(),
             max_body: self.spec.max_body,
             newest: newest.unwrap_or(Timestamp::MIN),
+            facts: Arc::clone(&self.facts),
+            alive: Arc::clone(&self.alive),
         }
     }
 }
@@ -176,12 +181,20 @@ impl Courier {
         (body, hash): (&Bytes, [u8; 32]),
         halt: &CancellationToken,
     ) -> Result<Next, RunError> {
+        // Asked before the permits are taken, since it may wait for the
+        // warehouse, and again below, since they may be waited for.
+        if !self.alive.assure(&self.kit, &self.facts, halt).await? {
+            return Ok(Next::Done(Delivered::Left));
+        }
         // The destination's own first: who waits for a slow destination must
         // not hold what the others could use.
         let own = self.kit.destination_requests.take().await;
         let total = self.kit.requests.take().await;
         if halt.is_cancelled() {
             return Ok(Next::Done(Delivered::Left));
+        }
+        if !self.alive.may_send(&self.kit) {
+            return Ok(Next::Again(batch));
         }
         let now = self.kit.clock.now().max(batch.newest);
         batch.newest = now;
@@ -208,6 +221,14 @@ impl Courier {
         batch.attempts += 1;
         batch.course.first_sending_at.get_or_insert(now);
         batch.state = Some(BatchState::Sending);
+        if !self.alive.may_send(&self.kit) {
+            // The write took long, or we were stopped in it: nothing has left.
+            let why = "not sent: the run had been silent for too long".to_owned();
+            let was_ambiguous = batch.course.was_ambiguous;
+            let change = self.stays(&mut batch, was_ambiguous, None, why);
+            self.kit.ledger.change_batch(change).await?;
+            return Ok(Next::Again(batch));
+        }
         self.reporter.requested();
         let request = Request {
             id: MessageId::of(&self.run, &batch.path, batch.generation),

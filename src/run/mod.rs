@@ -1,9 +1,12 @@
 //! One run, carried from its fire time to its contact history: its states,
 //! the ports through which it reaches the world, and the engine between them.
 
+mod adoption;
+mod alive;
 mod carrier;
 mod clock;
 mod deliver;
+mod guards;
 mod pages;
 mod permits;
 mod ports;
@@ -14,17 +17,19 @@ mod send;
 mod settler;
 mod state;
 
+pub use adoption::adopt_silent;
 pub use carrier::{Carrier, Kit, RunError};
 pub use clock::{Clock, SystemClock};
+pub use guards::Guards;
 pub use permits::Limit;
 pub use ports::{
-    Destination, Ledger, LedgerError, Registration, Request, Warehouse, WarehouseError,
+    Destination, Ledger, LedgerError, NOT_OURS, Registration, Request, Warehouse, WarehouseError,
     WarehouseErrorClass,
 };
 pub use progress::{Progress, Reporter};
 pub use records::{
-    AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, NewRun, RunChange,
-    RunRecord,
+    Adopted, AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, NewRun,
+    RunChange, RunRecord,
 };
 pub use settler::Settler;
 pub use state::{BatchState, IllegalTransition, RunEvent, RunState};

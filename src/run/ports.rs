@@ -1,16 +1,18 @@
 //! What the engine needs from the world, as traits.
 
 use super::records::{
-    AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, NewRun, RunChange,
-    RunRecord,
+    Adopted, AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, NewRun,
+    RunChange, RunRecord,
 };
 use crate::audience::Funnel;
 use crate::delivery::{Outcome, Page};
-use crate::history::{Closing, RunFacts, Settlement, Tally, UnstartedRun};
+use crate::history::{Closing, Remains, RunFacts, Settlement, SilentRun, Tally, UnstartedRun};
 use crate::id::{BatchPath, CampaignName, MessageId, RunId};
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
+use std::time::Duration;
+use uuid::Uuid;
 
 /// What can be done about a warehouse error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +46,15 @@ pub struct WarehouseError {
     pub place: Option<(usize, usize)>,
 }
 
+/// The code of an error that says that the run is not ours, or not any more.
+pub const NOT_OURS: &str = "not ours";
+
 impl WarehouseError {
+    /// Whether it says that somebody else has the run.
+    pub fn is_not_ours(&self) -> bool {
+        self.code.as_deref() == Some(NOT_OURS)
+    }
+
     /// Whether asking again later can help.
     pub fn is_transient(&self) -> bool {
         use WarehouseErrorClass as C;
@@ -100,6 +110,28 @@ pub trait Warehouse: Send + Sync {
 
     /// Writes rows for fire times that no run was started for.
     async fn record_unstarted(&self, runs: &[UnstartedRun]) -> Result<(), WarehouseError>;
+
+    /// Shows in `open_runs` that the run is alive; an error if it is not ours.
+    async fn touch(&self, _run: &RunFacts) -> Result<(), WarehouseError> {
+        Ok(())
+    }
+
+    /// The runs of any daemon not seen for longer than `older_than`, by the
+    /// warehouse's clock.
+    async fn silent_runs(&self, _older_than: Duration) -> Result<Vec<SilentRun>, WarehouseError> {
+        Ok(Vec::new())
+    }
+
+    /// Makes a run `by`'s own that is still silent for longer than
+    /// `older_than`, and says what is known of it; nothing if it is not.
+    async fn adopt(
+        &self,
+        _silent: &SilentRun,
+        _by: Uuid,
+        _older_than: Duration,
+    ) -> Result<Option<Remains>, WarehouseError> {
+        Ok(None)
+    }
 }
 
 /// One request, ready to be signed and sent.
@@ -210,4 +242,23 @@ pub trait Ledger: Send + Sync {
 
     /// Notes that the warehouse has these batches.
     async fn mark_settled(&self, run: &RunId, paths: Vec<BatchPath>) -> Result<(), LedgerError>;
+
+    /// Writes down a run that was taken over; what is there of it already
+    /// stays. Refused with [`LedgerError::Conflict`] while it is open.
+    async fn adopt(&self, _adopted: Adopted) -> Result<(), LedgerError> {
+        Err(LedgerError::Unusable {
+            message: "this state store cannot take over runs".to_owned(),
+        })
+    }
+
+    /// How many ended batches of a run the warehouse does not have, and when
+    /// the first of them ended.
+    async fn unsettled_backlog(
+        &self,
+        run: &RunId,
+    ) -> Result<(u64, Option<Timestamp>), LedgerError> {
+        let unsettled = self.unsettled(run, u32::MAX).await?;
+        let oldest = unsettled.iter().filter_map(|batch| batch.ended_at).min();
+        Ok((unsettled.len() as u64, oldest))
+    }
 }

@@ -227,3 +227,21 @@ impl BatchRecord {
         })
     }
 }
+
+/// A run taken over from a daemon that was lost, of which only the warehouse
+/// knows. It has ended, and is written down so that a person can decide.
+#[derive(Debug, Clone)]
+pub struct Adopted {
+    /// The run; `Incomplete`, or `Failed` where nothing was sent.
+    pub run: NewRun,
+    /// When it was begun, as far as that is known.
+    pub started_at: Timestamp,
+    /// The wall clock.
+    pub at: Timestamp,
+    /// What admission counted.
+    pub funnel: Funnel,
+    /// Where its members are, once its batches are parked.
+    pub tally: Tally,
+    /// The batches of which it is not known what was sent.
+    pub parked: Vec<BatchOutcome>,
+}

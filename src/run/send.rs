@@ -12,13 +12,8 @@ use crate::history::{RunStatus, Settlement, Tally};
 use crate::id::BatchPath;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-
-/// How often outcomes are brought into history while a run sends: BI and other
-/// campaigns' caps see a contact at most this late, at one commit a minute.
-const SETTLE_EVERY: Duration = Duration::from_mins(1);
 
 /// Outcomes settled in one transaction: commits are dear, and this many rows
 /// held in memory twice are about 20 MB.
@@ -167,7 +162,7 @@ impl Carrier {
             tokio::select! {
                 biased;
                 () = over.cancelled() => return Ok(()),
-                () = self.kit.clock.sleep(SETTLE_EVERY) => {}
+                () = self.kit.clock.sleep(self.kit.guards.settle_every) => {}
             }
             if let Err(error) = self.settle_ended(RunStatus::Open, None).await {
                 halt.cancel();

@@ -110,6 +110,9 @@ impl RunState {
             (Self::Queued, E::Admitted) => Ok(Self::Staging),
             (Self::Staging, E::Frozen) => Ok(Self::Admitting),
             (Self::Staging, E::TakenElsewhere) => Ok(Self::Skipped),
+            (Self::Sending | Self::Settling | Self::Closing, E::TakenElsewhere) => {
+                Ok(Self::Incomplete)
+            }
             (Self::Admitting, E::LaidOut) => Ok(Self::Guarding),
             (Self::Guarding, E::WithinExpected) => Ok(Self::Sending),
             (Self::Guarding, E::OutsideExpected) => Ok(Self::Held),

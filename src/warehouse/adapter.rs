@@ -4,13 +4,15 @@ use super::ConnectorOptions;
 use super::cells::Layout;
 use super::pool::{Pool, Session};
 use crate::audience::{Dialect, Funnel, Schema, Statement};
-use crate::history::{Closing, RunFacts, Settlement, Tally, UnstartedRun};
+use crate::history::{Closing, Remains, RunFacts, Settlement, SilentRun, Tally, UnstartedRun};
 use crate::id::RunId;
 use crate::run::{Page, Registration, Warehouse, WarehouseError};
 use async_trait::async_trait;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::OnceCell;
+use uuid::Uuid;
 
 /// A warehouse behind sqlx.
 pub(super) struct SqlWarehouse {
@@ -144,5 +146,22 @@ impl Warehouse for SqlWarehouse {
 
     async fn record_unstarted(&self, runs: &[UnstartedRun]) -> Result<(), WarehouseError> {
         self.write_unstarted(runs).await
+    }
+
+    async fn touch(&self, run: &RunFacts) -> Result<(), WarehouseError> {
+        self.touch_run(run).await
+    }
+
+    async fn silent_runs(&self, older_than: Duration) -> Result<Vec<SilentRun>, WarehouseError> {
+        self.runs_not_seen(older_than).await
+    }
+
+    async fn adopt(
+        &self,
+        silent: &SilentRun,
+        by: Uuid,
+        older_than: Duration,
+    ) -> Result<Option<Remains>, WarehouseError> {
+        self.adopt_run(silent, by, older_than).await
     }
 }

@@ -12,7 +12,7 @@ use crate::history::register::{
 };
 use crate::history::{RunFacts, RunStatus, Tally};
 use crate::id::RunId;
-use crate::run::{Page, WarehouseError, WarehouseErrorClass};
+use crate::run::{NOT_OURS, Page, WarehouseError, WarehouseErrorClass};
 use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
@@ -247,7 +247,10 @@ pub(super) fn not_ours(run: &RunFacts) -> WarehouseError {
         "{} is not registered as ours in `open_runs`: another daemon has taken it over, or it has ended",
         run.run
     );
-    error(WarehouseErrorClass::Statement, message)
+    WarehouseError {
+        code: Some(NOT_OURS.to_owned()),
+        ..error(WarehouseErrorClass::Statement, message)
+    }
 }
 
 async fn columns(

@@ -224,6 +224,7 @@ pub fn facts_of(campaign: &str, sql: &str) -> RunFacts {
         attributes: Some(r#"{"offer":"it's \\ 10 %"}"#.to_owned()),
         owner: Uuid::from_u128(1),
         term: 1,
+        suppress: Vec::new(),
     }
 }
 

@@ -21,6 +21,10 @@ pub struct Settings {
     pub destinations: BTreeMap<DestinationName, DestinationSettings>,
     /// What is bounded for all campaigns together.
     pub limits: Limits,
+    /// How long a run must be silent before it is taken over.
+    pub adopt_after: Duration,
+    /// How long after staging suppression is asked again.
+    pub recheck_after: Duration,
     /// How long a shutdown waits for what is open.
     pub shutdown_grace: Duration,
     /// How logs are written.

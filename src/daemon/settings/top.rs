@@ -5,8 +5,10 @@ use super::destination::DestinationSettings;
 use super::file::{Limits, LogFormat, LogLevel, LogSettings, Settings, SettingsFile, StateStore};
 use crate::campaign::yaml::{self, Document, Field, Reader, Section};
 use crate::campaign::{Problem, Source};
+use crate::id::DestinationName;
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -14,15 +16,19 @@ use std::time::Duration;
 /// The longest shutdown: service managers give up soon after.
 const MAX_SHUTDOWN_GRACE: Duration = Duration::from_secs(3600);
 
+/// The range of `adopt_after`.
+const ADOPT_AFTER: RangeInclusive<Duration> =
+    Duration::from_secs(5)..=Duration::from_secs(7 * 24 * 3600);
+
+/// The range of `recheck_after`.
+const RECHECK_AFTER: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600);
+
+/// Both, unless something else is said.
+const USUAL_WAIT: Duration = Duration::from_mins(15);
+
 /// Keys of later versions.
-const NOT_YET: &[&str] = &[
-    "adopt_after",
-    "recheck_after",
-    "keep",
-    "admin",
-    "control",
-    "notify",
-];
+const NOT_YET: &[&str] = &["keep", "admin", "control", "notify"];
 
 /// Compiles the operator's file. Nothing is opened and no secret is read; all
 /// that is wrong is listed in the order of the file.
@@ -79,6 +85,9 @@ fn read(mut top: Section) -> Option<Settings> {
     let grace = grace.map_or(Some(Duration::from_secs(30)), |f| {
         f.duration(Duration::ZERO..=MAX_SHUTDOWN_GRACE)
     });
+    let adopt_after = adopt_after(&mut top, destinations.as_ref());
+    let recheck_after = top.optional("recheck_after");
+    let recheck_after = recheck_after.map_or(Some(USUAL_WAIT), |f| f.duration(RECHECK_AFTER));
     let log = top.optional("log");
     let log = log.map_or(Some(LogSettings::default()), |f| log_of(f.section()?));
     top.not_yet(NOT_YET);
@@ -89,9 +98,37 @@ fn read(mut top: Section) -> Option<Settings> {
         connectors: connectors?,
         destinations: destinations?,
         limits: limits?,
+        adopt_after: adopt_after?,
+        recheck_after: recheck_after?,
         shutdown_grace: grace?,
         log: log?,
     })
+}
+
+/// A daemon that is silent begins no request that could still be under way
+/// when its runs are taken over, so requests must be shorter than that.
+fn adopt_after(
+    top: &mut Section,
+    destinations: Option<&BTreeMap<DestinationName, DestinationSettings>>,
+) -> Option<Duration> {
+    let field = top.optional("adopt_after");
+    let asked = match &field {
+        Some(field) => field.duration(ADOPT_AFTER)?,
+        None => USUAL_WAIT,
+    };
+    let timeouts = destinations.into_iter().flat_map(BTreeMap::values);
+    let longest = timeouts.map(|to| to.rules().timeout).max();
+    let least = longest.unwrap_or_default() * 2;
+    match field {
+        Some(field) if asked < least => {
+            let least = humantime::format_duration(least);
+            field.error(format!(
+                "`adopt_after` must be at least {least}, twice the longest `timeout` of a destination"
+            ));
+            None
+        }
+        _ => Some(asked.max(least)),
+    }
 }
 
 /// Reads a section whose keys are names the operator has chosen.

@@ -1,0 +1,189 @@
+//! Runs shown to be alive, and runs that nobody shows to be alive.
+
+use super::adapter::SqlWarehouse;
+use super::errors::{error, unwritable};
+use super::pool::Session;
+use super::staging::{not_ours, number};
+use crate::audience::{Lock, TableNames};
+use crate::history::adoption::{
+    UNKNOWN_DESTINATION, bare_facts, batches, instant_of_cell, owner_and_term, settled_batches,
+    silent_runs, take_over, version_and_start,
+};
+use crate::history::register::{funnel_of, read_funnel, touch};
+use crate::history::{Remains, RunFacts, SilentRun};
+use crate::run::{WarehouseError, WarehouseErrorClass};
+use jiff::Timestamp;
+use std::collections::HashSet;
+use std::time::Duration;
+use uuid::Uuid;
+
+impl SqlWarehouse {
+    /// Notes that the run is alive, in a transaction of its own.
+    pub(super) async fn touch_run(&self, run: &RunFacts) -> Result<(), WarehouseError> {
+        let what = run.run.as_str();
+        let _turn = self.settle_turn.lock().await;
+        let mut session = self.pool.session().await?;
+        session
+            .run_all(&self.schema.begin(what, Some(Lock::Settle)))
+            .await?;
+        let is_ours = self.our_state(&mut session, run).await?.is_some();
+        if is_ours {
+            let touch = touch(&self.schema, run, None).map_err(unwritable)?;
+            session.run(&touch).await?;
+        }
+        session.run(&self.schema.commit(what)).await?;
+        session.hand_back();
+        match is_ours {
+            true => Ok(()),
+            false => Err(not_ours(run)),
+        }
+    }
+
+    /// The runs nobody has shown to be alive for so long.
+    pub(super) async fn runs_not_seen(
+        &self,
+        older_than: Duration,
+    ) -> Result<Vec<SilentRun>, WarehouseError> {
+        self.prepare().await?;
+        let mut session = self.pool.session().await?;
+        let rows = session.rows(&silent_runs(&self.schema, older_than)).await?;
+        session.hand_back();
+        Ok(rows.into_iter().filter_map(silent_run).collect())
+    }
+
+    /// ADOPT: owner and term by compare-and-set, then what else is known.
+    pub(super) async fn adopt_run(
+        &self,
+        silent: &SilentRun,
+        by: Uuid,
+        older_than: Duration,
+    ) -> Result<Option<Remains>, WarehouseError> {
+        let what = silent.run.as_str();
+        let _turn = self.cap_turn.lock().await;
+        let mut session = self.pool.session().await?;
+        session
+            .run_all(&self.schema.begin(what, Some(Lock::Cap)))
+            .await?;
+        let statement = take_over(&self.schema, silent, by, older_than).map_err(unwritable)?;
+        session.run(&statement).await?;
+        let statement = owner_and_term(&self.schema, &silent.run).map_err(unwritable)?;
+        let row = session.rows(&statement).await?.into_iter().next();
+        session.run(&self.schema.commit(what)).await?;
+        let ours = [by.to_string(), silent.term.saturating_add(1).to_string()];
+        let is_ours = row.is_some_and(|row| row.into_iter().flatten().eq(ours));
+        let remains = match is_ours {
+            true => Some(self.remains(&mut session, silent, by).await?),
+            false => None,
+        };
+        session.hand_back();
+        Ok(remains)
+    }
+
+    /// Read after the run has become ours: its former owner settles nothing
+    /// new any more.
+    async fn remains(
+        &self,
+        session: &mut Session,
+        silent: &SilentRun,
+        by: Uuid,
+    ) -> Result<Remains, WarehouseError> {
+        let what = silent.run.as_str();
+        // What it was settling as it lost the run is settled by now.
+        session
+            .run_all(&self.schema.begin(what, Some(Lock::Settle)))
+            .await?;
+        let statement = version_and_start(&self.schema, &silent.run).map_err(unwritable)?;
+        let start = session.rows(&statement).await?.into_iter().next();
+        let mut facts = bare_facts(silent, by, Timestamp::UNIX_EPOCH);
+        if let Some([Some(version), started_at]) = start.as_deref() {
+            facts.campaign_version.clone_from(version);
+            let started_at = started_at.as_deref().and_then(instant_of_cell);
+            facts.started_at = started_at.unwrap_or(facts.started_at);
+        }
+        let statement = read_funnel(&self.schema, &facts).map_err(unwritable)?;
+        let counts = session.rows(&statement).await?.into_iter().next();
+        let counts: Vec<u64> = counts
+            .unwrap_or_default()
+            .iter()
+            .map(|cell| number(cell.as_ref()))
+            .collect();
+        let funnel = <[u64; 10]>::try_from(counts).map(funnel_of);
+        let table = TableNames::of(&silent.run).run;
+        let laid_out = !self.existing(session, what, &[&table]).await?.is_empty();
+        let unsettled = match laid_out {
+            true => self.unsettled(session, silent, &mut facts).await?,
+            false => Vec::new(),
+        };
+        session.run(&self.schema.commit(what)).await?;
+        Ok(Remains {
+            facts,
+            funnel: funnel.unwrap_or_default(),
+            laid_out,
+            unsettled,
+        })
+    }
+
+    /// The batches that nothing is known of, and where the others went.
+    async fn unsettled(
+        &self,
+        session: &mut Session,
+        silent: &SilentRun,
+        facts: &mut RunFacts,
+    ) -> Result<Vec<(u32, u32)>, WarehouseError> {
+        let statement = settled_batches(&self.schema, &silent.run).map_err(unwritable)?;
+        let mut settled = HashSet::new();
+        for row in session.rows(&statement).await? {
+            let [Some(batch), destination] = row.as_slice() else {
+                continue;
+            };
+            settled.insert(batch.clone());
+            let name = destination.as_deref().unwrap_or(UNKNOWN_DESTINATION);
+            facts.destination = name.parse().unwrap_or_else(|_| facts.destination.clone());
+        }
+        let mut unsettled = Vec::new();
+        for row in session.rows(&batches(&self.schema, &silent.run)).await? {
+            let [Some(batch), members, last] = row.as_slice() else {
+                continue;
+            };
+            let members = small(number(members.as_ref()))?;
+            let place = small(number(Some(batch)))?;
+            if place == 1 {
+                facts.batch_size = small(number(last.as_ref()))?.max(1);
+            }
+            if members > 0 && !settled.contains(batch) {
+                unsettled.push((place, members));
+            }
+        }
+        Ok(unsettled)
+    }
+}
+
+fn small(number: u64) -> Result<u32, WarehouseError> {
+    u32::try_from(number).map_err(|_| {
+        let message = "the table of a run holds more batches than a run can have";
+        error(WarehouseErrorClass::Statement, message)
+    })
+}
+
+/// A row that another program has written, and that is none, is left alone.
+fn silent_run(row: Vec<Option<String>>) -> Option<SilentRun> {
+    let [
+        Some(run),
+        Some(campaign),
+        channel,
+        Some(owner),
+        Some(term),
+        seconds,
+    ] = row.as_slice()
+    else {
+        return None;
+    };
+    Some(SilentRun {
+        run: run.parse().ok()?,
+        campaign: campaign.parse().ok()?,
+        channel: channel.clone().unwrap_or_default(),
+        owner: owner.parse().ok()?,
+        term: term.parse().ok()?,
+        silent_for: Duration::from_secs(number(seconds.as_ref())),
+    })
+}
