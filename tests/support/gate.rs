@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const REFUSED: &[u8] = b"select the_gate_refuses_this_statement()\0";
 
 /// A statement that is about to be forwarded.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Passing {
     /// The first word behind `campaignd` in its leading comment, `settle`,
     /// `commit`; empty where it has none.
@@ -113,15 +113,13 @@ impl Act {
 /// A statement that came to its end, one way or the other.
 #[derive(Debug, Clone)]
 pub struct Logged {
-    /// Its step.
-    pub step: String,
-    /// Whether it committed a transaction that wrote outcomes.
-    pub commits_outcomes: bool,
+    /// The statement.
+    pub passing: Passing,
     /// Rows in its answer.
     pub rows: usize,
     /// What the gate did with it.
     pub act: Act,
-    /// Whether the server has done it.
+    /// Whether the server has done it, as far as the gate has seen.
     pub is_done: bool,
 }
 
@@ -349,7 +347,7 @@ impl<'a> Talk<'a> {
                 b'Q' => self.statement(frame).await?,
                 b'S' => {
                     self.server.stream.write_all(&frame.bytes).await?;
-                    self.answer(&mut Logged::of(&Passing::unnamed(), Act::Pass))
+                    self.answer(&mut Logged::of(&Passing::default(), Act::Pass))
                         .await?;
                 }
                 _ => self.server.stream.write_all(&frame.bytes).await?,
@@ -483,21 +481,10 @@ impl<'a> Talk<'a> {
     }
 }
 
-impl Passing {
-    fn unnamed() -> Self {
-        Self {
-            step: String::new(),
-            number: 0,
-            transaction: Vec::new(),
-        }
-    }
-}
-
 impl Logged {
     fn of(passing: &Passing, act: Act) -> Self {
         Self {
-            step: passing.step.clone(),
-            commits_outcomes: passing.commits("settle"),
+            passing: passing.clone(),
             rows: 0,
             act,
             is_done: false,
