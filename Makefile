@@ -1,4 +1,4 @@
-.PHONY: help fmt lint test doc check accept deps bench postgres
+.PHONY: help fmt lint test doc check accept deps bench soak postgres strace
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -13,7 +13,10 @@ lint: ## formatting and clippy
 postgres: # the server binaries that the tests start
 	@sh tests/support/need-postgres.sh
 
-test: postgres ## everything, including the tests on a real PostgreSQL
+strace: # makes the tests' disks fail
+	@sh tests/support/need-strace.sh
+
+test: postgres strace ## everything, including the tests on a real PostgreSQL
 	cargo nextest run --locked
 	cargo test --locked --doc
 
@@ -28,6 +31,9 @@ accept: ## takes the recorded outputs as they are now; then read the diff
 deps: ## licences, bans, sources; unused dependencies
 	cargo deny --offline check licenses bans sources
 	cargo machete
+
+soak: postgres ## kill -9 under load, KILLS=200 times, SEED=… to repeat
+	KILLS=$(or $(KILLS),200) cargo test --locked --test crash_and_resume -- --nocapture
 
 bench: postgres ## the activation job beside the machine's own limits
 	cargo bench --locked --bench activation

@@ -1,6 +1,7 @@
 //! A place where the built program runs for real: its files, its warehouse on
 //! PostgreSQL or SQLite, its receiver.
 
+use super::gate::Gate;
 use super::postgres::{ConnDetails, Postgres};
 use super::receiver::Receiver;
 use serde_json::Value;
@@ -31,6 +32,8 @@ enum Warehouse {
     Postgres {
         _server: Postgres,
         database: ConnDetails,
+        /// What the daemon connects through; the tests look past it.
+        gate: Option<Gate>,
     },
     /// `warehouse.db` of the site.
     Sqlite,
@@ -43,7 +46,37 @@ impl Site {
         let server = Postgres::start();
         let database = server.database(name);
         let _server = server;
-        Self::with(Warehouse::Postgres { _server, database }).await
+        let gate = None;
+        Self::with(Warehouse::Postgres {
+            _server,
+            database,
+            gate,
+        })
+        .await
+    }
+
+    /// The same with a gate between the daemon and its warehouse.
+    pub async fn behind_gate(name: &str) -> Self {
+        let server = Postgres::start();
+        let database = server.database(name);
+        let gate = Some(Gate::open(&database).await);
+        let _server = server;
+        Self::with(Warehouse::Postgres {
+            _server,
+            database,
+            gate,
+        })
+        .await
+    }
+
+    /// The gate of a site behind one.
+    pub fn gate(&self) -> &Gate {
+        match &self.warehouse {
+            Warehouse::Postgres {
+                gate: Some(gate), ..
+            } => gate,
+            _ => panic!("the site has no gate"),
+        }
     }
 
     /// The same with the warehouse in a file, which needs no server.
@@ -68,7 +101,7 @@ impl Site {
     }
 
     fn connector(&self) -> String {
-        let Warehouse::Postgres { database, .. } = &self.warehouse else {
+        let Warehouse::Postgres { database, gate, .. } = &self.warehouse else {
             return "{ kind: sqlite, path: ./warehouse.db }".to_owned();
         };
         let ConnDetails {
@@ -78,6 +111,10 @@ impl Site {
             database,
             ..
         } = database;
+        let (host, port) = match gate {
+            Some(gate) => (gate.address().ip().to_string(), gate.address().port()),
+            None => (host.clone(), *port),
+        };
         format!(
             "{{ kind: postgres, host: {host}, port: {port}, database: {database}, \
              auth: {{ user: {user} }}, tls: disable, schema: campaignd }}"
@@ -153,6 +190,19 @@ log: {{ format: json, level: debug }}
 
     /// The same with more in its environment.
     pub fn serve_with(&self, environment: &[(&str, &str)]) -> Daemon {
+        let mut command = self.command(&["serve"]);
+        command.envs(environment.iter().copied());
+        self.spawn(command)
+    }
+
+    /// Starts another command of the program beside the test; it logs as the
+    /// daemon does.
+    pub fn start(&self, args: &[&str]) -> Daemon {
+        self.spawn(self.command(args))
+    }
+
+    /// Starts `command`, which is the program or runs it.
+    pub fn spawn(&self, mut command: Command) -> Daemon {
         let append = |name: &str| {
             let path = self.path().join(name);
             std::fs::File::options()
@@ -161,9 +211,7 @@ log: {{ format: json, level: debug }}
                 .open(path)
                 .unwrap()
         };
-        let child = self
-            .command(&["serve"])
-            .envs(environment.iter().copied())
+        let child = command
             .stdout(append("daemon.out"))
             .stderr(append("daemon.log"))
             .spawn()

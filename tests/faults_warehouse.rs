@@ -1,0 +1,210 @@
+//! The warehouse's faults, made on the wire before a real PostgreSQL: replies
+//! lost, sessions cut, transactions refused, and the daemon killed meanwhile.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
+mod support;
+
+use std::time::Duration;
+use support::gate::{Act, Passing};
+use support::night::{self, NEVER, furnish, number, start_run};
+use support::site::Site;
+
+const PEOPLE: u32 = 100;
+/// Of seven members each.
+const BATCHES: usize = 15;
+
+async fn site(name: &str) -> Site {
+    let site = Site::behind_gate(name).await;
+    furnish(&site, PEOPLE, NEVER).await;
+    site
+}
+
+/// Runs the campaign to its end in the foreground; everybody is delivered.
+async fn run_whole(site: &Site) {
+    let run = site.json(&["run", night::CAMPAIGN]).await;
+    assert_eq!(run["status"], "finished");
+    everybody_was_contacted_once(site).await;
+}
+
+async fn everybody_was_contacted_once(site: &Site) {
+    night::check(site).await;
+    let delivered = "select sum(delivered) from campaignd.runs";
+    assert_eq!(number(site, delivered).await, u64::from(PEOPLE));
+    assert_eq!(site.receiver.count(), BATCHES);
+    let runs = "select count(*) from campaignd.runs";
+    assert_eq!(number(site, runs).await, 1);
+}
+
+/// Whether something was refused or cut as the test wants it.
+fn was_hit(site: &Site) -> bool {
+    hits(site) > 0
+}
+
+fn hits(site: &Site) -> usize {
+    let log = site.gate().log();
+    let hits = log.iter().filter(|ended| !matches!(ended.act, Act::Pass));
+    hits.count()
+}
+
+/// Applies `act` to the first statement for which `wanted` holds.
+fn once(site: &Site, wanted: fn(&Passing) -> bool, act: Act) {
+    let left = std::sync::atomic::AtomicBool::new(true);
+    site.gate().rule(move |passing| {
+        let is_it = wanted(passing) && left.swap(false, std::sync::atomic::Ordering::SeqCst);
+        if is_it { act.clone() } else { Act::Pass }
+    });
+}
+
+/// Every transaction a run makes, by what it has done before it commits, and
+/// the steps that are a statement of their own.
+fn every_commit() -> [(&'static str, fn(&Passing) -> bool); 6] {
+    [
+        ("register", |s| s.commits("register")),
+        ("freeze", |s| s.step == "freeze"),
+        // Admission writes the run's row, as settling and closing do.
+        ("admit", |s| {
+            s.commits("run") && s.commits("touch") && !s.commits("settle")
+        }),
+        ("lay out", |s| s.commits("lay")),
+        ("settle", |s| s.commits("settle") && !s.commits("close")),
+        ("close", |s| s.commits("close")),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_whose_reply_is_lost_is_read_again_and_not_repeated() {
+    for (step, wanted) in every_commit() {
+        let site = site("reply_lost").await;
+        once(&site, wanted, Act::CutAfter);
+        run_whole(&site).await;
+        assert!(was_hit(&site), "{step} was not hit");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_never_arrived_is_made_again() {
+    for (step, wanted) in every_commit() {
+        let site = site("never_arrived").await;
+        once(&site, wanted, Act::CutBefore);
+        run_whole(&site).await;
+        assert!(was_hit(&site), "{step} was not hit");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_breaks_off_is_read_again_and_nobody_gets_it_twice() {
+    let site = site("mid_page").await;
+    once(&site, |s| s.step == "page", Act::CutAfterRows(40));
+    run_whole(&site).await;
+    assert!(was_hit(&site));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_is_shut_down_or_cancelled_at_any_step_is_taken_up_again() {
+    let acts = [Act::shut_down(), Act::cancelled()];
+    let steps: [fn(&Passing) -> bool; 5] = [
+        |s| s.step == "freeze",
+        |s| s.step == "lay",
+        |s| s.step == "page",
+        |s| s.step == "settle",
+        |s| s.step == "close",
+    ];
+    let site = site("shut_down").await;
+    for act in acts {
+        for wanted in steps {
+            once(&site, wanted, act.clone());
+            let hits = hits(&site);
+            let run = site.json(&["run", night::CAMPAIGN]).await;
+            assert_eq!(run["status"], "finished");
+            assert!(hits < self::hits(&site), "{act:?}");
+        }
+    }
+    night::check(&site).await;
+    assert_eq!(site.receiver.count(), 10 * BATCHES);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_third_commit_refused_for_a_concurrent_transaction_costs_only_time() {
+    let site = site("third_commit").await;
+    site.gate().rule(|passing| match passing.number % 6 {
+        0 if passing.step == "commit" => Act::conflict(),
+        3 if passing.step == "commit" => Act::error_1023(),
+        _ => Act::Pass,
+    });
+    run_whole(&site).await;
+    assert!(hits(&site) >= 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_that_queue_for_a_second_each_slow_a_run_and_break_nothing() {
+    let site = site("slow_commits").await;
+    site.gate().slow_commits(Duration::from_secs(1));
+    run_whole(&site).await;
+}
+
+/// Kills a run while the statement is held that `wanted` says; what becomes of
+/// the statement is `act`.
+async fn killed_while(name: &str, wanted: fn(&Passing) -> bool, act: Act) -> Site {
+    let site = site(name).await;
+    site.gate().rule(move |passing| {
+        if wanted(passing) {
+            act.clone()
+        } else {
+            Act::Pass
+        }
+    });
+    let run = start_run(&site);
+    site.gate().wait_for(wanted).await;
+    night::kill(run).await;
+    site.gate()
+        .wait_for_end(move |ended| wanted(&ended.passing))
+        .await;
+    site.gate().rule(|_| Act::Pass);
+    site
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_killed_between_the_answers_and_the_settle_settles_from_the_ledger() {
+    let settles: fn(&Passing) -> bool = |s| s.commits("settle") && !s.commits("close");
+    for act in [Act::Delay(Duration::from_secs(1)), Act::CutBefore] {
+        let site = killed_while("killed_settling", settles, act).await;
+        assert_eq!(site.receiver.count(), BATCHES);
+        night::finish(&site).await;
+        everybody_was_contacted_once(&site).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_killed_while_staging_leaves_one_stage_and_one_run() {
+    let freezes: fn(&Passing) -> bool = |s| s.step == "freeze";
+    for act in [Act::Delay(Duration::from_secs(1)), Act::CutBefore] {
+        let is_made = matches!(act, Act::Delay(_));
+        let site = killed_while("killed_staging", freezes, act).await;
+        let stages = "select count(*) from pg_tables where tablename ~ '^stage_'";
+        assert_eq!(number(&site, stages).await, u64::from(is_made));
+        let rule = "select count(*) from campaignd.open_runs";
+        assert_eq!(number(&site, rule).await, 1);
+        night::finish(&site).await;
+        everybody_was_contacted_once(&site).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_restarted_while_its_own_freeze_still_runs_has_one_stage() {
+    let site = site("still_freezing").await;
+    once(
+        &site,
+        |s| s.step == "freeze",
+        Act::Delay(Duration::from_secs(3)),
+    );
+    let run = start_run(&site);
+    site.gate().wait_for(|s| s.step == "freeze").await;
+    night::kill(run).await;
+    // The other session's freeze comes in the middle of this, or after it.
+    night::finish(&site).await;
+    everybody_was_contacted_once(&site).await;
+    site.gate()
+        .wait_for_end(|ended| matches!(ended.act, Act::Delay(_)))
+        .await;
+}
