@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod support;
+
 use campaignd::id::{BatchPath, CampaignName, RunId, Trigger};
 use campaignd::ledger::SqliteLedger;
 use campaignd::run::{
@@ -11,6 +13,7 @@ use campaignd::run::{
 };
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
+use std::time::Duration;
 
 macro_rules! promises {
     ($($promise:ident)*) => {
@@ -21,6 +24,18 @@ macro_rules! promises {
             async fn $promise() {
                 let folder = tempfile::tempdir().unwrap();
                 let ledger = SqliteLedger::open(&folder.path().join("state.db")).await.unwrap();
+                super::$promise(&ledger).await;
+                ledger.close().await;
+            })*
+        }
+
+        mod on_postgres {
+            use super::support::postgres::Postgres;
+
+            $(#[tokio::test]
+            async fn $promise() {
+                let server = Postgres::start();
+                let ledger = super::support::ledger::open(&server.database("ledger")).await;
                 super::$promise(&ledger).await;
                 ledger.close().await;
             })*
@@ -49,6 +64,10 @@ promises! {
     ended_batches_are_unsettled_until_marked
     parts_of_a_batch_are_batches_of_their_own
     a_refused_write_does_not_undo_its_neighbours
+    a_lease_taken_again_has_a_higher_term
+    a_late_host_cannot_renew_an_old_term
+    a_transition_of_an_old_term_is_refused
+    a_run_that_is_not_there_cannot_be_leased
 }
 
 fn at(text: &str) -> Timestamp {
@@ -107,6 +126,7 @@ async fn queued(ledger: &dyn Ledger, fire_time: Timestamp) -> RunId {
 fn moves(run: &RunId, from: RunState, to: RunState) -> RunChange {
     RunChange {
         run: run.clone(),
+        term: 0,
         from,
         to,
         at: minute(1),
@@ -130,6 +150,7 @@ fn some_run() -> RunId {
 fn attempt(path: &str, attempt: u32) -> AttemptBegun {
     AttemptBegun {
         run: some_run(),
+        term: 0,
         path: path.parse().unwrap(),
         generation: 0,
         attempt,
@@ -143,6 +164,7 @@ fn attempt(path: &str, attempt: u32) -> AttemptBegun {
 fn ends(path: &str, attempt: u32, to: BatchState) -> BatchChange {
     BatchChange {
         run: some_run(),
+        term: 0,
         path: path.parse().unwrap(),
         attempt,
         from: BatchState::Sending,
@@ -509,7 +531,7 @@ async fn ended_batches_are_unsettled_until_marked(ledger: &dyn Ledger) {
     );
     assert_eq!(paths(ledger.unsettled(&run, 2).await.unwrap()), ["1", "2"]);
     let marked = ["1", "3", "4", "77"].map(|path| path.parse().unwrap());
-    ledger.mark_settled(&run, marked.to_vec()).await.unwrap();
+    ledger.mark_settled(&run, 0, marked.to_vec()).await.unwrap();
     assert_eq!(paths(ledger.unsettled(&run, 9).await.unwrap()), ["2"]);
     let batches = ledger.batches(&run).await.unwrap();
     let settled = batches.into_iter().filter(|batch| batch.settled).collect();
@@ -537,7 +559,10 @@ async fn parts_of_a_batch_are_batches_of_their_own(ledger: &dyn Ledger) {
     let unsettled = ledger.unsettled(&some_run(), 9).await.unwrap();
     assert_eq!(unsettled, [batches[2].clone()]);
     let path = "3.01".parse().unwrap();
-    ledger.mark_settled(&some_run(), vec![path]).await.unwrap();
+    ledger
+        .mark_settled(&some_run(), 0, vec![path])
+        .await
+        .unwrap();
     assert_eq!(ledger.unsettled(&some_run(), 9).await.unwrap(), []);
 }
 
@@ -549,4 +574,76 @@ async fn a_refused_write_does_not_undo_its_neighbours(ledger: &dyn Ledger) {
         assert_eq!(pair.iter().filter(|answer| answer.is_ok()).count(), 1);
     }
     assert_eq!(ledger.batches(&some_run()).await.unwrap().len(), 300);
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+async fn a_lease_taken_again_has_a_higher_term(ledger: &dyn Ledger) {
+    let run = queued(ledger, minute(0)).await;
+    assert_eq!(ledger.run(&run).await.unwrap().unwrap().term, 0);
+    for term in 1..=3 {
+        let lease = ledger.take_lease(&run, MINUTE).await.unwrap().unwrap();
+        assert_eq!(lease.term, term);
+        assert_eq!(ledger.run(&run).await.unwrap().unwrap().term, term);
+        let renewed = ledger.renew_lease(&run, term, MINUTE).await.unwrap();
+        assert_eq!(renewed.term, term);
+        ledger.release_lease(&run, term).await.unwrap();
+    }
+    let free = ledger.runs_to_take_up().await.unwrap();
+    assert_eq!(free.len(), 1);
+}
+
+async fn a_late_host_cannot_renew_an_old_term(ledger: &dyn Ledger) {
+    let run = queued(ledger, minute(0)).await;
+    let old = ledger.take_lease(&run, MINUTE).await.unwrap().unwrap();
+    let new = ledger.take_lease(&run, MINUTE).await.unwrap().unwrap();
+    refused(ledger.renew_lease(&run, old.term, MINUTE).await);
+    // Nor does giving it back take it from the new one.
+    ledger.release_lease(&run, old.term).await.unwrap();
+    ledger.renew_lease(&run, new.term, MINUTE).await.unwrap();
+}
+
+async fn a_transition_of_an_old_term_is_refused(ledger: &dyn Ledger) {
+    let run = queued(ledger, minute(0)).await;
+    ledger.take_lease(&run, MINUTE).await.unwrap().unwrap();
+    let under = |term| AttemptBegun {
+        term,
+        ..attempt("1", 1)
+    };
+    refused(ledger.begin_attempt(under(0)).await);
+    ledger.begin_attempt(under(1)).await.unwrap();
+    ledger.take_lease(&run, MINUTE).await.unwrap().unwrap();
+    for (term, is_refused) in [(1, true), (3, true), (2, false)] {
+        let waiting = BatchChange {
+            term,
+            ..ends("1", 1, BatchState::Waiting)
+        };
+        let staging = RunChange {
+            term,
+            ..moves(&run, RunState::Queued, RunState::Staging)
+        };
+        let again = AttemptBegun {
+            term,
+            ..attempt("1", 2)
+        };
+        let answers = [
+            ledger.change_run(staging).await,
+            ledger.change_batch(waiting).await,
+            ledger.begin_attempt(again).await,
+            ledger
+                .mark_settled(&run, term, vec![BatchPath::whole(1)])
+                .await,
+        ];
+        for answer in answers {
+            match is_refused {
+                true => refused(answer),
+                false => answer.unwrap(),
+            }
+        }
+    }
+}
+
+async fn a_run_that_is_not_there_cannot_be_leased(ledger: &dyn Ledger) {
+    refused(ledger.take_lease(&some_run(), MINUTE).await);
+    refused(ledger.renew_lease(&some_run(), 1, MINUTE).await);
 }

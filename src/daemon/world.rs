@@ -1,7 +1,7 @@
 //! The adapters the operator's settings name, each with its limits: what runs
 //! are carried with.
 
-use super::settings::{Secrets, Settings, SettingsError};
+use super::settings::{Secrets, Settings, SettingsError, StateStore};
 use crate::campaign::{DestinationTerms, RunSpec};
 use crate::delivery::Rules;
 use crate::id::{ConnectorName, DestinationName};
@@ -73,6 +73,8 @@ pub struct World {
     requests: Limit,
     page_bytes: usize,
     give_up_on_warehouse: Option<Duration>,
+    lease: Duration,
+    shares_ledger: bool,
     /// The settling tasks.
     tasks: TaskTracker,
 }
@@ -132,6 +134,8 @@ impl World {
             requests: Limit::new(settings.limits.max_in_flight),
             page_bytes: usize::try_from(share / PAGES_PER_SHARE).unwrap_or(usize::MAX),
             give_up_on_warehouse: None,
+            lease: settings.lease,
+            shares_ledger: matches!(settings.state, StateStore::Postgres(_)),
             tasks,
         })
     }
@@ -170,8 +174,15 @@ impl World {
             destination_requests: channel.requests.clone(),
             requests: self.requests.clone(),
             page_bytes: self.page_bytes,
+            lease: self.lease,
             give_up_on_warehouse: self.give_up_on_warehouse,
         })
+    }
+
+    /// How often runs whose lease has lapsed are looked for; none where no
+    /// other host shares the ledger.
+    pub fn rescan_every(&self) -> Option<Duration> {
+        self.shares_ledger.then_some(self.lease / 3)
     }
 
     /// The connector's warehouse, if the settings define it.

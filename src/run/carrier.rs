@@ -1,6 +1,7 @@
 //! Carries one run from its fire time to its contact history.
 
 use super::clock::Clock;
+use super::lease::{Held, Keeper, lease_for};
 use super::permits::Limit;
 use super::ports::{
     Destination, Ledger, LedgerError, Registration, Warehouse, WarehouseError, WarehouseErrorClass,
@@ -45,6 +46,8 @@ pub struct Kit {
     pub requests: Limit,
     /// Bytes of member data a page may hold.
     pub page_bytes: usize,
+    /// How long a lease lasts, at least: [`super::DEFAULT_LEASE`].
+    pub lease: Duration,
     /// How long a lost warehouse is asked again; none for without end.
     pub give_up_on_warehouse: Option<Duration>,
 }
@@ -62,6 +65,9 @@ pub enum RunError {
     /// We are shutting down.
     #[error("stopped before its end; it is carried on at the next start")]
     Interrupted,
+    /// Another host has the run's lease.
+    #[error("another host carries it")]
+    Elsewhere,
     /// The ledger holds a run specification that this version cannot read.
     #[error("the run specification cannot be read: {0}")]
     Spec(String),
@@ -103,6 +109,7 @@ pub struct Carrier {
     pub(super) reporter: Reporter,
     /// Cancelled when we are to stop at the next safe place.
     pub(super) stop: CancellationToken,
+    pub(super) held: Held,
     state: RunState,
     funnel: Option<Funnel>,
     tally: Option<Tally>,
@@ -131,7 +138,7 @@ impl Carrier {
             channel: spec.channel.clone(),
             attributes: spec.attributes_text(),
             owner: kit.ledger.installation().id,
-            term: 1,
+            term: record.term,
         };
         Ok(Self {
             kit,
@@ -139,6 +146,7 @@ impl Carrier {
             spec,
             reporter,
             stop,
+            held: Held::nothing(),
             state: record.state,
             funnel: record.funnel,
             tally: record.tally,
@@ -147,8 +155,29 @@ impl Carrier {
 
     /// Carries the run until it has ended or is held, and returns that state.
     /// Each state's work may have been begun before, by us or by a process
-    /// that died in it.
+    /// that died in it. The lease is taken before anything else;
+    /// [`RunError::Elsewhere`] while another host's is in force.
     pub async fn carry(mut self) -> Result<RunState, RunError> {
+        let ttl = lease_for(self.kit.lease, self.kit.rules.timeout);
+        let run = self.facts.run.clone();
+        let taken = Keeper::take(Arc::clone(&self.kit.ledger), run, ttl).await?;
+        let keeper = taken.ok_or(RunError::Elsewhere)?;
+        self.held = keeper.held();
+        self.stop = self.stop.child_token();
+        let stop = self.stop.clone();
+        Self::under(&keeper, stop, self.carry_on()).await
+    }
+
+    async fn carry_on(mut self) -> Result<RunState, RunError> {
+        // Another host may have moved it before the lease was ours.
+        if let Some(newest) = self.kit.ledger.run(&self.facts.run).await? {
+            self.state = newest.state;
+            self.funnel = newest.funnel;
+            self.tally = newest.tally;
+            let facts = Arc::make_mut(&mut self.facts);
+            facts.started_at = newest.started_at.unwrap_or(facts.started_at);
+        }
+        Arc::make_mut(&mut self.facts).term = self.held.term();
         while self.state.is_open() {
             self.reporter.entered(self.state);
             let step = match self.state {
@@ -302,6 +331,7 @@ impl Carrier {
             .ledger
             .change_run(RunChange {
                 run: self.facts.run.clone(),
+                term: self.facts.term,
                 from: self.state,
                 to,
                 at,

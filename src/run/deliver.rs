@@ -2,6 +2,7 @@
 //! the request leaves and after its outcome is known.
 
 use super::carrier::{Carrier, Kit, RunError};
+use super::lease::Held;
 use super::ports::{LedgerError, Request};
 use super::progress::Reporter;
 use super::records::{AttemptBegun, BatchChange, BatchRecord};
@@ -44,6 +45,7 @@ pub(super) enum Delivered {
 pub(super) struct Courier {
     kit: Kit,
     run: RunId,
+    held: Held,
     reporter: Reporter,
     /// Bytes of the largest body the destination takes.
     max_body: u64,
@@ -54,6 +56,7 @@ impl Carrier {
         Courier {
             kit: self.kit.clone(),
             run: self.facts.run.clone(),
+            held: self.held.clone(),
             reporter: self.reporter.clone(),
             max_body: self.spec.max_body,
         }
@@ -100,7 +103,9 @@ impl Courier {
         let Delivery { halt, page, .. } = delivery;
         drop(page);
         loop {
-            if !self.wait_until(batch.next_at, &halt).await {
+            let may_begin = self.wait_until(batch.next_at, &halt).await
+                && self.held.clone().wait(self.kit.rules.timeout, &halt).await;
+            if !may_begin {
                 return Ok(Delivered::Left);
             }
             match self.attempt(batch, (&body, hash), &halt).await? {
@@ -177,6 +182,9 @@ impl Courier {
         if halt.is_cancelled() {
             return Ok(Next::Done(Delivered::Left));
         }
+        if !self.held.covers(self.kit.rules.timeout) {
+            return Ok(Next::Again(batch));
+        }
         let now = self.kit.clock.now().max(batch.newest);
         batch.newest = now;
         if batch.course.clearance(&self.kit.rules, now) == Clearance::Park {
@@ -185,6 +193,7 @@ impl Courier {
         }
         let begun = self.kit.ledger.begin_attempt(AttemptBegun {
             run: self.run.clone(),
+            term: self.held.term(),
             path: batch.path.clone(),
             generation: batch.generation,
             attempt: batch.attempts + 1,
@@ -202,6 +211,11 @@ impl Courier {
         batch.attempts += 1;
         batch.course.first_sending_at.get_or_insert(now);
         batch.state = Some(BatchState::Sending);
+        if !self.held.covers(self.kit.rules.timeout) {
+            // The ledger took so long that another host may be at it before
+            // the answer is here.
+            return self.unsent(batch).await;
+        }
         self.reporter.requested();
         let request = Request {
             id: MessageId::of(&self.run, &batch.path, batch.generation),
@@ -213,6 +227,16 @@ impl Courier {
         // Given back before the outcome is written: the wire is free already.
         drop((own, total));
         self.follow(batch, &outcome).await
+    }
+
+    /// An attempt was begun, and no byte of it has left.
+    async fn unsent(&self, mut batch: Batch) -> Result<Next, RunError> {
+        let was_ambiguous = batch.course.was_ambiguous;
+        let why = "the lease ran out before it was sent".to_owned();
+        let change = self.stays(&mut batch, was_ambiguous, None, why);
+        self.kit.ledger.change_batch(change).await?;
+        batch.next_at = None;
+        Ok(Next::Again(batch))
     }
 
     /// Writes down what the outcome makes of the batch.
@@ -315,6 +339,7 @@ impl Courier {
     fn change(&self, batch: &Batch, to: BatchState, error: Option<String>) -> BatchChange {
         BatchChange {
             run: self.run.clone(),
+            term: self.held.term(),
             path: batch.path.clone(),
             attempt: batch.attempts,
             from: batch.state.unwrap_or(BatchState::Sending),

@@ -4,6 +4,7 @@
 mod carrier;
 mod clock;
 mod deliver;
+mod lease;
 mod pages;
 mod permits;
 mod ports;
@@ -16,6 +17,7 @@ mod state;
 
 pub use carrier::{Carrier, Kit, RunError};
 pub use clock::{Clock, SystemClock};
+pub use lease::{DEFAULT_LEASE, Lease, MARGIN};
 pub use permits::Limit;
 pub use ports::{
     Destination, Ledger, LedgerError, Registration, Request, Warehouse, WarehouseError,

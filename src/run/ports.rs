@@ -1,5 +1,6 @@
 //! What the engine needs from the world, as traits.
 
+use super::lease::Lease;
 use super::records::{
     AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, NewRun, RunChange,
     RunRecord,
@@ -11,6 +12,7 @@ use crate::id::{BatchPath, CampaignName, MessageId, RunId};
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
+use std::time::Duration;
 
 /// What can be done about a warehouse error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,15 +193,39 @@ pub trait Ledger: Send + Sync {
     /// Every run that is open, in the order of their fire times.
     async fn open_runs(&self) -> Result<Vec<RunRecord>, LedgerError>;
 
+    /// The open runs that may be taken up here: those without a lease of
+    /// another host that is in force.
+    async fn runs_to_take_up(&self) -> Result<Vec<RunRecord>, LedgerError> {
+        self.open_runs().await
+    }
+
+    /// Takes the right to carry `run` for `ttl`, under a term one higher than
+    /// any before; none while another host's lease is in force. The ledger's
+    /// own clock judges. An earlier lease of this process is at an end.
+    async fn take_lease(&self, run: &RunId, ttl: Duration) -> Result<Option<Lease>, LedgerError>;
+
+    /// Makes the lease last `ttl` from now; refused with
+    /// [`LedgerError::Conflict`] when it is another's by now.
+    async fn renew_lease(
+        &self,
+        run: &RunId,
+        term: i32,
+        ttl: Duration,
+    ) -> Result<Lease, LedgerError>;
+
+    /// Gives the lease back; nothing where it is another's by now.
+    async fn release_lease(&self, run: &RunId, term: i32) -> Result<(), LedgerError>;
+
     /// Moves a run; refused with [`LedgerError::Conflict`] unless it is in
-    /// the state the change expects.
+    /// the state and under the term the change expects.
     async fn change_run(&self, change: RunChange) -> Result<(), LedgerError>;
 
-    /// Writes the intent to send.
+    /// Writes the intent to send; refused with [`LedgerError::Conflict`] when
+    /// the run is under another term.
     async fn begin_attempt(&self, attempt: AttemptBegun) -> Result<(), LedgerError>;
 
-    /// Moves a batch; refused with [`LedgerError::Conflict`] unless state and
-    /// attempt are what the change expects.
+    /// Moves a batch; refused with [`LedgerError::Conflict`] unless state,
+    /// attempt and the run's term are what the change expects.
     async fn change_batch(&self, change: BatchChange) -> Result<(), LedgerError>;
 
     /// Every batch of a run, in order.
@@ -208,6 +234,15 @@ pub trait Ledger: Send + Sync {
     /// Up to `limit` ended batches of a run that the warehouse does not have.
     async fn unsettled(&self, run: &RunId, limit: u32) -> Result<Vec<BatchRecord>, LedgerError>;
 
-    /// Notes that the warehouse has these batches.
-    async fn mark_settled(&self, run: &RunId, paths: Vec<BatchPath>) -> Result<(), LedgerError>;
+    /// Notes that the warehouse has these batches; refused with
+    /// [`LedgerError::Conflict`] when the run is under another term.
+    async fn mark_settled(
+        &self,
+        run: &RunId,
+        term: i32,
+        paths: Vec<BatchPath>,
+    ) -> Result<(), LedgerError>;
+
+    /// Does the writes that wait, takes no more, and lets go of the store.
+    async fn close(&self) {}
 }

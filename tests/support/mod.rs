@@ -6,6 +6,7 @@
     reason = "a test ends at the first surprise, and each file uses another part"
 )]
 
+pub mod ledger;
 pub mod oracle;
 pub mod place;
 pub mod postgres;
