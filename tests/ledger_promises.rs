@@ -5,15 +5,18 @@
 
 mod support;
 
-use campaignd::id::{BatchPath, CampaignName, RunId, Trigger};
+use campaignd::id::{BatchPath, RunId, Trigger};
 use campaignd::ledger::SqliteLedger;
 use campaignd::run::{
-    AttemptBegun, BatchChange, BatchRecord, BatchState, BatchStatus, Claim, Cursor, Funnel, Ledger,
-    LedgerError, NewRun, RunChange, RunState, Tally,
+    AttemptBegun, BatchChange, BatchRecord, BatchState, BatchStatus, Funnel, Ledger, LedgerError,
+    NewRun, RunChange, RunState, Tally,
 };
 use futures_util::future::join_all;
-use jiff::{SignedDuration, Timestamp};
-use std::time::Duration;
+use jiff::SignedDuration;
+use support::records::{
+    attempt, campaign, claim, cursor, ends, manual, minute, moves, new_run, only_batch, queued,
+    refused, some_run,
+};
 
 macro_rules! promises {
     ($($promise:ident)*) => {
@@ -64,134 +67,6 @@ promises! {
     ended_batches_are_unsettled_until_marked
     parts_of_a_batch_are_batches_of_their_own
     a_refused_write_does_not_undo_its_neighbours
-    a_lease_taken_again_has_a_higher_term
-    a_late_host_cannot_renew_an_old_term
-    a_transition_of_an_old_term_is_refused
-    a_run_that_is_not_there_cannot_be_leased
-}
-
-fn at(text: &str) -> Timestamp {
-    text.parse().unwrap()
-}
-
-/// Minutes after nine o'clock.
-fn minute(n: i64) -> Timestamp {
-    at("2026-11-22T09:00:00Z") + SignedDuration::from_mins(n)
-}
-
-fn campaign() -> CampaignName {
-    "winback".parse().unwrap()
-}
-
-fn new_run(fire_time: Timestamp, state: RunState) -> NewRun {
-    NewRun {
-        run: RunId::scheduled(&campaign(), fire_time),
-        campaign: campaign(),
-        connector: "warehouse".parse().unwrap(),
-        fire_time,
-        trigger: Trigger::Scheduled,
-        campaign_version: "v1".to_owned(),
-        spec: "{}".to_owned(),
-        state,
-        error: None,
-    }
-}
-
-fn cursor(seen_until: Timestamp) -> Cursor {
-    Cursor {
-        schedule_hash: "hash".to_owned(),
-        seen_until,
-    }
-}
-
-fn claim(before: Option<Timestamp>, after: Timestamp, runs: Vec<NewRun>) -> Claim {
-    Claim {
-        campaign: campaign(),
-        before: before.map(cursor),
-        after: cursor(after),
-        runs,
-        at: after,
-    }
-}
-
-/// A run in the ledger, queued.
-async fn queued(ledger: &dyn Ledger, fire_time: Timestamp) -> RunId {
-    let before = ledger.cursor(&campaign()).await.unwrap();
-    let runs = vec![new_run(fire_time, RunState::Queued)];
-    let mut claim = claim(None, fire_time, runs);
-    claim.before = before;
-    ledger.claim(claim).await.unwrap().remove(0)
-}
-
-fn moves(run: &RunId, from: RunState, to: RunState) -> RunChange {
-    RunChange {
-        run: run.clone(),
-        term: 0,
-        from,
-        to,
-        at: minute(1),
-        funnel: None,
-        tally: None,
-        error: None,
-    }
-}
-
-fn manual(fire_time: Timestamp) -> NewRun {
-    NewRun {
-        trigger: Trigger::Manual,
-        ..new_run(fire_time, RunState::Queued)
-    }
-}
-
-fn some_run() -> RunId {
-    RunId::scheduled(&campaign(), minute(0))
-}
-
-fn attempt(path: &str, attempt: u32) -> AttemptBegun {
-    AttemptBegun {
-        run: some_run(),
-        term: 0,
-        path: path.parse().unwrap(),
-        generation: 0,
-        attempt,
-        members: 500,
-        body_hash: [7; 32],
-        at: minute(i64::from(attempt)),
-    }
-}
-
-/// A move out of `Sending`, with the status an ended batch needs.
-fn ends(path: &str, attempt: u32, to: BatchState) -> BatchChange {
-    BatchChange {
-        run: some_run(),
-        term: 0,
-        path: path.parse().unwrap(),
-        attempt,
-        from: BatchState::Sending,
-        to,
-        status: match to {
-            BatchState::Accepted => Some(BatchStatus::Delivered),
-            BatchState::Refused => Some(BatchStatus::Failed),
-            BatchState::Parked => Some(BatchStatus::Unknown),
-            _ => None,
-        },
-        http_status: None,
-        at: minute(30),
-        next_at: None,
-        error: None,
-    }
-}
-
-async fn only_batch(ledger: &dyn Ledger) -> BatchRecord {
-    let mut batches = ledger.batches(&some_run()).await.unwrap();
-    assert_eq!(batches.len(), 1);
-    batches.remove(0)
-}
-
-#[track_caller]
-fn refused<T: std::fmt::Debug>(answer: Result<T, LedgerError>) {
-    let error = answer.expect_err("not refused");
-    assert!(matches!(error, LedgerError::Conflict { .. }), "{error:?}");
 }
 
 async fn a_fire_time_is_claimed_once(ledger: &dyn Ledger) {
@@ -574,76 +449,4 @@ async fn a_refused_write_does_not_undo_its_neighbours(ledger: &dyn Ledger) {
         assert_eq!(pair.iter().filter(|answer| answer.is_ok()).count(), 1);
     }
     assert_eq!(ledger.batches(&some_run()).await.unwrap().len(), 300);
-}
-
-const MINUTE: Duration = Duration::from_secs(60);
-
-async fn a_lease_taken_again_has_a_higher_term(ledger: &dyn Ledger) {
-    let run = queued(ledger, minute(0)).await;
-    assert_eq!(ledger.run(&run).await.unwrap().unwrap().term, 0);
-    for term in 1..=3 {
-        let lease = ledger.take_lease(&run, MINUTE).await.unwrap().unwrap();
-        assert_eq!(lease.term, term);
-        assert_eq!(ledger.run(&run).await.unwrap().unwrap().term, term);
-        let renewed = ledger.renew_lease(&run, term, MINUTE).await.unwrap();
-        assert_eq!(renewed.term, term);
-        ledger.release_lease(&run, term).await.unwrap();
-    }
-    let free = ledger.runs_to_take_up().await.unwrap();
-    assert_eq!(free.len(), 1);
-}
-
-async fn a_late_host_cannot_renew_an_old_term(ledger: &dyn Ledger) {
-    let run = queued(ledger, minute(0)).await;
-    let old = ledger.take_lease(&run, MINUTE).await.unwrap().unwrap();
-    let new = ledger.take_lease(&run, MINUTE).await.unwrap().unwrap();
-    refused(ledger.renew_lease(&run, old.term, MINUTE).await);
-    // Nor does giving it back take it from the new one.
-    ledger.release_lease(&run, old.term).await.unwrap();
-    ledger.renew_lease(&run, new.term, MINUTE).await.unwrap();
-}
-
-async fn a_transition_of_an_old_term_is_refused(ledger: &dyn Ledger) {
-    let run = queued(ledger, minute(0)).await;
-    ledger.take_lease(&run, MINUTE).await.unwrap().unwrap();
-    let under = |term| AttemptBegun {
-        term,
-        ..attempt("1", 1)
-    };
-    refused(ledger.begin_attempt(under(0)).await);
-    ledger.begin_attempt(under(1)).await.unwrap();
-    ledger.take_lease(&run, MINUTE).await.unwrap().unwrap();
-    for (term, is_refused) in [(1, true), (3, true), (2, false)] {
-        let waiting = BatchChange {
-            term,
-            ..ends("1", 1, BatchState::Waiting)
-        };
-        let staging = RunChange {
-            term,
-            ..moves(&run, RunState::Queued, RunState::Staging)
-        };
-        let again = AttemptBegun {
-            term,
-            ..attempt("1", 2)
-        };
-        let answers = [
-            ledger.change_run(staging).await,
-            ledger.change_batch(waiting).await,
-            ledger.begin_attempt(again).await,
-            ledger
-                .mark_settled(&run, term, vec![BatchPath::whole(1)])
-                .await,
-        ];
-        for answer in answers {
-            match is_refused {
-                true => refused(answer),
-                false => answer.unwrap(),
-            }
-        }
-    }
-}
-
-async fn a_run_that_is_not_there_cannot_be_leased(ledger: &dyn Ledger) {
-    refused(ledger.take_lease(&some_run(), MINUTE).await);
-    refused(ledger.renew_lease(&some_run(), 1, MINUTE).await);
 }

@@ -11,4 +11,5 @@ pub mod oracle;
 pub mod place;
 pub mod postgres;
 pub mod receiver;
+pub mod records;
 pub mod site;
