@@ -3,14 +3,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use campaignd::id::{BatchPath, CampaignName, RunId, Trigger};
+mod support;
+
+use campaignd::id::{BatchPath, RunId, Trigger};
 use campaignd::ledger::SqliteLedger;
 use campaignd::run::{
-    AttemptBegun, BatchChange, BatchRecord, BatchState, BatchStatus, Claim, Cursor, Funnel, Ledger,
-    LedgerError, NewRun, RunChange, RunState, Tally,
+    AttemptBegun, BatchChange, BatchRecord, BatchState, BatchStatus, Funnel, Ledger, LedgerError,
+    NewRun, RunChange, RunState, Tally,
 };
 use futures_util::future::join_all;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
+use support::records::{
+    attempt, campaign, claim, cursor, ends, manual, minute, moves, new_run, only_batch, queued,
+    refused, some_run,
+};
 
 macro_rules! promises {
     ($($promise:ident)*) => {
@@ -21,6 +27,18 @@ macro_rules! promises {
             async fn $promise() {
                 let folder = tempfile::tempdir().unwrap();
                 let ledger = SqliteLedger::open(&folder.path().join("state.db")).await.unwrap();
+                super::$promise(&ledger).await;
+                ledger.close().await;
+            })*
+        }
+
+        mod on_postgres {
+            use super::support::postgres::Postgres;
+
+            $(#[tokio::test]
+            async fn $promise() {
+                let server = Postgres::start();
+                let ledger = super::support::ledger::open(&server.database("ledger")).await;
                 super::$promise(&ledger).await;
                 ledger.close().await;
             })*
@@ -49,127 +67,6 @@ promises! {
     ended_batches_are_unsettled_until_marked
     parts_of_a_batch_are_batches_of_their_own
     a_refused_write_does_not_undo_its_neighbours
-}
-
-fn at(text: &str) -> Timestamp {
-    text.parse().unwrap()
-}
-
-/// Minutes after nine o'clock.
-fn minute(n: i64) -> Timestamp {
-    at("2026-11-22T09:00:00Z") + SignedDuration::from_mins(n)
-}
-
-fn campaign() -> CampaignName {
-    "winback".parse().unwrap()
-}
-
-fn new_run(fire_time: Timestamp, state: RunState) -> NewRun {
-    NewRun {
-        run: RunId::scheduled(&campaign(), fire_time),
-        campaign: campaign(),
-        connector: "warehouse".parse().unwrap(),
-        fire_time,
-        trigger: Trigger::Scheduled,
-        campaign_version: "v1".to_owned(),
-        spec: "{}".to_owned(),
-        state,
-        error: None,
-    }
-}
-
-fn cursor(seen_until: Timestamp) -> Cursor {
-    Cursor {
-        schedule_hash: "hash".to_owned(),
-        seen_until,
-    }
-}
-
-fn claim(before: Option<Timestamp>, after: Timestamp, runs: Vec<NewRun>) -> Claim {
-    Claim {
-        campaign: campaign(),
-        before: before.map(cursor),
-        after: cursor(after),
-        runs,
-        at: after,
-    }
-}
-
-/// A run in the ledger, queued.
-async fn queued(ledger: &dyn Ledger, fire_time: Timestamp) -> RunId {
-    let before = ledger.cursor(&campaign()).await.unwrap();
-    let runs = vec![new_run(fire_time, RunState::Queued)];
-    let mut claim = claim(None, fire_time, runs);
-    claim.before = before;
-    ledger.claim(claim).await.unwrap().remove(0)
-}
-
-fn moves(run: &RunId, from: RunState, to: RunState) -> RunChange {
-    RunChange {
-        run: run.clone(),
-        from,
-        to,
-        at: minute(1),
-        funnel: None,
-        tally: None,
-        error: None,
-    }
-}
-
-fn manual(fire_time: Timestamp) -> NewRun {
-    NewRun {
-        trigger: Trigger::Manual,
-        ..new_run(fire_time, RunState::Queued)
-    }
-}
-
-fn some_run() -> RunId {
-    RunId::scheduled(&campaign(), minute(0))
-}
-
-fn attempt(path: &str, attempt: u32) -> AttemptBegun {
-    AttemptBegun {
-        run: some_run(),
-        path: path.parse().unwrap(),
-        generation: 0,
-        attempt,
-        members: 500,
-        body_hash: [7; 32],
-        at: minute(i64::from(attempt)),
-    }
-}
-
-/// A move out of `Sending`, with the status an ended batch needs.
-fn ends(path: &str, attempt: u32, to: BatchState) -> BatchChange {
-    BatchChange {
-        run: some_run(),
-        path: path.parse().unwrap(),
-        attempt,
-        from: BatchState::Sending,
-        to,
-        status: match to {
-            BatchState::Accepted => Some(BatchStatus::Delivered),
-            BatchState::Refused => Some(BatchStatus::Failed),
-            BatchState::Parked => Some(BatchStatus::Unknown),
-            _ => None,
-        },
-        http_status: None,
-        at: minute(30),
-        next_at: None,
-        error: None,
-    }
-}
-
-async fn only_batch(ledger: &dyn Ledger) -> BatchRecord {
-    let mut batches = ledger.batches(&some_run()).await.unwrap();
-    assert_eq!(batches.len(), 1);
-    batches.remove(0)
-}
-
-#[track_caller]
-fn refused<T: std::fmt::Debug>(answer: Result<T, LedgerError>) {
-    let error = answer.expect_err("not refused");
-    assert!(matches!(error, LedgerError::Conflict { .. }), "{error:?}");
 }
 
 async fn a_fire_time_is_claimed_once(ledger: &dyn Ledger) {
@@ -509,7 +406,7 @@ async fn ended_batches_are_unsettled_until_marked(ledger: &dyn Ledger) {
     );
     assert_eq!(paths(ledger.unsettled(&run, 2).await.unwrap()), ["1", "2"]);
     let marked = ["1", "3", "4", "77"].map(|path| path.parse().unwrap());
-    ledger.mark_settled(&run, marked.to_vec()).await.unwrap();
+    ledger.mark_settled(&run, 0, marked.to_vec()).await.unwrap();
     assert_eq!(paths(ledger.unsettled(&run, 9).await.unwrap()), ["2"]);
     let batches = ledger.batches(&run).await.unwrap();
     let settled = batches.into_iter().filter(|batch| batch.settled).collect();
@@ -537,7 +434,10 @@ async fn parts_of_a_batch_are_batches_of_their_own(ledger: &dyn Ledger) {
     let unsettled = ledger.unsettled(&some_run(), 9).await.unwrap();
     assert_eq!(unsettled, [batches[2].clone()]);
     let path = "3.01".parse().unwrap();
-    ledger.mark_settled(&some_run(), vec![path]).await.unwrap();
+    ledger
+        .mark_settled(&some_run(), 0, vec![path])
+        .await
+        .unwrap();
     assert_eq!(ledger.unsettled(&some_run(), 9).await.unwrap(), []);
 }
 

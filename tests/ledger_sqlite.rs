@@ -55,6 +55,7 @@ async fn queued(ledger: &dyn Ledger) {
 fn first_attempt(batch: u32) -> AttemptBegun {
     AttemptBegun {
         run: some_run(),
+        term: 0,
         path: BatchPath::whole(batch),
         generation: 0,
         attempt: 1,

@@ -12,8 +12,8 @@ use campaignd::daemon::{Service, World, folder, serve};
 use campaignd::id::{BatchPath, CampaignName, RunId};
 use campaignd::ledger::SqliteLedger;
 use campaignd::run::{
-    AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, Ledger, LedgerError,
-    NewRun, RunChange, RunRecord, RunState, SystemClock,
+    Adopted, AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, Lease, Ledger,
+    LedgerError, NewRun, RunChange, RunRecord, RunState, SystemClock,
 };
 use jiff::Timestamp;
 use std::path::Path;
@@ -70,6 +70,23 @@ impl Ledger for Forgetful {
         self.inner.open_runs().await
     }
 
+    async fn take_lease(&self, run: &RunId, ttl: Duration) -> Result<Option<Lease>, LedgerError> {
+        self.inner.take_lease(run, ttl).await
+    }
+
+    async fn renew_lease(
+        &self,
+        run: &RunId,
+        term: i32,
+        ttl: Duration,
+    ) -> Result<Lease, LedgerError> {
+        self.inner.renew_lease(run, term, ttl).await
+    }
+
+    async fn release_lease(&self, run: &RunId, term: i32) -> Result<(), LedgerError> {
+        self.inner.release_lease(run, term).await
+    }
+
     async fn change_run(&self, change: RunChange) -> Result<(), LedgerError> {
         self.inner.change_run(change).await
     }
@@ -90,8 +107,24 @@ impl Ledger for Forgetful {
         self.inner.unsettled(run, limit).await
     }
 
-    async fn mark_settled(&self, run: &RunId, paths: Vec<BatchPath>) -> Result<(), LedgerError> {
-        self.inner.mark_settled(run, paths).await
+    async fn mark_settled(
+        &self,
+        run: &RunId,
+        term: i32,
+        paths: Vec<BatchPath>,
+    ) -> Result<(), LedgerError> {
+        self.inner.mark_settled(run, term, paths).await
+    }
+
+    async fn adopt(&self, adopted: Adopted) -> Result<(), LedgerError> {
+        self.inner.adopt(adopted).await
+    }
+
+    async fn unsettled_backlog(
+        &self,
+        run: &RunId,
+    ) -> Result<(u64, Option<Timestamp>), LedgerError> {
+        self.inner.unsettled_backlog(run).await
     }
 }
 

@@ -5,11 +5,11 @@ use super::problems;
 use super::show::those_there_are;
 use crate::campaign::{Campaign, Problem};
 use crate::daemon::folder::{self, Folder};
-use crate::daemon::settings::{self, Secrets, Settings};
+use crate::daemon::settings::{self, Secrets, Settings, StateStore};
 use crate::daemon::source::{self, SourceText};
 use crate::daemon::{World, log};
 use crate::id::CampaignName;
-use crate::ledger::SqliteLedger;
+use crate::ledger::{PostgresLedger, SqliteLedger};
 use crate::run::{Ledger, SystemClock};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -64,23 +64,47 @@ pub(super) fn campaign<'a>(folder: &'a Folder, name: &str) -> Result<&'a Arc<Cam
 
 /// The ledger, for reading, beside a daemon that may be writing it; none where
 /// no run has been begun yet.
-pub(super) async fn ledger_to_read(settings: &Settings) -> Result<Option<SqliteLedger>, Failure> {
-    let path = settings.state.path();
-    if !path.exists() {
-        return Ok(None);
+pub(super) async fn ledger_to_read(
+    settings: &Settings,
+) -> Result<Option<Arc<dyn Ledger>>, Failure> {
+    let ledger: Option<Arc<dyn Ledger>> = match &settings.state {
+        StateStore::Sqlite(path) if !path.exists() => None,
+        StateStore::Sqlite(path) => {
+            let ledger = SqliteLedger::open_read_only(path).await;
+            Some(Arc::new(ledger.map_err(Failure::unreachable)?))
+        }
+        StateStore::Postgres(server) => {
+            let options = server.options(&Secrets::from_process());
+            let options = options.map_err(|error| Failure::new(PROBLEMS, error))?;
+            let ledger = PostgresLedger::open_read_only(&options).await;
+            let ledger = ledger.map_err(Failure::unreachable)?;
+            ledger.map(|ledger| Arc::new(ledger) as Arc<dyn Ledger>)
+        }
+    };
+    Ok(ledger)
+}
+
+/// The ledger to write.
+async fn ledger(settings: &Settings, secrets: &Secrets) -> Result<Arc<dyn Ledger>, Failure> {
+    match &settings.state {
+        StateStore::Sqlite(path) => {
+            let ledger = SqliteLedger::open(path).await;
+            Ok(Arc::new(ledger.map_err(Failure::unreachable)?))
+        }
+        StateStore::Postgres(server) => {
+            let options = server.options(secrets);
+            let options = options.map_err(|error| Failure::new(PROBLEMS, error))?;
+            let ledger = PostgresLedger::open(options).await;
+            Ok(Arc::new(ledger.map_err(Failure::unreachable)?))
+        }
     }
-    let ledger = SqliteLedger::open_read_only(path).await;
-    ledger.map(Some).map_err(Failure::unreachable)
 }
 
 /// The ledger to write, and the adapters around it.
 pub(super) async fn world(settings: &Settings) -> Result<World, Failure> {
     log::start(&settings.log);
     let secrets = Secrets::from_process();
-    let ledger = SqliteLedger::open(settings.state.path())
-        .await
-        .map_err(Failure::unreachable)?;
-    let ledger: Arc<dyn Ledger> = Arc::new(ledger);
+    let ledger = ledger(settings, &secrets).await?;
     World::assemble(settings, &secrets, Arc::new(SystemClock), ledger)
         .map_err(|error| Failure::new(PROBLEMS, error))
 }

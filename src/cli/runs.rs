@@ -5,8 +5,7 @@ use super::load;
 use super::show::{Format, count, instant, lines, say, say_json, table};
 use super::view::{BatchView, RunView};
 use crate::id::{CampaignName, RunId};
-use crate::ledger::SqliteLedger;
-use crate::run::{Clock as _, Ledger as _, SystemClock};
+use crate::run::{Clock as _, Ledger, SystemClock};
 use jiff::Timestamp;
 use serde::Serialize;
 use std::path::Path;
@@ -44,12 +43,12 @@ pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<()
     let settings = load::settings(config)?;
     let ledger = load::ledger_to_read(&settings).await?;
     match &args.what {
-        Some(What::Show { run }) => show(ledger.as_ref(), run, format).await,
-        None => list(ledger.as_ref(), args, format).await,
+        Some(What::Show { run }) => show(ledger.as_deref(), run, format).await,
+        None => list(ledger.as_deref(), args, format).await,
     }
 }
 
-async fn list(ledger: Option<&SqliteLedger>, args: &Args, format: Format) -> Result<(), Failure> {
+async fn list(ledger: Option<&dyn Ledger>, args: &Args, format: Format) -> Result<(), Failure> {
     let campaign = args
         .campaign
         .as_deref()
@@ -96,7 +95,7 @@ fn list_text(views: &[RunView], now: Timestamp) -> String {
     lines(&rows)
 }
 
-async fn show(ledger: Option<&SqliteLedger>, run: &str, format: Format) -> Result<(), Failure> {
+async fn show(ledger: Option<&dyn Ledger>, run: &str, format: Format) -> Result<(), Failure> {
     let id: RunId = run
         .parse()
         .map_err(|error: crate::id::BadId| Failure::usage(error.to_string()))?;

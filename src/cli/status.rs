@@ -6,7 +6,7 @@ use super::show::{Format, count, counted, instant, lines, say, say_json, table};
 use super::view::RunView;
 use crate::campaign::{Campaign, Severity};
 use crate::daemon::folder::Folder;
-use crate::run::{Clock as _, Ledger as _, SystemClock};
+use crate::run::{Clock as _, SystemClock};
 use jiff::Timestamp;
 use serde::Serialize;
 use std::path::Path;

@@ -53,7 +53,14 @@ impl Runs {
     /// Takes up a run, from whichever state it is in.
     pub(super) fn begin(&self, record: RunRecord) {
         let run = record.run.clone();
-        self.open().insert(run.clone(), record.campaign.clone());
+        if self
+            .open()
+            .insert(run.clone(), record.campaign.clone())
+            .is_some()
+        {
+            // Found by a look at the ledger between its claim and here.
+            return;
+        }
         let runs = self.clone();
         self.tasks.spawn(async move {
             runs.carry(record).await;
@@ -61,16 +68,37 @@ impl Runs {
         });
     }
 
-    /// Takes up every run the ledger has open and nobody carries.
+    /// Takes up every run the ledger has open and nobody carries, here or on
+    /// another host.
     pub(super) async fn take_up(&self) -> Result<(), LedgerError> {
         // Noted first: a run that ends meanwhile is still in it.
         let carried = self.open().clone();
-        for record in self.world.ledger.open_runs().await? {
+        for record in self.world.ledger.runs_to_take_up().await? {
             if !carried.contains_key(&record.run) {
                 self.begin(record);
             }
         }
         Ok(())
+    }
+
+    /// Takes up what other hosts leave, until `stop`, where others share the
+    /// ledger.
+    pub(super) fn watch_other_hosts(&self) {
+        let Some(every) = self.world.rescan_every() else {
+            return;
+        };
+        let runs = self.clone();
+        self.tasks.spawn(async move {
+            loop {
+                tokio::select! {
+                    () = runs.stop.cancelled() => return,
+                    () = runs.world.clock.sleep(every) => {}
+                }
+                if let Err(error) = runs.take_up().await {
+                    tracing::error!("runs of other hosts cannot be looked for: {error}");
+                }
+            }
+        });
     }
 
     /// Writes rows for the fire times among `records` that no run was started
@@ -125,6 +153,13 @@ impl Runs {
                     tracing::info!(
                         campaign.name = %record.campaign, run.id = %record.run,
                         "{} left for the next start", record.run,
+                    );
+                    return;
+                }
+                Err(RunError::Elsewhere) => {
+                    tracing::info!(
+                        campaign.name = %record.campaign, run.id = %record.run,
+                        "{} is carried by another host", record.run,
                     );
                     return;
                 }

@@ -60,6 +60,7 @@ pub async fn serve(
     let runs = Runs::new(Arc::clone(&service.world), service.max_runs, stop.clone());
     take_up(&service.world, &runs).await?;
     runs.look_after_silent();
+    runs.watch_other_hosts();
     let campaigns = service.folder.campaigns.len();
     let mut ticker = Ticker::new(Arc::clone(&service.world), runs.clone(), service.folder);
     tell_systemd(&[NotifyState::Ready]);

@@ -94,7 +94,16 @@ impl Ticker {
         };
         // Where this fails the watch is gone, and the next look asks the
         // ledger again.
-        self.take(campaign, &mut watch, now).await?;
+        let taken = self.take(campaign, &mut watch, now).await;
+        match taken {
+            Err(LedgerError::Conflict { .. }) => {
+                // Another host was here first: what it left is looked at anew.
+                watch.cursor = self.world.ledger.cursor(&campaign.name).await?;
+                watch.next = None;
+                self.take(campaign, &mut watch, now).await?;
+            }
+            taken => taken?,
+        }
         watch.was_disabled = !campaign.enabled;
         let next = watch.next.filter(|_| campaign.enabled);
         self.watches.insert(campaign.name.clone(), watch);
@@ -128,7 +137,10 @@ impl Ticker {
                 seen_until: look.seen_until,
             };
             let runs = match campaign.enabled && !is_back {
-                true => self.new_runs(campaign, look.due),
+                true => {
+                    let open = self.open_run(&campaign.name).await?;
+                    self.new_runs(campaign, look.due, open)
+                }
                 false => Vec::new(),
             };
             let claim = Claim {
@@ -158,12 +170,29 @@ impl Ticker {
         Ok(())
     }
 
-    fn new_runs(&self, campaign: &Campaign, dues: Vec<Due>) -> Vec<NewRun> {
+    /// The campaign's open run, on whichever host.
+    async fn open_run(&self, campaign: &CampaignName) -> Result<Option<RunId>, LedgerError> {
+        if let Some(run) = self.runs.open_run(campaign) {
+            return Ok(Some(run));
+        }
+        if self.world.rescan_every().is_none() {
+            return Ok(None);
+        }
+        let open = self.world.ledger.open_runs().await?;
+        let mut open = open.into_iter().filter(|run| run.campaign == *campaign);
+        Ok(open.next().map(|run| run.run))
+    }
+
+    fn new_runs(
+        &self,
+        campaign: &Campaign,
+        dues: Vec<Due>,
+        mut open: Option<RunId>,
+    ) -> Vec<NewRun> {
         let Some(terms) = self.world.terms(&campaign.activation.destination) else {
             return Vec::new();
         };
         let spec = RunSpec::of(campaign, terms);
-        let mut open = self.runs.open_run(&campaign.name);
         dues.into_iter()
             .map(|due| {
                 let fire_time = due.fire_time();

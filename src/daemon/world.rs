@@ -1,7 +1,7 @@
 //! The adapters the operator's settings name, each with its limits: what runs
 //! are carried with.
 
-use super::settings::{Secrets, Settings, SettingsError};
+use super::settings::{Secrets, Settings, SettingsError, StateStore};
 use crate::campaign::{DestinationTerms, RunSpec};
 use crate::delivery::Rules;
 use crate::id::{ConnectorName, DestinationName};
@@ -77,6 +77,8 @@ pub struct World {
     give_up_on_warehouse: Option<Duration>,
     /// When runs stop sending by themselves.
     pub guards: Guards,
+    lease: Duration,
+    shares_ledger: bool,
     /// The settling tasks.
     tasks: TaskTracker,
 }
@@ -141,6 +143,8 @@ impl World {
                 recheck_after: settings.recheck_after,
                 ..Guards::default()
             },
+            lease: settings.lease,
+            shares_ledger: matches!(settings.state, StateStore::Postgres(_)),
             tasks,
         })
     }
@@ -179,6 +183,7 @@ impl World {
             destination_requests: channel.requests.clone(),
             requests: self.requests.clone(),
             page_bytes: self.page_bytes,
+            lease: self.lease,
             give_up_on_warehouse: self.give_up_on_warehouse,
             guards: self.guards,
         })
@@ -187,6 +192,12 @@ impl World {
     /// The connectors there are.
     pub fn connectors(&self) -> impl Iterator<Item = &ConnectorName> {
         self.connectors.keys()
+    }
+
+    /// How often runs whose lease has lapsed are looked for; none where no
+    /// other host shares the ledger.
+    pub fn rescan_every(&self) -> Option<Duration> {
+        self.shares_ledger.then_some(self.lease / 3)
     }
 
     /// The connector's warehouse, if the settings define it.

@@ -20,8 +20,10 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Reads at a time: a status page, a resume and a settle beside each other.
 const MAX_READERS: u32 = 4;
 
-const MIGRATIONS: [(i64, &str, &str); 1] =
-    [(1, "ledger", include_str!("migrations/0001_ledger.sql"))];
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (1, "ledger", include_str!("migrations/0001_ledger.sql")),
+    (2, "lease", include_str!("migrations/0002_lease.sql")),
+];
 
 /// How the writer opens the store.
 pub(super) fn write_options(path: &Path) -> SqliteConnectOptions {
@@ -49,7 +51,15 @@ pub(super) fn readers(path: &Path) -> SqlitePool {
 
 /// Brings the tables to what this program knows.
 pub(super) async fn migrate(db: &mut SqliteConnection) -> Result<(), LedgerError> {
-    let migrations = MIGRATIONS
+    migrator(&MIGRATIONS)
+        .run_direct(None, db, false)
+        .await
+        .map_err(|error| unmigrated(error, unusable))
+}
+
+/// What brings tables through `migrations`.
+pub(super) fn migrator(migrations: &[(i64, &'static str, &'static str)]) -> Migrator {
+    let migrations = migrations
         .iter()
         .map(|&(version, name, sql)| {
             let kind = MigrationType::Simple;
@@ -57,37 +67,46 @@ pub(super) async fn migrate(db: &mut SqliteConnection) -> Result<(), LedgerError
         })
         .collect();
     Migrator::with_migrations(migrations)
-        .run_direct(None, db, false)
-        .await
-        .map_err(|error| match error {
-            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
-                unusable(error)
-            }
-            MigrateError::VersionMissing(_) => LedgerError::Unusable {
-                message: "it was written by a newer campaignd; use that one".to_owned(),
-            },
-            other => LedgerError::Unusable {
-                message: format!("its tables could not be brought up to date: {other}"),
-            },
-        })
+}
+
+/// Why the tables are not what this program knows; `unusable` says what an
+/// error of the database means.
+pub(super) fn unmigrated(
+    error: MigrateError,
+    unusable: impl Fn(sqlx::Error) -> LedgerError,
+) -> LedgerError {
+    match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => unusable(error),
+        MigrateError::VersionMissing(_) => LedgerError::Unusable {
+            message: "it was written by a newer campaignd; use that one".to_owned(),
+        },
+        other => LedgerError::Unusable {
+            message: format!("its tables could not be brought up to date: {other}"),
+        },
+    }
 }
 
 /// Gives a new ledger its identity; an old one keeps its own.
 pub(super) async fn found(db: &mut SqliteConnection) -> Result<(), LedgerError> {
-    // Three random ids: 366 random bits, hashed to the 256 of a key.
-    let body_key = (0..3).fold(Sha256::new(), |hash, _| {
-        hash.chain_update(Uuid::new_v4().as_bytes())
-    });
     sqlx::query(
         "/* found */ insert into meta (id, installation, body_key) values (1, ?1, ?2) \
          on conflict do nothing",
     )
     .bind(Uuid::new_v4().to_string())
-    .bind(body_key.finalize().as_slice())
+    .bind(new_body_key().as_slice())
     .execute(db)
     .await
     .map_err(unusable)?;
     Ok(())
+}
+
+/// A key for the body hashes.
+pub(super) fn new_body_key() -> [u8; 32] {
+    // Three random ids: 366 random bits, hashed to the 256 of a key.
+    let hash = (0..3).fold(Sha256::new(), |hash, _| {
+        hash.chain_update(Uuid::new_v4().as_bytes())
+    });
+    hash.finalize().into()
 }
 
 /// The identity of the ledger.

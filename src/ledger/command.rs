@@ -5,22 +5,55 @@ use crate::id::{BatchPath, RunId};
 use crate::run::{Adopted, AttemptBegun, BatchChange, Claim, LedgerError, NewRun, RunChange};
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
+use std::time::Duration;
 
 /// One write. Each looks before it writes: it is either refused with nothing
 /// changed, or done whole, and so can share a transaction with others.
 #[derive(Debug)]
 pub(super) enum Command {
     Claim(Claim),
-    ClaimManual { run: NewRun, at: Timestamp },
+    ClaimManual {
+        run: NewRun,
+        at: Timestamp,
+    },
     ChangeRun(RunChange),
     Adopt(Box<Adopted>),
     BeginAttempt(AttemptBegun),
     ChangeBatch(BatchChange),
-    MarkSettled { run: RunId, paths: Vec<BatchPath> },
+    MarkSettled {
+        run: RunId,
+        term: i32,
+        paths: Vec<BatchPath>,
+    },
+    TakeLease {
+        run: RunId,
+        ttl: Duration,
+    },
+    RenewLease {
+        run: RunId,
+        term: i32,
+        ttl: Duration,
+    },
+    ReleaseLease {
+        run: RunId,
+        term: i32,
+    },
 }
 
-/// The runs a command has written; most write none.
-pub(super) type Written = Vec<RunId>;
+/// What a command has written that its caller does not know yet.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    /// The runs; most commands write none.
+    pub(super) runs: Vec<RunId>,
+    /// The term of a lease that was taken.
+    pub(super) term: Option<i32>,
+}
+
+impl From<Vec<RunId>> for Written {
+    fn from(runs: Vec<RunId>) -> Self {
+        Self { runs, term: None }
+    }
+}
 
 /// Why a command was not done.
 #[derive(Debug)]
@@ -53,8 +86,14 @@ impl Command {
             Self::ChangeRun(change) => write_run::change(db, change).await?,
             Self::BeginAttempt(attempt) => write_batch::begin(db, attempt).await?,
             Self::ChangeBatch(change) => write_batch::change(db, change).await?,
-            Self::MarkSettled { run, paths } => write_batch::mark_settled(db, run, paths).await?,
+            Self::MarkSettled { run, term, paths } => {
+                write_batch::mark_settled(db, (run, *term), paths).await?;
+            }
+            Self::TakeLease { run, .. } => return write_run::take_lease(db, run).await,
+            Self::RenewLease { run, term, .. } => write_run::renew_lease(db, run, *term).await?,
+            // The lock beside the file is the lease.
+            Self::ReleaseLease { .. } => {}
         }
-        Ok(Written::new())
+        Ok(Written::default())
     }
 }

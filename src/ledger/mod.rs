@@ -4,6 +4,14 @@
 mod begin;
 mod command;
 mod lock;
+mod postgres;
+mod postgres_adopted;
+mod postgres_batches;
+mod postgres_options;
+mod postgres_rows;
+mod postgres_runs;
+mod postgres_store;
+mod postgres_trouble;
 mod rows;
 mod sqlite;
 mod trouble;
@@ -12,4 +20,6 @@ mod write_batch;
 mod write_run;
 mod writer;
 
+pub use postgres::PostgresLedger;
+pub use postgres_options::{Encryption, PostgresOptions};
 pub use sqlite::SqliteLedger;

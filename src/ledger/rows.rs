@@ -14,7 +14,7 @@ use std::str::FromStr;
 macro_rules! run_columns {
     () => {
         "r.run_id, r.campaign, r.connector, r.fire_time, r.\"trigger\", r.campaign_version, \
-         s.spec, r.state, r.claimed_at, r.started_at, r.finished_at, r.funnel, r.tally, r.error \
+         s.spec, r.state, r.term, r.claimed_at, r.started_at, r.finished_at, r.funnel, r.tally, r.error \
          from runs r join run_specs s on s.campaign_version = r.campaign_version"
     };
 }
@@ -51,6 +51,7 @@ pub(super) fn run(row: &SqliteRow) -> Result<RunRecord, LedgerError> {
         campaign_version: get(row, "campaign_version")?,
         spec: get(row, "spec")?,
         state: parsed(row, "state")?,
+        term: get(row, "term")?,
         claimed_at: instant(row, "claimed_at")?,
         started_at: instant_if_any(row, "started_at")?,
         finished_at: instant_if_any(row, "finished_at")?,

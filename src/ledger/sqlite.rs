@@ -5,10 +5,10 @@ use super::command::{Command, Written};
 use super::lock::{self, StoreLock};
 use super::rows::{self, batch_columns, run_columns};
 use super::trouble::unusable;
-use super::writer::Writer;
+use super::writer::{SqliteStore, Writer};
 use crate::id::{BatchPath, CampaignName, RunId};
 use crate::run::{
-    Adopted, AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, Ledger,
+    Adopted, AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, Lease, Ledger,
     LedgerError, NewRun, RunChange, RunRecord,
 };
 use async_trait::async_trait;
@@ -16,10 +16,11 @@ use jiff::Timestamp;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{Connection, SqliteConnection};
 use std::path::Path;
+use std::time::Duration;
 
 /// Batches that one command marks as settled, so that a large settle lets
 /// attempts begin between its parts.
-const MAX_MARKED: usize = 2_000;
+pub(super) const MAX_MARKED: usize = 2_000;
 
 /// A ledger in a SQLite file.
 ///
@@ -53,7 +54,7 @@ impl SqliteLedger {
         let installation = begin::installation(&readers).await?;
         Ok(Self {
             readers,
-            writer: Some(Writer::start(connection, options, lock)),
+            writer: Some(Writer::start(SqliteStore::new(connection, options, lock))),
             installation,
         })
     }
@@ -118,12 +119,12 @@ impl Ledger for SqliteLedger {
     }
 
     async fn claim(&self, claim: Claim) -> Result<Vec<RunId>, LedgerError> {
-        self.write(Command::Claim(claim)).await
+        Ok(self.write(Command::Claim(claim)).await?.runs)
     }
 
     async fn claim_manual(&self, run: NewRun, at: Timestamp) -> Result<RunId, LedgerError> {
         let written = self.write(Command::ClaimManual { run, at }).await?;
-        let run = written.into_iter().next();
+        let run = written.runs.into_iter().next();
         Ok(run.expect("a manual claim that is not refused writes one run"))
     }
 
@@ -176,6 +177,27 @@ impl Ledger for SqliteLedger {
         found.iter().map(rows::run).collect()
     }
 
+    async fn take_lease(&self, run: &RunId, ttl: Duration) -> Result<Option<Lease>, LedgerError> {
+        let run = run.clone();
+        let written = self.write(Command::TakeLease { run, ttl }).await?;
+        Ok(written.term.map(Lease::lasting))
+    }
+
+    async fn renew_lease(
+        &self,
+        run: &RunId,
+        term: i32,
+        ttl: Duration,
+    ) -> Result<Lease, LedgerError> {
+        let run = run.clone();
+        self.write(Command::RenewLease { run, term, ttl }).await?;
+        Ok(Lease::lasting(term))
+    }
+
+    async fn release_lease(&self, _run: &RunId, _term: i32) -> Result<(), LedgerError> {
+        Ok(())
+    }
+
     async fn change_run(&self, change: RunChange) -> Result<(), LedgerError> {
         self.write(Command::ChangeRun(change)).await.map(drop)
     }
@@ -217,10 +239,16 @@ impl Ledger for SqliteLedger {
         found.iter().map(rows::batch).collect()
     }
 
-    async fn mark_settled(&self, run: &RunId, paths: Vec<BatchPath>) -> Result<(), LedgerError> {
+    async fn mark_settled(
+        &self,
+        run: &RunId,
+        term: i32,
+        paths: Vec<BatchPath>,
+    ) -> Result<(), LedgerError> {
         for some in paths.chunks(MAX_MARKED) {
             let (run, paths) = (run.clone(), some.to_vec());
-            self.write(Command::MarkSettled { run, paths }).await?;
+            self.write(Command::MarkSettled { run, term, paths })
+                .await?;
         }
         Ok(())
     }
@@ -248,5 +276,9 @@ impl Ledger for SqliteLedger {
             rows::get(&row, "unsettled")?,
             rows::instant_if_any(&row, "oldest")?,
         ))
+    }
+
+    async fn close(&self) {
+        Self::close(self).await;
     }
 }

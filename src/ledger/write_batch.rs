@@ -9,16 +9,19 @@ use sqlx::SqliteConnection;
 
 const FIRST_ATTEMPT: &str = "/* first attempt */ \
     insert into batches (run_id, batch, part, generation, state, attempts, members, body_hash, \
-    first_sending_at) values (?1, ?2, ?3, ?4, 'sending', 1, ?5, ?6, ?7) on conflict do nothing";
+    first_sending_at) select ?1, ?2, ?3, ?4, 'sending', 1, ?5, ?6, ?7 \
+    where not exists (select 1 from runs where run_id = ?1 and term <> ?8) on conflict do nothing";
 
 const LATER_ATTEMPT: &str = "/* later attempt */ \
     update batches set state = 'sending', attempts = ?5, next_at = null \
     where run_id = ?1 and batch = ?2 and part = ?3 and generation = ?4 \
-    and attempts = ?5 - 1 and state in ('waiting', 'ambiguous') and body_hash = ?6";
+    and attempts = ?5 - 1 and state in ('waiting', 'ambiguous') and body_hash = ?6 \
+    and not exists (select 1 from runs where run_id = ?1 and term <> ?7)";
 
 const STANDS_READY: &str = "/* stands ready */ \
     select count(*) from batches where run_id = ?1 and batch = ?2 and part = ?3 \
-    and generation = ?4 and attempts = ?5 - 1 and state in ('waiting', 'ambiguous')";
+    and generation = ?4 and attempts = ?5 - 1 and state in ('waiting', 'ambiguous') \
+    and not exists (select 1 from runs where run_id = ?1 and term <> ?6)";
 
 // A batch that changes has an outcome the warehouse does not know: it is to be
 // settled again. Whether it may ever have arrived is only ever added to.
@@ -26,11 +29,15 @@ const CHANGE_BATCH: &str = "/* change batch */ \
     update batches set state = ?6, status = ?7, http_status = coalesce(?8, http_status), \
     next_at = ?9, ended_at = ?10, error = case when ?6 = 'accepted' then ?11 \
     else coalesce(?11, error) end, was_ambiguous = was_ambiguous or ?6 = 'ambiguous', settled = 0 \
-    where run_id = ?1 and batch = ?2 and part = ?3 and attempts = ?4 and state = ?5";
+    where run_id = ?1 and batch = ?2 and part = ?3 and attempts = ?4 and state = ?5 \
+    and not exists (select 1 from runs where run_id = ?1 and term <> ?12)";
 
 const MARK_SETTLED: &str = "/* mark settled */ \
     update batches set settled = 1 where run_id = ?1 and (batch, part) in \
     (select value ->> 0, value ->> 1 from json_each(?2)) and ended_at is not null";
+
+const OTHER_TERM: &str = "/* other term */ \
+    select count(*) from runs where run_id = ?1 and term <> ?2";
 
 /// Writes the intent to send, or says why it must not be sent.
 pub(super) async fn begin(
@@ -48,6 +55,7 @@ pub(super) async fn begin(
         .bind(attempt.members)
         .bind(attempt.body_hash.as_slice())
         .bind(micros(attempt.at))
+        .bind(attempt.term)
         .execute(db)
         .await?;
     if done.rows_affected() == 1 {
@@ -68,6 +76,7 @@ async fn begin_later(db: &mut SqliteConnection, attempt: &AttemptBegun) -> Resul
         .bind(attempt.generation)
         .bind(attempt.attempt)
         .bind(attempt.body_hash.as_slice())
+        .bind(attempt.term)
         .execute(&mut *db)
         .await?;
     if done.rows_affected() == 1 {
@@ -79,6 +88,7 @@ async fn begin_later(db: &mut SqliteConnection, attempt: &AttemptBegun) -> Resul
         .bind(&attempt.path.part)
         .bind(attempt.generation)
         .bind(attempt.attempt)
+        .bind(attempt.term)
         .fetch_one(db)
         .await?;
     if ready == 1 {
@@ -117,6 +127,7 @@ pub(super) async fn change(db: &mut SqliteConnection, change: &BatchChange) -> R
         .bind(change.next_at.filter(|_| is_sent_again).map(micros))
         .bind(has_ended.then(|| micros(change.at)))
         .bind(&change.error)
+        .bind(change.term)
         .execute(db)
         .await?;
     if done.rows_affected() == 1 {
@@ -136,9 +147,17 @@ pub(super) async fn change(db: &mut SqliteConnection, change: &BatchChange) -> R
 /// left as they are.
 pub(super) async fn mark_settled(
     db: &mut SqliteConnection,
-    run: &RunId,
+    (run, term): (&RunId, i32),
     paths: &[BatchPath],
 ) -> Result<(), Failure> {
+    let other: i64 = sqlx::query_scalar(OTHER_TERM)
+        .bind(run.as_str())
+        .bind(term)
+        .fetch_one(&mut *db)
+        .await?;
+    if other != 0 {
+        return Err(conflict(format!("run {run} under term {term}")).into());
+    }
     let places: Vec<(u32, &str)> = paths
         .iter()
         .map(|path| (path.batch, path.part.as_str()))

@@ -35,7 +35,12 @@ const CHANGE_RUN: &str = "/* change run */ \
     update runs set state = ?3, is_open = ?4, started_at = coalesce(?5, started_at), \
     finished_at = case when ?4 then null when ?2 = ?3 then coalesce(finished_at, ?6) else ?6 end, \
     funnel = coalesce(?7, funnel), tally = coalesce(?8, tally), error = coalesce(?9, error) \
-    where run_id = ?1 and state = ?2";
+    where run_id = ?1 and state = ?2 and term = ?10";
+
+const TAKE_LEASE: &str =
+    "/* take lease */ update runs set term = term + 1 where run_id = ?1 returning term";
+
+const HAS_TERM: &str = "/* has term */ select count(*) from runs where run_id = ?1 and term = ?2";
 
 /// Moves the cursor, then writes the runs; refused unless the cursor is where
 /// the claim says.
@@ -58,7 +63,7 @@ pub(super) async fn claim(db: &mut SqliteConnection, claim: &Claim) -> Result<Wr
         let what = format!("the cursor of campaign {}", claim.campaign);
         return Err(conflict(what).into());
     }
-    let mut written = Written::new();
+    let mut written = Vec::new();
     let mut version = None;
     for run in &claim.runs {
         if insert(db, run, &run.run, None, claim.at).await? {
@@ -69,7 +74,7 @@ pub(super) async fn claim(db: &mut SqliteConnection, claim: &Claim) -> Result<Wr
             }
         }
     }
-    Ok(written)
+    Ok(written.into())
 }
 
 /// Writes `run` under its campaign's next number; refused while one is open.
@@ -107,7 +112,7 @@ pub(super) async fn claim_manual(
         return Err(conflict(format!("room for run {id}")).into());
     }
     insert_spec(db, run).await?;
-    Ok(vec![id])
+    Ok(vec![id].into())
 }
 
 /// Writes a run; false where its id, or the fire time of a scheduled one, is
@@ -164,11 +169,50 @@ pub(super) async fn change(db: &mut SqliteConnection, change: &RunChange) -> Res
         .bind(change.funnel.as_ref().map(rows::to_json))
         .bind(change.tally.as_ref().map(rows::to_json))
         .bind(&change.error)
+        .bind(change.term)
         .execute(db)
         .await?;
     if done.rows_affected() == 1 {
         return Ok(());
     }
-    let what = format!("run {} in state {}", change.run, change.from.as_str());
+    let what = format!(
+        "run {} in state {} under term {}",
+        change.run,
+        change.from.as_str(),
+        change.term
+    );
     Err(conflict(what).into())
+}
+
+/// The next term of a run. The lock beside the file has seen to it that no
+/// other host has one in force.
+pub(super) async fn take_lease(db: &mut SqliteConnection, run: &RunId) -> Result<Written, Failure> {
+    let term: Option<i32> = sqlx::query_scalar(TAKE_LEASE)
+        .bind(run.as_str())
+        .fetch_optional(db)
+        .await?;
+    match term {
+        None => Err(conflict(format!("run {run}")).into()),
+        term => Ok(Written {
+            term,
+            ..Written::default()
+        }),
+    }
+}
+
+/// Refused unless the run is still under `term`.
+pub(super) async fn renew_lease(
+    db: &mut SqliteConnection,
+    run: &RunId,
+    term: i32,
+) -> Result<(), Failure> {
+    let has_term: i64 = sqlx::query_scalar(HAS_TERM)
+        .bind(run.as_str())
+        .bind(term)
+        .fetch_one(db)
+        .await?;
+    match has_term {
+        0 => Err(conflict(format!("run {run} under term {term}")).into()),
+        _ => Ok(()),
+    }
 }

@@ -5,6 +5,7 @@ use super::command::{Command, Failure, Written};
 use super::lock::StoreLock;
 use super::trouble;
 use crate::run::LedgerError;
+use async_trait::async_trait;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
@@ -19,12 +20,22 @@ const MAX_WAITING: usize = 1024;
 /// few enough that none waits long for its neighbours.
 const MAX_GROUP: usize = 512;
 
-type Answer = Result<Written, LedgerError>;
+pub(super) type Answer = Result<Written, LedgerError>;
 
 /// A write, and who waits for it.
-struct Waiting {
-    command: Command,
+pub(super) struct Waiting {
+    pub(super) command: Command,
     answer: oneshot::Sender<Answer>,
+}
+
+/// What the writer's task owns: the one connection that writes.
+#[async_trait]
+pub(super) trait Store: Send + 'static {
+    /// An answer for each of `group`, once all that succeeded are durable.
+    async fn write_group(&mut self, group: &[Waiting]) -> Vec<Answer>;
+
+    /// Tidies up after the last group.
+    async fn close(self);
 }
 
 /// The door to the writer's task.
@@ -36,20 +47,11 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the task. It holds `lock` until the last write is done.
-    pub(super) fn start(
-        connection: SqliteConnection,
-        options: SqliteConnectOptions,
-        lock: StoreLock,
-    ) -> Self {
+    /// Starts the task. It keeps `store` until the last write is done.
+    pub(super) fn start(store: impl Store) -> Self {
         let (queue, waiting) = mpsc::channel(MAX_WAITING);
         let closing = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let store = Store {
-            connection: Some(connection),
-            options,
-            _lock: lock,
-        };
         tasks.spawn(write(store, waiting, closing.clone()));
         tasks.close();
         Self {
@@ -78,15 +80,19 @@ impl Writer {
     }
 }
 
-/// What the writer's task owns.
-struct Store {
+/// The store in a file, and the lock beside it.
+pub(super) struct SqliteStore {
     /// None after a failure: the next group opens a new one.
     connection: Option<SqliteConnection>,
     options: SqliteConnectOptions,
     _lock: StoreLock,
 }
 
-async fn write(mut store: Store, mut queue: mpsc::Receiver<Waiting>, closing: CancellationToken) {
+async fn write(
+    mut store: impl Store,
+    mut queue: mpsc::Receiver<Waiting>,
+    closing: CancellationToken,
+) {
     let mut group = Vec::with_capacity(MAX_GROUP);
     loop {
         let count = tokio::select! {
@@ -106,14 +112,11 @@ async fn write(mut store: Store, mut queue: mpsc::Receiver<Waiting>, closing: Ca
             drop(waiting.answer.send(answer));
         }
     }
-    if let Some(connection) = store.connection.take() {
-        // Everything answered is durable already; closing only tidies up.
-        drop(connection.close().await);
-    }
+    store.close().await;
 }
 
-impl Store {
-    /// An answer for each of `group`, once all that succeeded are durable.
+#[async_trait]
+impl Store for SqliteStore {
     async fn write_group(&mut self, group: &[Waiting]) -> Vec<Answer> {
         match self.try_group(group).await {
             Ok(answers) => answers,
@@ -124,6 +127,27 @@ impl Store {
                 let error = trouble::unusable(error);
                 group.iter().map(|_| Err(error.clone())).collect()
             }
+        }
+    }
+
+    async fn close(mut self) {
+        if let Some(connection) = self.connection.take() {
+            // Everything answered is durable already; closing only tidies up.
+            drop(connection.close().await);
+        }
+    }
+}
+
+impl SqliteStore {
+    pub(super) fn new(
+        connection: SqliteConnection,
+        options: SqliteConnectOptions,
+        lock: StoreLock,
+    ) -> Self {
+        Self {
+            connection: Some(connection),
+            options,
+            _lock: lock,
         }
     }
 

@@ -146,7 +146,8 @@ async fn end(
         keep_run_table: remains.laid_out,
     };
     let tally = warehouse.close(&closing).await?;
-    ledger.mark_settled(&facts.run, paths).await?;
+    let term = ledger.run(&facts.run).await?.map_or(0, |run| run.term);
+    ledger.mark_settled(&facts.run, term, paths).await?;
     tracing::error!(
         campaign.name = %facts.campaign, run.id = %facts.run,
         members.delivered = tally.delivered, members.unknown = tally.unknown,

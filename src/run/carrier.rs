@@ -3,6 +3,7 @@
 use super::alive::Alive;
 use super::clock::Clock;
 use super::guards::Guards;
+use super::lease::{Held, Keeper, lease_for};
 use super::permits::Limit;
 use super::ports::{
     Destination, Ledger, LedgerError, Registration, Warehouse, WarehouseError, WarehouseErrorClass,
@@ -47,6 +48,8 @@ pub struct Kit {
     pub requests: Limit,
     /// Bytes of member data a page may hold.
     pub page_bytes: usize,
+    /// How long a lease lasts, at least: [`super::DEFAULT_LEASE`].
+    pub lease: Duration,
     /// How long a lost warehouse is asked again; none for without end.
     pub give_up_on_warehouse: Option<Duration>,
     /// When a run stops sending by itself.
@@ -66,6 +69,9 @@ pub enum RunError {
     /// We are shutting down.
     #[error("stopped before its end; it is carried on at the next start")]
     Interrupted,
+    /// Another host has the run's lease.
+    #[error("another host carries it")]
+    Elsewhere,
     /// The ledger holds a run specification that this version cannot read.
     #[error("the run specification cannot be read: {0}")]
     Spec(String),
@@ -109,6 +115,7 @@ pub struct Carrier {
     pub(super) stop: CancellationToken,
     /// Whether the warehouse still has it as ours.
     pub(super) alive: Arc<Alive>,
+    pub(super) held: Held,
     state: RunState,
     funnel: Option<Funnel>,
     tally: Option<Tally>,
@@ -137,8 +144,8 @@ impl Carrier {
             channel: spec.channel.clone(),
             attributes: spec.attributes_text(),
             owner: kit.ledger.installation().id,
-            term: 1,
             suppress: spec.suppress.clone(),
+            term: record.term,
         };
         Ok(Self {
             alive: Arc::new(Alive::new()),
@@ -147,6 +154,7 @@ impl Carrier {
             spec,
             reporter,
             stop,
+            held: Held::nothing(),
             state: record.state,
             funnel: record.funnel,
             tally: record.tally,
@@ -155,17 +163,37 @@ impl Carrier {
 
     /// Carries the run until it has ended or is held, and returns that state.
     /// Each state's work may have been begun before, by us or by a process
-    /// that died in it.
-    pub async fn carry(self) -> Result<RunState, RunError> {
+    /// that died in it. The lease is taken before anything else;
+    /// [`RunError::Elsewhere`] while another host's is in force.
+    pub async fn carry(mut self) -> Result<RunState, RunError> {
+        let ttl = lease_for(self.kit.lease, self.kit.rules.timeout);
+        let run = self.facts.run.clone();
+        let taken = Keeper::take(Arc::clone(&self.kit.ledger), run, ttl).await?;
+        let keeper = taken.ok_or(RunError::Elsewhere)?;
+        self.held = keeper.held();
+        self.stop = self.stop.child_token();
+        let stop = self.stop.clone();
         let alive = Arc::clone(&self.alive);
         let (kit, facts) = (self.kit.clone(), Arc::clone(&self.facts));
-        tokio::select! {
-            ended = self.carry_on() => ended,
-            never = alive.keep(&kit, &facts) => match never {},
-        }
+        let carrying = async {
+            tokio::select! {
+                ended = self.carry_on() => ended,
+                never = alive.keep(&kit, &facts) => match never {},
+            }
+        };
+        Self::under(&keeper, stop, carrying).await
     }
 
     async fn carry_on(mut self) -> Result<RunState, RunError> {
+        // Another host may have moved it before the lease was ours.
+        if let Some(newest) = self.kit.ledger.run(&self.facts.run).await? {
+            self.state = newest.state;
+            self.funnel = newest.funnel;
+            self.tally = newest.tally;
+            let facts = Arc::make_mut(&mut self.facts);
+            facts.started_at = newest.started_at.unwrap_or(facts.started_at);
+        }
+        Arc::make_mut(&mut self.facts).term = self.held.term();
         while self.state.is_open() {
             self.reporter.entered(self.state);
             let step = match self.state {
@@ -327,6 +355,7 @@ impl Carrier {
             .ledger
             .change_run(RunChange {
                 run: self.facts.run.clone(),
+                term: self.facts.term,
                 from: self.state,
                 to,
                 at,

@@ -3,6 +3,7 @@
 
 use super::alive::Alive;
 use super::carrier::{Carrier, Kit, RunError};
+use super::lease::Held;
 use super::ports::{LedgerError, Request};
 use super::progress::Reporter;
 use super::records::{AttemptBegun, BatchChange, BatchRecord};
@@ -45,6 +46,7 @@ pub(super) enum Delivered {
 pub(super) struct Courier {
     kit: Kit,
     run: RunId,
+    held: Held,
     reporter: Reporter,
     /// Bytes of the largest body the destination takes.
     max_body: u64,
@@ -62,6 +64,7 @@ impl Carrier {
         Courier {
             kit: self.kit.clone(),
             run: self.facts.run.clone(),
+            held: self.held.clone(),
             reporter: self.reporter.clone(),
             max_body: self.spec.max_body,
             newest: newest.unwrap_or(Timestamp::MIN),
@@ -111,7 +114,9 @@ impl Courier {
         let Delivery { halt, page, .. } = delivery;
         drop(page);
         loop {
-            if !self.wait_until(batch.next_at, &halt).await {
+            let may_begin = self.wait_until(batch.next_at, &halt).await
+                && self.held.clone().wait(self.kit.rules.timeout, &halt).await;
+            if !may_begin {
                 return Ok(Delivered::Left);
             }
             match self.attempt(batch, (&body, hash), &halt).await? {
@@ -193,7 +198,7 @@ impl Courier {
         if halt.is_cancelled() {
             return Ok(Next::Done(Delivered::Left));
         }
-        if !self.alive.may_send(&self.kit) {
+        if !self.may_send() {
             return Ok(Next::Again(batch));
         }
         let now = self.kit.clock.now().max(batch.newest);
@@ -204,6 +209,7 @@ impl Courier {
         }
         let begun = self.kit.ledger.begin_attempt(AttemptBegun {
             run: self.run.clone(),
+            term: self.held.term(),
             path: batch.path.clone(),
             generation: batch.generation,
             attempt: batch.attempts + 1,
@@ -221,13 +227,10 @@ impl Courier {
         batch.attempts += 1;
         batch.course.first_sending_at.get_or_insert(now);
         batch.state = Some(BatchState::Sending);
-        if !self.alive.may_send(&self.kit) {
-            // The write took long, or we were stopped in it: nothing has left.
-            let why = "not sent: the run had been silent for too long".to_owned();
-            let was_ambiguous = batch.course.was_ambiguous;
-            let change = self.stays(&mut batch, was_ambiguous, None, why);
-            self.kit.ledger.change_batch(change).await?;
-            return Ok(Next::Again(batch));
+        if !self.may_send() {
+            // The ledger took so long that another host may be at it before
+            // the answer is here.
+            return self.unsent(batch).await;
         }
         self.reporter.requested();
         let request = Request {
@@ -240,6 +243,22 @@ impl Courier {
         // Given back before the outcome is written: the wire is free already.
         drop((own, total));
         self.follow(batch, &outcome).await
+    }
+
+    /// Whether a request may leave now: the warehouse has heard of us lately,
+    /// and the lease outlasts the longest answer.
+    fn may_send(&self) -> bool {
+        self.alive.may_send(&self.kit) && self.held.covers(self.kit.rules.timeout)
+    }
+
+    /// An attempt was begun, and no byte of it has left.
+    async fn unsent(&self, mut batch: Batch) -> Result<Next, RunError> {
+        let was_ambiguous = batch.course.was_ambiguous;
+        let why = "not sent: the run was silent for too long".to_owned();
+        let change = self.stays(&mut batch, was_ambiguous, None, why);
+        self.kit.ledger.change_batch(change).await?;
+        batch.next_at = None;
+        Ok(Next::Again(batch))
     }
 
     /// Writes down what the outcome makes of the batch.
@@ -342,6 +361,7 @@ impl Courier {
     fn change(&self, batch: &Batch, to: BatchState, error: Option<String>) -> BatchChange {
         BatchChange {
             run: self.run.clone(),
+            term: self.held.term(),
             path: batch.path.clone(),
             attempt: batch.attempts,
             from: batch.state.unwrap_or(BatchState::Sending),

@@ -7,6 +7,7 @@ mod carrier;
 mod clock;
 mod deliver;
 mod guards;
+mod lease;
 mod pages;
 mod permits;
 mod ports;
@@ -21,6 +22,7 @@ pub use adoption::adopt_silent;
 pub use carrier::{Carrier, Kit, RunError};
 pub use clock::{Clock, SystemClock};
 pub use guards::Guards;
+pub use lease::{DEFAULT_LEASE, Lease, MARGIN};
 pub use permits::Limit;
 pub use ports::{
     Destination, Ledger, LedgerError, NOT_OURS, Registration, Request, Warehouse, WarehouseError,

@@ -1,5 +1,6 @@
 //! What the engine needs from the world, as traits.
 
+use super::lease::Lease;
 use super::records::{
     Adopted, AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, NewRun,
     RunChange, RunRecord,
@@ -223,15 +224,39 @@ pub trait Ledger: Send + Sync {
     /// Every run that is open, in the order of their fire times.
     async fn open_runs(&self) -> Result<Vec<RunRecord>, LedgerError>;
 
+    /// The open runs that may be taken up here: those without a lease of
+    /// another host that is in force.
+    async fn runs_to_take_up(&self) -> Result<Vec<RunRecord>, LedgerError> {
+        self.open_runs().await
+    }
+
+    /// Takes the right to carry `run` for `ttl`, under a term one higher than
+    /// any before; none while another host's lease is in force. The ledger's
+    /// own clock judges. An earlier lease of this process is at an end.
+    async fn take_lease(&self, run: &RunId, ttl: Duration) -> Result<Option<Lease>, LedgerError>;
+
+    /// Makes the lease last `ttl` from now; refused with
+    /// [`LedgerError::Conflict`] when it is another's by now.
+    async fn renew_lease(
+        &self,
+        run: &RunId,
+        term: i32,
+        ttl: Duration,
+    ) -> Result<Lease, LedgerError>;
+
+    /// Gives the lease back; nothing where it is another's by now.
+    async fn release_lease(&self, run: &RunId, term: i32) -> Result<(), LedgerError>;
+
     /// Moves a run; refused with [`LedgerError::Conflict`] unless it is in
-    /// the state the change expects.
+    /// the state and under the term the change expects.
     async fn change_run(&self, change: RunChange) -> Result<(), LedgerError>;
 
-    /// Writes the intent to send.
+    /// Writes the intent to send; refused with [`LedgerError::Conflict`] when
+    /// the run is under another term.
     async fn begin_attempt(&self, attempt: AttemptBegun) -> Result<(), LedgerError>;
 
-    /// Moves a batch; refused with [`LedgerError::Conflict`] unless state and
-    /// attempt are what the change expects.
+    /// Moves a batch; refused with [`LedgerError::Conflict`] unless state,
+    /// attempt and the run's term are what the change expects.
     async fn change_batch(&self, change: BatchChange) -> Result<(), LedgerError>;
 
     /// Every batch of a run, in order.
@@ -240,25 +265,24 @@ pub trait Ledger: Send + Sync {
     /// Up to `limit` ended batches of a run that the warehouse does not have.
     async fn unsettled(&self, run: &RunId, limit: u32) -> Result<Vec<BatchRecord>, LedgerError>;
 
-    /// Notes that the warehouse has these batches.
-    async fn mark_settled(&self, run: &RunId, paths: Vec<BatchPath>) -> Result<(), LedgerError>;
-
     /// Writes down a run that was taken over; what is there of it already
     /// stays. Refused with [`LedgerError::Conflict`] while it is open.
-    async fn adopt(&self, _adopted: Adopted) -> Result<(), LedgerError> {
-        Err(LedgerError::Unusable {
-            message: "this state store cannot take over runs".to_owned(),
-        })
-    }
+    async fn adopt(&self, adopted: Adopted) -> Result<(), LedgerError>;
 
     /// How many ended batches of a run the warehouse does not have, and when
     /// the first of them ended.
-    async fn unsettled_backlog(
+    async fn unsettled_backlog(&self, run: &RunId)
+    -> Result<(u64, Option<Timestamp>), LedgerError>;
+
+    /// Notes that the warehouse has these batches; refused with
+    /// [`LedgerError::Conflict`] when the run is under another term.
+    async fn mark_settled(
         &self,
         run: &RunId,
-    ) -> Result<(u64, Option<Timestamp>), LedgerError> {
-        let unsettled = self.unsettled(run, u32::MAX).await?;
-        let oldest = unsettled.iter().filter_map(|batch| batch.ended_at).min();
-        Ok((unsettled.len() as u64, oldest))
-    }
+        term: i32,
+        paths: Vec<BatchPath>,
+    ) -> Result<(), LedgerError>;
+
+    /// Does the writes that wait, takes no more, and lets go of the store.
+    async fn close(&self) {}
 }

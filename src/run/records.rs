@@ -92,6 +92,8 @@ pub struct RunRecord {
     pub spec: String,
     /// Where it is.
     pub state: RunState,
+    /// The term of the lease taken last; 0 before the first.
+    pub term: i32,
     /// When it was written into the ledger.
     pub claimed_at: Timestamp,
     /// When it left `Queued`.
@@ -111,6 +113,8 @@ pub struct RunRecord {
 pub struct RunChange {
     /// The run.
     pub run: RunId,
+    /// The lease's term, which the run must be under: [`RunRecord::term`].
+    pub term: i32,
     /// The state it must be in.
     pub from: RunState,
     /// The state it is in afterwards; may be the same.
@@ -131,6 +135,8 @@ pub struct RunChange {
 pub struct AttemptBegun {
     /// The run.
     pub run: RunId,
+    /// The lease's term, which the run must be under: [`RunRecord::term`].
+    pub term: i32,
     /// The batch.
     pub path: BatchPath,
     /// See [`MessageId::of`].
@@ -152,6 +158,8 @@ pub struct AttemptBegun {
 pub struct BatchChange {
     /// The run.
     pub run: RunId,
+    /// The lease's term, which the run must be under: [`RunRecord::term`].
+    pub term: i32,
     /// The batch.
     pub path: BatchPath,
     /// The attempt it must be at.

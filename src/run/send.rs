@@ -198,7 +198,8 @@ impl Carrier {
                 .await?;
             let last = ended.len() < SETTLE_AT_ONCE as usize;
             let paths = ended.into_iter().map(|batch| batch.path).collect();
-            self.kit.ledger.mark_settled(&self.facts.run, paths).await?;
+            let (run, term) = (&self.facts.run, self.facts.term);
+            self.kit.ledger.mark_settled(run, term, paths).await?;
             if last {
                 return Ok(tally);
             }

@@ -7,9 +7,11 @@
 )]
 
 pub mod gate;
+pub mod ledger;
 pub mod night;
 pub mod oracle;
 pub mod place;
 pub mod postgres;
 pub mod receiver;
+pub mod records;
 pub mod site;

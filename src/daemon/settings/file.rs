@@ -2,6 +2,7 @@
 
 use super::connector::Connector;
 use super::destination::DestinationSettings;
+use super::state::StateStore;
 use crate::campaign::Known;
 use crate::id::{ConnectorName, DestinationName};
 use std::collections::BTreeMap;
@@ -15,6 +16,9 @@ pub struct Settings {
     pub campaigns: PathBuf,
     /// Where the ledger is kept.
     pub state: StateStore,
+    /// How long a run rests when the host that carries it dies: the life of a
+    /// lease on a ledger that hosts share.
+    pub lease: Duration,
     /// The warehouses campaigns may name.
     pub connectors: BTreeMap<ConnectorName, Connector>,
     /// The destinations campaigns may name.
@@ -37,22 +41,6 @@ impl Settings {
         Known {
             connectors: self.connectors.keys().cloned().collect(),
             destinations: self.destinations.keys().cloned().collect(),
-        }
-    }
-}
-
-/// Where the ledger is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StateStore {
-    /// An SQLite file.
-    Sqlite(PathBuf),
-}
-
-impl StateStore {
-    /// The file.
-    pub fn path(&self) -> &Path {
-        match self {
-            Self::Sqlite(path) => path,
         }
     }
 }
@@ -139,9 +127,7 @@ impl SettingsFile {
         let Self { mut settings } = self;
         let resolve = |path: &mut PathBuf| *path = resolved(base, path);
         resolve(&mut settings.campaigns);
-        match &mut settings.state {
-            StateStore::Sqlite(path) => resolve(path),
-        }
+        settings.state.each_path(&resolve);
         for connector in settings.connectors.values_mut() {
             connector.each_path(&resolve);
         }

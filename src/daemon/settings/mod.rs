@@ -7,12 +7,14 @@ mod destination;
 mod destination_file;
 mod file;
 mod secret;
+mod state;
 mod top;
 
 pub use connector::{Connector, ServerConnector, SqliteConnector};
 pub use destination::{DestinationAuth, DestinationSettings};
-pub use file::{Limits, LogFormat, LogLevel, LogSettings, Settings, SettingsFile, StateStore};
+pub use file::{Limits, LogFormat, LogLevel, LogSettings, Settings, SettingsFile};
 pub use secret::{Secret, Secrets, SettingsError};
+pub use state::{PostgresStore, StateStore};
 pub use top::{compile, masked};
 
 #[cfg(test)]

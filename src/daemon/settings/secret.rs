@@ -40,7 +40,11 @@ pub struct SettingsError {
 impl Secret {
     /// Reads a secret or reference; the problem of a bad one never quotes it.
     pub(super) fn read(field: &Field) -> Option<Self> {
-        let text = field.text()?;
+        Self::of(field, field.text()?)
+    }
+
+    /// The same with the part of the field that holds it.
+    pub(super) fn of(field: &Field, text: &str) -> Option<Self> {
         let key = field.path().to_owned();
         let refuse = |why: &str| {
             field.error(format!("`{}` {why}", field.path()));

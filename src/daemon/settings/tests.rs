@@ -114,7 +114,7 @@ fn what_the_file_says_is_what_is_meant() {
     let settings = settings(MOST);
     assert_eq!(settings.campaigns, PathBuf::from("/srv/campaigns"));
     let state = PathBuf::from("/var/lib/campaignd/state.db");
-    assert_eq!(settings.state, StateStore::Sqlite(state));
+    assert_eq!(settings.state.path(), state);
     assert_eq!(settings.limits.memory, 64 * 1024 * 1024);
     assert_eq!(settings.log.level.as_str(), "debug");
     let secrets = Secrets::of([]);
@@ -140,7 +140,7 @@ fn relative_paths_are_taken_from_the_folder_of_the_file() {
         PathBuf::from("/etc/campaignd/campaigns")
     );
     let state = PathBuf::from("/etc/campaignd/state.db");
-    assert_eq!(settings.state, StateStore::Sqlite(state));
+    assert_eq!(settings.state.path(), state);
     let Connector::Sqlite(sandbox) = &settings.connectors[&"sandbox".parse().unwrap()] else {
         panic!("not sqlite");
     };

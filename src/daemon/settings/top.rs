@@ -2,10 +2,12 @@
 
 use super::connector::Connector;
 use super::destination::DestinationSettings;
-use super::file::{Limits, LogFormat, LogLevel, LogSettings, Settings, SettingsFile, StateStore};
+use super::file::{Limits, LogFormat, LogLevel, LogSettings, Settings, SettingsFile};
+use super::state::{self, StateStore};
 use crate::campaign::yaml::{self, Document, Field, Reader, Section};
 use crate::campaign::{Problem, Source};
 use crate::id::DestinationName;
+use crate::run::DEFAULT_LEASE;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -70,8 +72,8 @@ fn read(mut top: Section) -> Option<Settings> {
     let campaigns = top.optional("campaigns");
     let campaigns = campaigns.map_or(Some(CAMPAIGNS), |f| f.filled_text());
     let state = match top.optional("state") {
-        Some(field) => field.section().and_then(state),
-        None => Some(StateStore::Sqlite(PathBuf::from(STATE))),
+        Some(field) => field.section().and_then(state::read),
+        None => Some((StateStore::Sqlite(PathBuf::from(STATE)), DEFAULT_LEASE)),
     };
     let connectors = top.optional("connectors");
     let connectors = connectors.map_or(Some(BTreeMap::new()), |f| named(&f, Connector::read));
@@ -92,9 +94,11 @@ fn read(mut top: Section) -> Option<Settings> {
     let log = log.map_or(Some(LogSettings::default()), |f| log_of(f.section()?));
     top.not_yet(NOT_YET);
     top.finish();
+    let (state, lease) = state?;
     Some(Settings {
         campaigns: PathBuf::from(campaigns?),
-        state: state?,
+        state,
+        lease,
         connectors: connectors?,
         destinations: destinations?,
         limits: limits?,
@@ -157,26 +161,6 @@ where
         }
     }
     all
-}
-
-fn state(mut section: Section) -> Option<StateStore> {
-    let url = section.required("url");
-    section.finish();
-    let url = url?;
-    let text = url.filled_text()?;
-    if let Some(path) = text.strip_prefix("sqlite://") {
-        if path.is_empty() || path.contains(['?', '#']) {
-            url.error("`state.url` must name a file, as in `sqlite://./state.db`");
-            return None;
-        }
-        return Some(StateStore::Sqlite(PathBuf::from(path)));
-    }
-    if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-        url.error("a PostgreSQL state store is not available in this version; use `sqlite://…`");
-    } else {
-        url.error("`state.url` must begin with `sqlite://`, as in `sqlite://./state.db`");
-    }
-    None
 }
 
 fn limits_of(mut section: Section) -> Option<Limits> {
