@@ -224,6 +224,35 @@ log: {{ format: json, level: debug }}
         std::fs::read_to_string(self.path().join("daemon.log")).unwrap_or_default()
     }
 
+    /// Another database on the warehouse's server: for a ledger there.
+    pub fn another_database(&self, name: &str) -> ConnDetails {
+        match &self.warehouse {
+            Warehouse::Postgres { _server, .. } => _server.database(name),
+            Warehouse::Sqlite => panic!("the warehouse of this site has no server"),
+        }
+    }
+
+    /// Starts a daemon as the host `name`: with the operator's file
+    /// `<name>.yaml`, logging to `<name>.log`.
+    pub fn serve_as(&self, name: &str) -> Daemon {
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.path().join(format!("{name}.log")))
+            .unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_campaignd"));
+        command
+            .args(["serve", "--config", &format!("{name}.yaml")])
+            .current_dir(self.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true);
+        Daemon {
+            child: command.spawn().unwrap(),
+        }
+    }
+
     /// Runs one statement in the warehouse, as its owner, and returns its rows.
     /// On SQLite the daemon's tables have no schema, so `campaignd.` is left
     /// out.
@@ -263,7 +292,8 @@ log: {{ format: json, level: debug }}
     }
 }
 
-async fn postgres_rows(database: &ConnDetails, sql: &str) -> Vec<TextRow> {
+/// The rows of a statement in a database of the server.
+pub async fn postgres_rows(database: &ConnDetails, sql: &str) -> Vec<TextRow> {
     let options = PgConnectOptions::new_without_pgpass()
         .socket(&database.host)
         .port(database.port)
