@@ -3,6 +3,7 @@
 
 mod adoption;
 mod alive;
+mod behind;
 mod carrier;
 mod clock;
 mod deliver;

@@ -1,6 +1,7 @@
 //! Sends a run's batches: pages in, deliveries side by side, outcomes settled
 //! every minute meanwhile.
 
+use super::behind::Backlog;
 use super::carrier::{Carrier, RunError, Step};
 use super::deliver::{Delivered, Delivery};
 use super::pages::{PagePlan, PageRange};
@@ -61,6 +62,7 @@ impl Carrier {
         let mut plan = PagePlan::new(planned, self.facts.batch_size, self.kit.page_bytes);
         let renderer = Arc::new(Renderer::new(&self.envelope(plan.batches())));
         let mut lanes = Lanes::new(self.kit.destination_requests.size(), halt.clone());
+        let mut backlog = Backlog::default();
         let mut next = plan.next(&known);
         while let Some(range) = next {
             let page = tokio::select! {
@@ -78,6 +80,9 @@ impl Carrier {
             plan.learn(&page);
             for batch in range.batches() {
                 lanes.wait_for_room().await;
+                if let Err(error) = self.caught_up(&mut backlog, halt).await {
+                    lanes.fail(error);
+                }
                 if halt.is_cancelled() {
                     break;
                 }
