@@ -15,9 +15,9 @@ use super::state::{IllegalTransition, RunEvent, RunState};
 use crate::audience::Funnel;
 use crate::campaign::RunSpec;
 use crate::delivery::Rules;
-use crate::history::{Closing, RunFacts, RunStatus, Tally};
+use crate::history::{Closing, RunFacts, RunStatus, Tally, Withheld};
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -112,6 +112,9 @@ pub struct Carrier {
     state: RunState,
     funnel: Option<Funnel>,
     tally: Option<Tally>,
+    /// Who was withheld since the members were numbered, as far as it has
+    /// been asked. A blocking mutex: never held across an await.
+    pub(super) withheld: Mutex<Arc<Withheld>>,
 }
 
 impl Carrier {
@@ -150,6 +153,7 @@ impl Carrier {
             state: record.state,
             funnel: record.funnel,
             tally: record.tally,
+            withheld: Mutex::default(),
         })
     }
 
@@ -273,7 +277,7 @@ impl Carrier {
     fn closing(&self, status: RunStatus, error: Option<String>) -> Closing {
         Closing {
             facts: Arc::clone(&self.facts),
-            funnel: self.funnel.unwrap_or_default(),
+            funnel: self.funnel(),
             status,
             finished_at: self.kit.clock.now(),
             error,
@@ -343,7 +347,7 @@ impl Carrier {
 
     /// The funnel, which every state after admission has.
     pub(super) fn funnel(&self) -> Funnel {
-        self.funnel.unwrap_or_default()
+        self.less_withheld(self.funnel.unwrap_or_default())
     }
 
     /// Asks the warehouse under a permit, and again as often as the error's

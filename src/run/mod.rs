@@ -6,6 +6,7 @@ mod alive;
 mod behind;
 mod carrier;
 mod clock;
+mod consent;
 mod deliver;
 mod guards;
 mod pages;

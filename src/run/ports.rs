@@ -6,7 +6,9 @@ use super::records::{
 };
 use crate::audience::Funnel;
 use crate::delivery::{Outcome, Page};
-use crate::history::{Closing, Remains, RunFacts, Settlement, SilentRun, Tally, UnstartedRun};
+use crate::history::{
+    Closing, Remains, RunFacts, Settlement, SilentRun, Tally, UnstartedRun, Withheld,
+};
 use crate::id::{BatchPath, CampaignName, MessageId, RunId};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -110,6 +112,22 @@ pub trait Warehouse: Send + Sync {
 
     /// Writes rows for fire times that no run was started for.
     async fn record_unstarted(&self, runs: &[UnstartedRun]) -> Result<(), WarehouseError>;
+
+    /// Withholds the members who are suppressed by now, of the batches from
+    /// `from` on, save those `except`.
+    async fn withhold(
+        &self,
+        _run: &RunFacts,
+        _from: u32,
+        _except: &[u32],
+    ) -> Result<(), WarehouseError> {
+        Ok(())
+    }
+
+    /// Who has been withheld since the members were numbered.
+    async fn withheld(&self, _run: &RunFacts) -> Result<Withheld, WarehouseError> {
+        Ok(Withheld::default())
+    }
 
     /// Shows in `open_runs` that the run is alive; an error if it is not ours.
     async fn touch(&self, _run: &RunFacts) -> Result<(), WarehouseError> {

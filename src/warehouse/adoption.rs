@@ -4,7 +4,7 @@ use super::adapter::SqlWarehouse;
 use super::errors::{error, unwritable};
 use super::pool::Session;
 use super::staging::{not_ours, number};
-use crate::audience::{Lock, TableNames};
+use crate::audience::{Funnel, Lock, TableNames};
 use crate::history::adoption::{
     UNKNOWN_DESTINATION, bare_facts, batches, instant_of_cell, owner_and_term, settled_batches,
     silent_runs, take_over, version_and_start,
@@ -108,16 +108,20 @@ impl SqlWarehouse {
             .map(|cell| number(cell.as_ref()))
             .collect();
         let funnel = <[u64; 10]>::try_from(counts).map(funnel_of);
+        let mut funnel = funnel.unwrap_or_default();
         let table = TableNames::of(&silent.run).run;
         let laid_out = !self.existing(session, what, &[&table]).await?.is_empty();
         let unsettled = match laid_out {
-            true => self.unsettled(session, silent, &mut facts).await?,
+            true => {
+                let members = (&mut facts, &mut funnel);
+                self.unsettled(session, silent, members).await?
+            }
             false => Vec::new(),
         };
         session.run(&self.schema.commit(what)).await?;
         Ok(Remains {
             facts,
-            funnel: funnel.unwrap_or_default(),
+            funnel,
             laid_out,
             unsettled,
         })
@@ -128,7 +132,7 @@ impl SqlWarehouse {
         &self,
         session: &mut Session,
         silent: &SilentRun,
-        facts: &mut RunFacts,
+        (facts, funnel): (&mut RunFacts, &mut Funnel),
     ) -> Result<Vec<(u32, u32)>, WarehouseError> {
         let statement = settled_batches(&self.schema, &silent.run).map_err(unwritable)?;
         let mut settled = HashSet::new();
@@ -141,6 +145,7 @@ impl SqlWarehouse {
             facts.destination = name.parse().unwrap_or_else(|_| facts.destination.clone());
         }
         let mut unsettled = Vec::new();
+        let mut planned = 0;
         for row in session.rows(&batches(&self.schema, &silent.run)).await? {
             let [Some(batch), members, last] = row.as_slice() else {
                 continue;
@@ -150,10 +155,14 @@ impl SqlWarehouse {
             if place == 1 {
                 facts.batch_size = small(number(last.as_ref()))?.max(1);
             }
+            planned += u64::from(members);
             if members > 0 && !settled.contains(batch) {
                 unsettled.push((place, members));
             }
         }
+        // Some may have been withheld since the run's row was written.
+        funnel.suppressed = (funnel.suppressed + funnel.planned).saturating_sub(planned);
+        funnel.planned = planned;
         Ok(unsettled)
     }
 }
