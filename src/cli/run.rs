@@ -177,7 +177,7 @@ async fn carry(world: &World, record: &RunRecord) -> Result<(), Failure> {
 fn failure(error: RunError) -> Failure {
     match error {
         RunError::Warehouse(_) | RunError::Ledger(_) => Failure::unreachable(error),
-        RunError::Interrupted => Failure::new(UNDELIVERED, error),
+        RunError::Interrupted | RunError::Restored(_) => Failure::new(UNDELIVERED, error),
         _ => anyhow::Error::from(error).into(),
     }
 }

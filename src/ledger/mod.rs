@@ -3,6 +3,7 @@
 
 mod begin;
 mod command;
+mod connectors;
 mod lock;
 mod rows;
 mod sqlite;

@@ -72,6 +72,9 @@ pub enum RunError {
     /// The settings no longer define what it needs.
     #[error("{0}")]
     Undefined(String),
+    /// The warehouse has forgotten runs.
+    #[error("{0}")]
+    Restored(String),
     /// A bug.
     #[error("{0}")]
     Illegal(#[from] IllegalTransition),
@@ -161,6 +164,7 @@ impl Carrier {
     /// Each state's work may have been begun before, by us or by a process
     /// that died in it.
     pub async fn carry(self) -> Result<RunState, RunError> {
+        self.refuse_restored().await?;
         let alive = Arc::clone(&self.alive);
         let (kit, facts) = (self.kit.clone(), Arc::clone(&self.facts));
         tokio::select! {

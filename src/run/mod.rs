@@ -14,6 +14,7 @@ mod permits;
 mod ports;
 mod progress;
 mod records;
+mod restored;
 mod retry;
 mod send;
 mod settler;

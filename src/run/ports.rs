@@ -9,7 +9,7 @@ use crate::delivery::{Outcome, Page};
 use crate::history::{
     Closing, Remains, RunFacts, Settlement, SilentRun, Tally, UnstartedRun, Withheld,
 };
-use crate::id::{BatchPath, CampaignName, MessageId, RunId};
+use crate::id::{BatchPath, CampaignName, ConnectorName, MessageId, RunId};
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -127,6 +127,11 @@ pub trait Warehouse: Send + Sync {
     /// Who has been withheld since the members were numbered.
     async fn withheld(&self, _run: &RunFacts) -> Result<Withheld, WarehouseError> {
         Ok(Withheld::default())
+    }
+
+    /// Whether `runs` has the run.
+    async fn has_run(&self, _run: &RunId) -> Result<bool, WarehouseError> {
+        Ok(true)
     }
 
     /// Shows in `open_runs` that the run is alive; an error if it is not ours.
@@ -278,5 +283,33 @@ pub trait Ledger: Send + Sync {
         let unsettled = self.unsettled(run, u32::MAX).await?;
         let oldest = unsettled.iter().filter_map(|batch| batch.ended_at).min();
         Ok((unsettled.len() as u64, oldest))
+    }
+
+    /// The newest run of a connector that its warehouse must have in `runs`,
+    /// among those since it was last accepted as it is.
+    async fn newest_settled(
+        &self,
+        _connector: &ConnectorName,
+    ) -> Result<Option<RunId>, LedgerError> {
+        Ok(None)
+    }
+
+    /// The connectors nothing is sent on, and why.
+    async fn connector_alarms(&self) -> Result<Vec<(ConnectorName, String)>, LedgerError> {
+        Ok(Vec::new())
+    }
+
+    /// Notes why nothing is sent on a connector, or that it is again.
+    async fn set_connector_alarm(
+        &self,
+        _connector: &ConnectorName,
+        _alarm: Option<String>,
+    ) -> Result<(), LedgerError> {
+        Ok(())
+    }
+
+    /// Notes that a person takes the connector's warehouse as it is.
+    async fn accept_connector(&self, _connector: &ConnectorName) -> Result<(), LedgerError> {
+        Ok(())
     }
 }

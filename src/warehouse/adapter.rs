@@ -179,4 +179,8 @@ impl Warehouse for SqlWarehouse {
     async fn withheld(&self, run: &RunFacts) -> Result<Withheld, WarehouseError> {
         self.members_withheld(run).await
     }
+
+    async fn has_run(&self, run: &RunId) -> Result<bool, WarehouseError> {
+        self.is_known(run).await
+    }
 }

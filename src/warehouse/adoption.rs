@@ -11,6 +11,7 @@ use crate::history::adoption::{
 };
 use crate::history::register::{funnel_of, read_funnel, touch};
 use crate::history::{Remains, RunFacts, SilentRun};
+use crate::id::RunId;
 use crate::run::{WarehouseError, WarehouseErrorClass};
 use jiff::Timestamp;
 use std::collections::HashSet;
@@ -37,6 +38,16 @@ impl SqlWarehouse {
             true => Ok(()),
             false => Err(not_ours(run)),
         }
+    }
+
+    /// Whether `runs` has the run.
+    pub(super) async fn is_known(&self, run: &RunId) -> Result<bool, WarehouseError> {
+        self.prepare().await?;
+        let statement = version_and_start(&self.schema, run).map_err(unwritable)?;
+        let mut session = self.pool.session().await?;
+        let rows = session.rows(&statement).await?;
+        session.hand_back();
+        Ok(!rows.is_empty())
     }
 
     /// The runs nobody has shown to be alive for so long.
