@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use campaignd::campaign::Source;
 use campaignd::daemon::settings::{Secrets, Settings, compile};
 use campaignd::daemon::{Service, World, folder, serve};
-use campaignd::id::{BatchPath, CampaignName, RunId};
+use campaignd::id::{BatchPath, CampaignName, ConnectorName, RunId};
 use campaignd::ledger::SqliteLedger;
 use campaignd::run::{
     Adopted, AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, Lease, Ledger,
@@ -125,6 +125,29 @@ impl Ledger for Forgetful {
         run: &RunId,
     ) -> Result<(u64, Option<Timestamp>), LedgerError> {
         self.inner.unsettled_backlog(run).await
+    }
+
+    async fn newest_settled(
+        &self,
+        connector: &ConnectorName,
+    ) -> Result<Option<RunId>, LedgerError> {
+        self.inner.newest_settled(connector).await
+    }
+
+    async fn connector_alarms(&self) -> Result<Vec<(ConnectorName, String)>, LedgerError> {
+        self.inner.connector_alarms().await
+    }
+
+    async fn set_connector_alarm(
+        &self,
+        connector: &ConnectorName,
+        alarm: Option<String>,
+    ) -> Result<(), LedgerError> {
+        self.inner.set_connector_alarm(connector, alarm).await
+    }
+
+    async fn accept_connector(&self, connector: &ConnectorName) -> Result<(), LedgerError> {
+        self.inner.accept_connector(connector).await
     }
 }
 

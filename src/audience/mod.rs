@@ -9,6 +9,7 @@ mod quote;
 mod spec;
 mod stage;
 mod statement;
+mod suppress;
 
 pub use columns::{BadColumns, Column, MAX_COLUMNS, check_columns};
 pub use dialect::{Dialect, TableNames};

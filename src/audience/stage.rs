@@ -2,6 +2,7 @@
 
 use super::columns::Column;
 use super::quote::identifier;
+use super::suppress::key_text;
 use super::{AudienceSpec, Dialect, Schema, Statement, TableNames};
 use crate::id::RunId;
 
@@ -11,9 +12,10 @@ const MAX_KEY_BYTES: u32 = 256;
 /// The statements about one run's tables.
 #[derive(Debug, Clone, Copy)]
 pub struct RunTables<'a> {
-    schema: &'a Schema,
+    pub(super) schema: &'a Schema,
     run: &'a RunId,
     audience: &'a AudienceSpec,
+    pub(super) suppress: &'a [String],
 }
 
 impl<'a> RunTables<'a> {
@@ -23,14 +25,21 @@ impl<'a> RunTables<'a> {
             schema,
             run,
             audience,
+            suppress: &[],
         }
     }
 
-    fn names(&self) -> TableNames {
+    /// The same without the members of the relations `suppress`.
+    #[must_use]
+    pub fn without(self, suppress: &'a [String]) -> Self {
+        Self { suppress, ..self }
+    }
+
+    pub(super) fn names(&self) -> TableNames {
         TableNames::of(self.run)
     }
 
-    fn statement(&self, step: &str, sql: &str) -> Statement {
+    pub(super) fn statement(&self, step: &str, sql: &str) -> Statement {
         Statement::new(step, self.run.as_str(), sql)
     }
 
@@ -85,11 +94,12 @@ impl<'a> RunTables<'a> {
     /// there complete or not at all.
     pub fn freeze(&self, columns: &[Column], key: &Column, batch_size: u32) -> Vec<Statement> {
         let stage = self.schema.table(&self.names().stage);
-        let (before, after) = self.placed_rows(columns, key);
+        let (join, arm) = self.suppression(key);
+        let (before, after) = self.placed_rows(columns, key, &join);
         let select = format!(
             "select {}, x.cd_key, case when x.cd_bytes is null then 'no_key' \
              when x.cd_key is null then 'bad_key' when x.cd_key = x.cd_before then 'duplicate' \
-             else 'ok' end as cd_status, x.cd_seq, {} as cd_batch from (",
+             {arm}else 'ok' end as cd_status, x.cd_seq, {} as cd_batch from (",
             listed(columns, "x."),
             self.batch_of("x.cd_seq", batch_size),
         );
@@ -117,15 +127,10 @@ impl<'a> RunTables<'a> {
     /// of the row before it and its place. A key that is too long is none; its
     /// length tells it from one that was not there. Both windows are the same,
     /// so that the rows are sorted once.
-    fn placed_rows(&self, columns: &[Column], key: &Column) -> (String, String) {
+    fn placed_rows(&self, columns: &[Column], key: &Column, join: &str) -> (String, String) {
         let key = format!("q.{}", identifier(&key.name));
         let dialect = self.schema.dialect;
-        let text = match dialect {
-            Dialect::Sqlite => format!("rtrim(cast({key} as text))"),
-            Dialect::Postgres | Dialect::Redshift => {
-                format!("rtrim(cast({key} as varchar(65535)))")
-            }
-        };
+        let text = key_text(dialect, &key);
         let bytes = match dialect {
             Dialect::Sqlite => format!("length(cast({text} as blob))"),
             Dialect::Postgres | Dialect::Redshift => format!("octet_length({text})"),
@@ -145,7 +150,10 @@ impl<'a> RunTables<'a> {
         );
         // By the key, not by the place: the planner knows that the rows are in
         // this order already, and does not sort them again.
-        (before, ") as q) as k) as x order by x.cd_key".to_owned())
+        (
+            before,
+            format!(") as q) as k) as x{join} order by x.cd_key"),
+        )
     }
 
     fn batch_of(&self, place: &str, batch_size: u32) -> String {
@@ -223,6 +231,12 @@ impl<'a> RunTables<'a> {
                 vec![format!("create table {run}{} as {select}", self.sorted())]
             }
         };
+        // Who is left out for a reason keeps key and reason, without a place.
+        lines.push(format!(
+            "insert into {run} (cd_key, cd_status) select s.cd_key, s.cd_status from {} s \
+             where s.cd_status = 'suppressed'",
+            self.schema.table(&names.stage),
+        ));
         let sources = [&names.stage, &names.admit];
         lines.extend(sources.map(|table| format!("drop table {}", self.schema.table(table))));
         self.laid_out(lines)
@@ -252,9 +266,13 @@ impl<'a> RunTables<'a> {
     /// The planned members from `first` to `last`, both inclusive, in order.
     pub fn page(&self, columns: &[Column], first: u64, last: u64) -> Statement {
         let sql = format!(
-            "select {} from {} r where r.cd_seq between {first} and {last} order by r.cd_seq",
+            "select {} from {} r where r.cd_seq between {first} and {last}{} order by r.cd_seq",
             listed(columns, "r."),
             self.schema.table(&self.names().run),
+            match self.suppress {
+                [] => "",
+                _ => " and r.cd_status <> 'suppressed'",
+            },
         );
         self.statement("page", &sql)
     }

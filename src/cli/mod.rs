@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod check;
+mod connector;
 mod demo;
 mod exit;
 mod load;
@@ -69,6 +70,9 @@ enum Command {
         after_help = "Example: campaignd runs winback-lapsed-buyers --limit 5"
     )]
     Runs(runs::Args),
+    /// What a person decides about a connector.
+    #[command(after_help = "Example: campaignd connector accept warehouse")]
+    Connector(connector::Args),
     /// The SQL an administrator runs once.
     #[command(after_help = "Example: campaignd bootstrap warehouse > bootstrap.sql")]
     Bootstrap(bootstrap::Args),
@@ -90,6 +94,7 @@ pub fn run() -> Result<(), Failure> {
             Command::Run(args) => run::run(&cli.config, &args, cli.format).await,
             Command::Status(args) => status::run(&cli.config, &args, cli.format).await,
             Command::Runs(args) => runs::run(&cli.config, &args, cli.format).await,
+            Command::Connector(args) => connector::run(&cli.config, &args, cli.format).await,
             Command::Bootstrap(args) => bootstrap::run(&cli.config, &args, cli.format).await,
         }
     });

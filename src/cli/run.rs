@@ -194,6 +194,7 @@ fn failure(error: RunError) -> Failure {
                 "stopped before its end; run the campaign again or start the daemon, and it is carried on",
             ),
         ),
+        RunError::Restored(_) => Failure::new(UNDELIVERED, error),
         _ => anyhow::Error::from(error).into(),
     }
 }

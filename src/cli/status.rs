@@ -9,6 +9,7 @@ use crate::daemon::folder::Folder;
 use crate::run::{Clock as _, SystemClock};
 use jiff::Timestamp;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// What is asked.
@@ -30,6 +31,8 @@ struct CampaignView {
     priority: u8,
     next_fire_time: Option<Timestamp>,
     last_run: Option<RunView>,
+    /// Why nothing is sent on its connector, where that is so.
+    connector_alarm: Option<String>,
 }
 
 pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<(), Failure> {
@@ -41,6 +44,13 @@ pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<()
         None => folder.campaigns.values().map(|l| &l.campaign).collect(),
     };
     let ledger = load::ledger_to_read(&settings).await?;
+    let alarms = match &ledger {
+        Some(ledger) => ledger
+            .connector_alarms()
+            .await
+            .map_err(Failure::unreachable)?,
+        None => Vec::new(),
+    };
     let mut views = Vec::with_capacity(campaigns.len());
     for campaign in campaigns {
         let last = match &ledger {
@@ -51,7 +61,11 @@ pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<()
                 .pop(),
             None => None,
         };
-        views.push(view(campaign, last.as_ref().map(RunView::of), now));
+        let alarm = alarms.iter().find(|(name, _)| *name == campaign.connector);
+        views.push(CampaignView {
+            connector_alarm: alarm.map(|(_, alarm)| alarm.clone()),
+            ..view(campaign, last.as_ref().map(RunView::of), now)
+        });
     }
     match format {
         Format::Json => say_json(&views),
@@ -79,6 +93,7 @@ fn view(campaign: &Campaign, last_run: Option<RunView>, now: Timestamp) -> Campa
             .then(|| campaign.schedule.next_after(now))
             .flatten(),
         last_run,
+        connector_alarm: None,
     }
 }
 
@@ -122,6 +137,13 @@ fn text(views: &[CampaignView], problems: usize, now: Timestamp) -> String {
     } else {
         lines(&rows)
     };
+    let alarms: BTreeSet<&str> = views
+        .iter()
+        .filter_map(|view| view.connector_alarm.as_deref())
+        .collect();
+    for alarm in alarms {
+        text.push_str(&format!("\n\n{alarm}"));
+    }
     if problems > 0 {
         text.push_str(&format!(
             "\n\n{} in campaign files; see `campaignd check`",

@@ -10,6 +10,7 @@ pub mod register;
 pub mod settle;
 mod tables;
 mod unwritable;
+mod withheld;
 
 pub use adoption::{Remains, SilentRun};
 pub use bootstrap::{BootstrapOptions, bootstrap};
@@ -18,3 +19,4 @@ pub use facts::{
 };
 pub use tables::{TABLES, Table};
 pub use unwritable::Unwritable;
+pub use withheld::{Withheld, withheld_history};

@@ -115,7 +115,7 @@ pub fn contact_history(schema: &Schema, settlement: &Settlement) -> Result<State
          o.batch, o.part, o.message_id, o.error, {about}, o.first_attempt_at, {now} \
          from (select o.* from {new} and o.run_id = {run}) o \
          join {members} r on r.cd_batch = o.batch \
-         where r.cd_seq between {first_seq} and {last_seq}",
+         where r.cd_seq between {first_seq} and {last_seq} and r.cd_status <> 'suppressed'",
         history = schema.table("contact_history"),
         columns = table("contact_history").column_list(),
         yes = schema.dialect.boolean(true),

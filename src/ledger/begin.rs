@@ -20,9 +20,14 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Reads at a time: a status page, a resume and a settle beside each other.
 const MAX_READERS: u32 = 4;
 
-const MIGRATIONS: [(i64, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str); 3] = [
     (1, "ledger", include_str!("migrations/0001_ledger.sql")),
     (2, "lease", include_str!("migrations/0002_lease.sql")),
+    (
+        20,
+        "connectors",
+        include_str!("migrations/0020_connectors.sql"),
+    ),
 ];
 
 /// How the writer opens the store.

@@ -1,7 +1,7 @@
 //! The writes a ledger takes, as values.
 
-use super::{write_adopted, write_batch, write_run};
-use crate::id::{BatchPath, RunId};
+use super::{connectors, write_adopted, write_batch, write_run};
+use crate::id::{BatchPath, ConnectorName, RunId};
 use crate::run::{Adopted, AttemptBegun, BatchChange, Claim, LedgerError, NewRun, RunChange};
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
@@ -18,6 +18,11 @@ pub(super) enum Command {
     },
     ChangeRun(RunChange),
     Adopt(Box<Adopted>),
+    SetAlarm {
+        connector: ConnectorName,
+        alarm: Option<String>,
+    },
+    Accept(ConnectorName),
     BeginAttempt(AttemptBegun),
     ChangeBatch(BatchChange),
     MarkSettled {
@@ -83,6 +88,10 @@ impl Command {
             Self::Claim(claim) => return write_run::claim(db, claim).await,
             Self::ClaimManual { run, at } => return write_run::claim_manual(db, run, *at).await,
             Self::Adopt(adopted) => write_adopted::adopt(db, adopted).await?,
+            Self::SetAlarm { connector, alarm } => {
+                connectors::set_alarm(db, connector, alarm.as_deref()).await?;
+            }
+            Self::Accept(connector) => connectors::accept(db, connector).await?,
             Self::ChangeRun(change) => write_run::change(db, change).await?,
             Self::BeginAttempt(attempt) => write_batch::begin(db, attempt).await?,
             Self::ChangeBatch(change) => write_batch::change(db, change).await?,

@@ -3,10 +3,12 @@
 
 mod begin;
 mod command;
+mod connectors;
 mod lock;
 mod postgres;
 mod postgres_adopted;
 mod postgres_batches;
+mod postgres_connectors;
 mod postgres_options;
 mod postgres_rows;
 mod postgres_runs;

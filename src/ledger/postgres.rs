@@ -2,6 +2,7 @@
 
 use super::begin::{migrator, new_body_key, unmigrated};
 use super::command::{Command, Written};
+use super::postgres_connectors as connectors;
 use super::postgres_options::PostgresOptions;
 use super::postgres_rows as rows;
 use super::postgres_runs::{FOUND, INSTALLATION, make_schema};
@@ -11,7 +12,7 @@ use super::rows::{batch_columns, run_columns};
 use super::sqlite::MAX_MARKED;
 use super::trouble::unreadable;
 use super::writer::Writer;
-use crate::id::{BatchPath, CampaignName, RunId};
+use crate::id::{BatchPath, CampaignName, ConnectorName, RunId};
 use crate::run::{
     Adopted, AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, Lease, Ledger,
     LedgerError, NewRun, RunChange, RunRecord,
@@ -27,11 +28,18 @@ use uuid::Uuid;
 /// The longest a read may take, a server that has gone silent included.
 const READ_LIMIT: Duration = Duration::from_secs(40);
 
-const MIGRATIONS: [(i64, &str, &str); 1] = [(
-    1,
-    "ledger",
-    include_str!("migrations/postgres/0001_ledger.sql"),
-)];
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (
+        1,
+        "ledger",
+        include_str!("migrations/postgres/0001_ledger.sql"),
+    ),
+    (
+        20,
+        "connectors",
+        include_str!("migrations/postgres/0020_connectors.sql"),
+    ),
+];
 
 /// Held while the tables are looked at and made, so that hosts that start
 /// together do it one after the other.
@@ -144,7 +152,9 @@ async fn installation(readers: &PgPool) -> Result<Installation, LedgerError> {
 }
 
 /// A read, or what is wrong with the server.
-async fn within<T>(read: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, LedgerError> {
+pub(super) async fn within<T>(
+    read: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, LedgerError> {
     match tokio::time::timeout(READ_LIMIT, read).await {
         Ok(answer) => answer.map_err(unusable),
         Err(_) => Err(silent("`state.url`")),
@@ -328,6 +338,32 @@ impl Ledger for PostgresLedger {
         let unsettled: i64 = rows::get(&row, "unsettled")?;
         let oldest = rows::instant_if_any(&row, "oldest")?;
         Ok((unsettled.unsigned_abs(), oldest))
+    }
+
+    async fn newest_settled(
+        &self,
+        connector: &ConnectorName,
+    ) -> Result<Option<RunId>, LedgerError> {
+        connectors::newest_settled(&self.readers, connector).await
+    }
+
+    async fn connector_alarms(&self) -> Result<Vec<(ConnectorName, String)>, LedgerError> {
+        connectors::alarms(&self.readers).await
+    }
+
+    async fn set_connector_alarm(
+        &self,
+        connector: &ConnectorName,
+        alarm: Option<String>,
+    ) -> Result<(), LedgerError> {
+        let connector = connector.clone();
+        let command = Command::SetAlarm { connector, alarm };
+        self.write(command).await.map(drop)
+    }
+
+    async fn accept_connector(&self, connector: &ConnectorName) -> Result<(), LedgerError> {
+        let command = Command::Accept(connector.clone());
+        self.write(command).await.map(drop)
     }
 
     async fn close(&self) {

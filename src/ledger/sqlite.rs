@@ -2,11 +2,12 @@
 
 use super::begin;
 use super::command::{Command, Written};
+use super::connectors;
 use super::lock::{self, StoreLock};
 use super::rows::{self, batch_columns, run_columns};
 use super::trouble::unusable;
 use super::writer::{SqliteStore, Writer};
-use crate::id::{BatchPath, CampaignName, RunId};
+use crate::id::{BatchPath, CampaignName, ConnectorName, RunId};
 use crate::run::{
     Adopted, AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, Lease, Ledger,
     LedgerError, NewRun, RunChange, RunRecord,
@@ -276,6 +277,32 @@ impl Ledger for SqliteLedger {
             rows::get(&row, "unsettled")?,
             rows::instant_if_any(&row, "oldest")?,
         ))
+    }
+
+    async fn newest_settled(
+        &self,
+        connector: &ConnectorName,
+    ) -> Result<Option<RunId>, LedgerError> {
+        connectors::newest_settled(&self.readers, connector).await
+    }
+
+    async fn connector_alarms(&self) -> Result<Vec<(ConnectorName, String)>, LedgerError> {
+        connectors::alarms(&self.readers).await
+    }
+
+    async fn set_connector_alarm(
+        &self,
+        connector: &ConnectorName,
+        alarm: Option<String>,
+    ) -> Result<(), LedgerError> {
+        let connector = connector.clone();
+        let command = Command::SetAlarm { connector, alarm };
+        self.write(command).await.map(drop)
+    }
+
+    async fn accept_connector(&self, connector: &ConnectorName) -> Result<(), LedgerError> {
+        let command = Command::Accept(connector.clone());
+        self.write(command).await.map(drop)
     }
 
     async fn close(&self) {

@@ -16,9 +16,9 @@ use super::state::{IllegalTransition, RunEvent, RunState};
 use crate::audience::Funnel;
 use crate::campaign::RunSpec;
 use crate::delivery::Rules;
-use crate::history::{Closing, RunFacts, RunStatus, Tally};
+use crate::history::{Closing, RunFacts, RunStatus, Tally, Withheld};
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -78,6 +78,9 @@ pub enum RunError {
     /// The settings no longer define what it needs.
     #[error("{0}")]
     Undefined(String),
+    /// The warehouse has forgotten runs.
+    #[error("{0}")]
+    Restored(String),
     /// A bug.
     #[error(transparent)]
     Illegal(#[from] IllegalTransition),
@@ -119,6 +122,9 @@ pub struct Carrier {
     state: RunState,
     funnel: Option<Funnel>,
     tally: Option<Tally>,
+    /// Who was withheld since the members were numbered, as far as it has
+    /// been asked. A blocking mutex: never held across an await.
+    pub(super) withheld: Mutex<Arc<Withheld>>,
 }
 
 impl Carrier {
@@ -158,6 +164,7 @@ impl Carrier {
             state: record.state,
             funnel: record.funnel,
             tally: record.tally,
+            withheld: Mutex::default(),
         })
     }
 
@@ -166,6 +173,7 @@ impl Carrier {
     /// that died in it. The lease is taken before anything else;
     /// [`RunError::Elsewhere`] while another host's is in force.
     pub async fn carry(mut self) -> Result<RunState, RunError> {
+        self.refuse_restored().await?;
         let ttl = lease_for(self.kit.lease, self.kit.rules.timeout);
         let run = self.facts.run.clone();
         let taken = Keeper::take(Arc::clone(&self.kit.ledger), run, ttl).await?;
@@ -301,7 +309,7 @@ impl Carrier {
     fn closing(&self, status: RunStatus, error: Option<String>) -> Closing {
         Closing {
             facts: Arc::clone(&self.facts),
-            funnel: self.funnel.unwrap_or_default(),
+            funnel: self.funnel(),
             status,
             finished_at: self.kit.clock.now(),
             error,
@@ -372,7 +380,7 @@ impl Carrier {
 
     /// The funnel, which every state after admission has.
     pub(super) fn funnel(&self) -> Funnel {
-        self.funnel.unwrap_or_default()
+        self.less_withheld(self.funnel.unwrap_or_default())
     }
 
     /// Asks the warehouse under a permit, and again as often as the error's

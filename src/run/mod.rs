@@ -3,8 +3,10 @@
 
 mod adoption;
 mod alive;
+mod behind;
 mod carrier;
 mod clock;
+mod consent;
 mod deliver;
 mod guards;
 mod lease;
@@ -13,6 +15,7 @@ mod permits;
 mod ports;
 mod progress;
 mod records;
+mod restored;
 mod retry;
 mod send;
 mod settler;

@@ -69,6 +69,11 @@ impl PagePlan {
         })
     }
 
+    /// Takes up the plan at `batch` again, which was planned before.
+    pub(super) fn back_to(&mut self, batch: u32) {
+        self.next_batch = self.next_batch.min(u64::from(batch));
+    }
+
     /// Sizes the pages to come by one that was read.
     pub(super) fn learn(&mut self, page: &Page) {
         if let Some(bytes) = page.bytes().checked_div(page.len()) {
@@ -89,12 +94,16 @@ impl PageRange {
         (self.first..=self.last).filter_map(|batch| u32::try_from(batch).ok())
     }
 
-    /// The rows of a batch within the page that was read for this range.
-    pub(super) fn rows_of(&self, batch: u32, rows: usize) -> Range<usize> {
-        let place = |batch: u64| usize::try_from((batch - self.first) * self.batch_size);
-        let start = place(u64::from(batch)).unwrap_or(rows).min(rows);
-        let end = place(u64::from(batch) + 1).unwrap_or(rows).min(rows);
-        start..end
+    /// The first of its batches.
+    pub(super) fn first_batch(&self) -> u32 {
+        u32::try_from(self.first).unwrap_or(u32::MAX)
+    }
+
+    /// The places of a batch of it.
+    pub(super) fn places_of(&self, batch: u32) -> Range<u64> {
+        let (_, last) = self.members();
+        let start = (u64::from(batch) - 1) * self.batch_size + 1;
+        start..(start + self.batch_size).min(last + 1)
     }
 }
 
@@ -132,6 +141,6 @@ mod tests {
         plan.next(&none);
         let last = plan.next(&none).unwrap();
         assert_eq!(last.batches().collect::<Vec<_>>(), [3]);
-        assert_eq!(last.rows_of(3, 203), 0..203);
+        assert_eq!(last.places_of(3), 1_001..1_204);
     }
 }

@@ -7,8 +7,10 @@ use super::records::{
 };
 use crate::audience::Funnel;
 use crate::delivery::{Outcome, Page};
-use crate::history::{Closing, Remains, RunFacts, Settlement, SilentRun, Tally, UnstartedRun};
-use crate::id::{BatchPath, CampaignName, MessageId, RunId};
+use crate::history::{
+    Closing, Remains, RunFacts, Settlement, SilentRun, Tally, UnstartedRun, Withheld,
+};
+use crate::id::{BatchPath, CampaignName, ConnectorName, MessageId, RunId};
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -111,6 +113,27 @@ pub trait Warehouse: Send + Sync {
 
     /// Writes rows for fire times that no run was started for.
     async fn record_unstarted(&self, runs: &[UnstartedRun]) -> Result<(), WarehouseError>;
+
+    /// Withholds the members who are suppressed by now, of the batches from
+    /// `from` on, save those `except`.
+    async fn withhold(
+        &self,
+        _run: &RunFacts,
+        _from: u32,
+        _except: &[u32],
+    ) -> Result<(), WarehouseError> {
+        Ok(())
+    }
+
+    /// Who has been withheld since the members were numbered.
+    async fn withheld(&self, _run: &RunFacts) -> Result<Withheld, WarehouseError> {
+        Ok(Withheld::default())
+    }
+
+    /// Whether `runs` has the run.
+    async fn has_run(&self, _run: &RunId) -> Result<bool, WarehouseError> {
+        Ok(true)
+    }
 
     /// Shows in `open_runs` that the run is alive; an error if it is not ours.
     async fn touch(&self, _run: &RunFacts) -> Result<(), WarehouseError> {
@@ -282,6 +305,24 @@ pub trait Ledger: Send + Sync {
         term: i32,
         paths: Vec<BatchPath>,
     ) -> Result<(), LedgerError>;
+
+    /// The newest run of a connector that its warehouse must have in `runs`,
+    /// among those since it was last accepted as it is.
+    async fn newest_settled(&self, connector: &ConnectorName)
+    -> Result<Option<RunId>, LedgerError>;
+
+    /// The connectors nothing is sent on, and why.
+    async fn connector_alarms(&self) -> Result<Vec<(ConnectorName, String)>, LedgerError>;
+
+    /// Notes why nothing is sent on a connector, or that it is again.
+    async fn set_connector_alarm(
+        &self,
+        connector: &ConnectorName,
+        alarm: Option<String>,
+    ) -> Result<(), LedgerError>;
+
+    /// Notes that a person takes the connector's warehouse as it is.
+    async fn accept_connector(&self, connector: &ConnectorName) -> Result<(), LedgerError>;
 
     /// Does the writes that wait, takes no more, and lets go of the store.
     async fn close(&self) {}

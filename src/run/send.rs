@@ -1,7 +1,9 @@
 //! Sends a run's batches: pages in, deliveries side by side, outcomes settled
 //! every minute meanwhile.
 
+use super::behind::Backlog;
 use super::carrier::{Carrier, RunError, Step};
+use super::consent::Consent;
 use super::deliver::{Delivered, Delivery};
 use super::pages::{PagePlan, PageRange};
 use super::ports::{WarehouseError, WarehouseErrorClass};
@@ -40,12 +42,16 @@ impl Carrier {
         let (sent, settled) = tokio::join!(sending, self.settle_meanwhile(&over, &halt));
         settled?;
         match sent? {
-            Sent::Whole => Ok(RunEvent::LastBatchEnded.into()),
+            Sent::Whole => Ok(Step {
+                funnel: Some(self.funnel()),
+                ..RunEvent::LastBatchEnded.into()
+            }),
             Sent::Halted(reason) => {
                 let tally = self
                     .settle_ended(RunStatus::Held, Some(reason.clone()))
                     .await?;
                 Ok(Step {
+                    funnel: Some(self.funnel()),
                     tally: Some(tally),
                     error: Some(reason),
                     ..RunEvent::Stopped.into()
@@ -56,18 +62,22 @@ impl Carrier {
     }
 
     async fn send_batches(&self, halt: &CancellationToken) -> Result<Sent, RunError> {
+        let mut consent = self.consent().await?;
         let mut known = self.known_batches().await?;
         let courier = self.courier(known.values().map(BatchRecord::newest).max());
-        let planned = self.funnel().planned;
-        let mut plan = PagePlan::new(planned, self.facts.batch_size, self.kit.page_bytes);
+        let places = consent.withheld.places.max(self.funnel().planned);
+        let mut plan = PagePlan::new(places, self.facts.batch_size, self.kit.page_bytes);
         let renderer = Arc::new(Renderer::new(&self.envelope(plan.batches())));
         let mut lanes = Lanes::new(self.kit.destination_requests.size(), halt.clone());
+        let mut backlog = Backlog::default();
         let mut next = plan.next(&known);
         while let Some(range) = next {
+            // Room first: what is read is sent at once, and not much later.
+            lanes.wait_for_room().await;
             let page = tokio::select! {
                 biased;
                 () = halt.cancelled() => break,
-                page = self.read(range) => page,
+                page = self.read(range, &mut consent, &known) => page,
             };
             let page = match page {
                 Ok(page) => Arc::new(page),
@@ -79,13 +89,26 @@ impl Carrier {
             plan.learn(&page);
             for batch in range.batches() {
                 lanes.wait_for_room().await;
+                if let Err(error) = self.caught_up(&mut backlog, halt).await {
+                    lanes.fail(error);
+                }
                 if halt.is_cancelled() {
                     break;
+                }
+                // The first goes in any case, so that a slow page is no loop.
+                if batch > range.first_batch() && self.is_stale(&consent) {
+                    // The page has waited for long: it is read again.
+                    plan.back_to(batch);
+                    break;
+                }
+                let rows = consent.rows(range.members().0, range.places_of(batch));
+                if rows.is_empty() {
+                    continue;
                 }
                 let delivery = Delivery {
                     path: BatchPath::whole(batch),
                     page: Arc::clone(&page),
-                    rows: range.rows_of(batch, page.len()),
+                    rows,
                     renderer: Arc::clone(&renderer),
                     known: known.remove(&batch),
                     halt: halt.clone(),
@@ -101,12 +124,20 @@ impl Carrier {
         })
     }
 
-    async fn read(&self, range: PageRange) -> Result<Page, RunError> {
+    async fn read(
+        &self,
+        range: PageRange,
+        consent: &mut Consent,
+        known: &BTreeMap<u32, BatchRecord>,
+    ) -> Result<Page, RunError> {
+        if self.is_stale(consent) {
+            self.ask_again(consent, range.first_batch(), known).await?;
+        }
         let (first, last) = range.members();
         let page = self
             .ask(|warehouse| async move { warehouse.page(&self.facts, first, last).await })
             .await?;
-        let expected = last + 1 - first;
+        let expected = last + 1 - first - consent.withheld.among(first..last + 1);
         if page.len() as u64 == expected {
             return Ok(page);
         }

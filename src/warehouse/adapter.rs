@@ -4,7 +4,9 @@ use super::ConnectorOptions;
 use super::cells::Layout;
 use super::pool::{Pool, Session};
 use crate::audience::{Dialect, Funnel, Schema, Statement};
-use crate::history::{Closing, Remains, RunFacts, Settlement, SilentRun, Tally, UnstartedRun};
+use crate::history::{
+    Closing, Remains, RunFacts, Settlement, SilentRun, Tally, UnstartedRun, Withheld,
+};
 use crate::id::RunId;
 use crate::run::{Page, Registration, Warehouse, WarehouseError};
 use async_trait::async_trait;
@@ -163,5 +165,22 @@ impl Warehouse for SqlWarehouse {
         older_than: Duration,
     ) -> Result<Option<Remains>, WarehouseError> {
         self.adopt_run(silent, by, older_than).await
+    }
+
+    async fn withhold(
+        &self,
+        run: &RunFacts,
+        from: u32,
+        except: &[u32],
+    ) -> Result<(), WarehouseError> {
+        self.withhold_members(run, from, except).await
+    }
+
+    async fn withheld(&self, run: &RunFacts) -> Result<Withheld, WarehouseError> {
+        self.members_withheld(run).await
+    }
+
+    async fn has_run(&self, run: &RunId) -> Result<bool, WarehouseError> {
+        self.is_known(run).await
     }
 }

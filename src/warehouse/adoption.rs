@@ -4,13 +4,14 @@ use super::adapter::SqlWarehouse;
 use super::errors::{error, unwritable};
 use super::pool::Session;
 use super::staging::{not_ours, number};
-use crate::audience::{Lock, TableNames};
+use crate::audience::{Funnel, Lock, TableNames};
 use crate::history::adoption::{
     UNKNOWN_DESTINATION, bare_facts, batches, instant_of_cell, owner_and_term, settled_batches,
     silent_runs, take_over, version_and_start,
 };
 use crate::history::register::{funnel_of, read_funnel, touch};
 use crate::history::{Remains, RunFacts, SilentRun};
+use crate::id::RunId;
 use crate::run::{WarehouseError, WarehouseErrorClass};
 use jiff::Timestamp;
 use std::collections::HashSet;
@@ -37,6 +38,16 @@ impl SqlWarehouse {
             true => Ok(()),
             false => Err(not_ours(run)),
         }
+    }
+
+    /// Whether `runs` has the run.
+    pub(super) async fn is_known(&self, run: &RunId) -> Result<bool, WarehouseError> {
+        self.prepare().await?;
+        let statement = version_and_start(&self.schema, run).map_err(unwritable)?;
+        let mut session = self.pool.session().await?;
+        let rows = session.rows(&statement).await?;
+        session.hand_back();
+        Ok(!rows.is_empty())
     }
 
     /// The runs nobody has shown to be alive for so long.
@@ -108,16 +119,20 @@ impl SqlWarehouse {
             .map(|cell| number(cell.as_ref()))
             .collect();
         let funnel = <[u64; 10]>::try_from(counts).map(funnel_of);
+        let mut funnel = funnel.unwrap_or_default();
         let table = TableNames::of(&silent.run).run;
         let laid_out = !self.existing(session, what, &[&table]).await?.is_empty();
         let unsettled = match laid_out {
-            true => self.unsettled(session, silent, &mut facts).await?,
+            true => {
+                let members = (&mut facts, &mut funnel);
+                self.unsettled(session, silent, members).await?
+            }
             false => Vec::new(),
         };
         session.run(&self.schema.commit(what)).await?;
         Ok(Remains {
             facts,
-            funnel: funnel.unwrap_or_default(),
+            funnel,
             laid_out,
             unsettled,
         })
@@ -128,7 +143,7 @@ impl SqlWarehouse {
         &self,
         session: &mut Session,
         silent: &SilentRun,
-        facts: &mut RunFacts,
+        (facts, funnel): (&mut RunFacts, &mut Funnel),
     ) -> Result<Vec<(u32, u32)>, WarehouseError> {
         let statement = settled_batches(&self.schema, &silent.run).map_err(unwritable)?;
         let mut settled = HashSet::new();
@@ -141,6 +156,7 @@ impl SqlWarehouse {
             facts.destination = name.parse().unwrap_or_else(|_| facts.destination.clone());
         }
         let mut unsettled = Vec::new();
+        let mut planned = 0;
         for row in session.rows(&batches(&self.schema, &silent.run)).await? {
             let [Some(batch), members, last] = row.as_slice() else {
                 continue;
@@ -150,10 +166,14 @@ impl SqlWarehouse {
             if place == 1 {
                 facts.batch_size = small(number(last.as_ref()))?.max(1);
             }
+            planned += u64::from(members);
             if members > 0 && !settled.contains(batch) {
                 unsettled.push((place, members));
             }
         }
+        // Some may have been withheld since the run's row was written.
+        funnel.suppressed = (funnel.suppressed + funnel.planned).saturating_sub(planned);
+        funnel.planned = planned;
         Ok(unsettled)
     }
 }

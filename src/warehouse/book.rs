@@ -13,7 +13,9 @@ use crate::history::settle::{
     add_to_tally, close_tally, contact_history, count_deliveries, count_new, deliveries,
     drop_outcomes, outcomes,
 };
-use crate::history::{BatchStatus, Closing, RunFacts, Settlement, TABLES, Tally, UnstartedRun};
+use crate::history::{
+    BatchStatus, Closing, RunFacts, Settlement, TABLES, Tally, UnstartedRun, withheld_history,
+};
 use crate::id::RunId;
 use crate::run::{Registration, WarehouseError, WarehouseErrorClass};
 use std::collections::{HashMap, HashSet};
@@ -241,6 +243,16 @@ impl SqlWarehouse {
         };
         let row = replace_run(&self.schema, row).map_err(unwritable)?;
         session.run_all(&row).await?;
+        let table = TableNames::of(&facts.run).run;
+        if closing.funnel.suppressed > 0
+            && !self
+                .existing(&mut session, what, &[&table])
+                .await?
+                .is_empty()
+        {
+            let rows = withheld_history(&self.schema, facts).map_err(unwritable)?;
+            session.run(&rows).await?;
+        }
         let deregister = deregister(&self.schema, facts).map_err(unwritable)?;
         session.run(&deregister).await?;
         self.drop_tables(&mut session, closing).await?;

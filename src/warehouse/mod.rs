@@ -7,6 +7,7 @@ mod book;
 mod bootstrap;
 mod cells;
 mod connect;
+mod consent;
 mod errors;
 mod options;
 mod pool;

@@ -17,8 +17,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 impl SqlWarehouse {
-    fn tables<'a>(&'a self, run: &'a RunFacts) -> RunTables<'a> {
-        RunTables::new(&self.schema, &run.run, &run.audience)
+    pub(super) fn tables<'a>(&'a self, run: &'a RunFacts) -> RunTables<'a> {
+        RunTables::new(&self.schema, &run.run, &run.audience).without(&run.suppress)
     }
 
     /// FREEZE: one statement makes the stage table. Any table of the run is
@@ -204,7 +204,7 @@ impl SqlWarehouse {
         Ok(page)
     }
 
-    async fn layout(
+    pub(super) async fn layout(
         &self,
         session: &mut Session,
         run: &RunFacts,

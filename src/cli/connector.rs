@@ -1,0 +1,67 @@
+//! `campaignd connector`.
+
+use super::exit::Failure;
+use super::load;
+use super::show::{Format, say, say_json, those_there_are};
+use crate::id::ConnectorName;
+use crate::ledger::SqliteLedger;
+use crate::run::Ledger as _;
+use serde::Serialize;
+use std::path::Path;
+
+/// What is asked.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Sends again on a connector whose warehouse was restored to an older
+    /// state.
+    #[command(after_help = "Example: campaignd connector accept warehouse")]
+    Accept {
+        /// The connector.
+        name: String,
+    },
+}
+
+/// What was done, as `--format json` shows it.
+#[derive(Debug, Serialize)]
+struct Accepted {
+    connector: String,
+    accepted: bool,
+}
+
+pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<(), Failure> {
+    let settings = load::settings(config)?;
+    let What::Accept { name } = &args.what;
+    let known = name
+        .parse::<ConnectorName>()
+        .ok()
+        .filter(|name| settings.connectors.contains_key(name));
+    let Some(connector) = known else {
+        let names = settings.connectors.keys().map(ConnectorName::as_str);
+        return Err(Failure::usage(format!(
+            "there is no connector `{name}`; {}",
+            those_there_are(names)
+        )));
+    };
+    let ledger = SqliteLedger::open(settings.state.path())
+        .await
+        .map_err(Failure::unreachable)?;
+    let accepted = ledger.accept_connector(&connector).await;
+    ledger.close().await;
+    accepted.map_err(Failure::unreachable)?;
+    match format {
+        Format::Json => say_json(&Accepted {
+            connector: connector.to_string(),
+            accepted: true,
+        }),
+        Format::Text => say(format!(
+            "`{connector}` is accepted as it is; its runs go on at the next start of the daemon"
+        )),
+    }
+    Ok(())
+}

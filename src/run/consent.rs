@@ -1,0 +1,100 @@
+//! Consent that has been withdrawn since the audience was frozen: suppression
+//! is asked again before members are read long afterwards.
+
+use super::carrier::{Carrier, RunError};
+use super::records::BatchRecord;
+use crate::audience::Funnel;
+use crate::history::Withheld;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+/// What is known of the members' consent.
+pub(super) struct Consent {
+    /// When the lists were last asked, or an instant before that.
+    asked_at: Timestamp,
+    pub(super) withheld: Arc<Withheld>,
+}
+
+impl Carrier {
+    /// What an earlier process has found out.
+    pub(super) async fn consent(&self) -> Result<Consent, RunError> {
+        self.look_at_withheld().await?;
+        Ok(Consent {
+            // The audience was frozen after it.
+            asked_at: self.facts.started_at,
+            withheld: self.withheld(),
+        })
+    }
+
+    /// Whether the lists are to be asked before more members are read.
+    pub(super) fn is_stale(&self, consent: &Consent) -> bool {
+        let age = self.kit.clock.now().duration_since(consent.asked_at);
+        let age = Duration::try_from(age).unwrap_or_default();
+        !self.facts.suppress.is_empty() && age > self.kit.guards.recheck_after
+    }
+
+    /// Asks the lists again about the batches from `from` on; those that were
+    /// attempted, which are among `known`, keep their bytes.
+    pub(super) async fn ask_again(
+        &self,
+        consent: &mut Consent,
+        from: u32,
+        known: &BTreeMap<u32, BatchRecord>,
+    ) -> Result<(), RunError> {
+        let asked_at = self.kit.clock.now();
+        let attempted: Vec<u32> = known.range(from..).map(|(&batch, _)| batch).collect();
+        let attempted = attempted.as_slice();
+        self.ask(|warehouse| async move { warehouse.withhold(&self.facts, from, attempted).await })
+            .await?;
+        self.look_at_withheld().await?;
+        consent.asked_at = asked_at;
+        consent.withheld = self.withheld();
+        Ok(())
+    }
+
+    async fn look_at_withheld(&self) -> Result<(), RunError> {
+        if self.facts.suppress.is_empty() {
+            return Ok(());
+        }
+        let withheld = self
+            .ask(|warehouse| async move { warehouse.withheld(&self.facts).await })
+            .await?;
+        let mut known = self.withheld.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = Arc::new(withheld);
+        Ok(())
+    }
+
+    fn withheld(&self) -> Arc<Withheld> {
+        let known = self.withheld.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&known)
+    }
+
+    /// `admitted` less those withheld since. Counted from the places, so that
+    /// it comes to the same however often it is done.
+    pub(super) fn less_withheld(&self, admitted: Funnel) -> Funnel {
+        let withheld = self.withheld();
+        if withheld.places == 0 {
+            return admitted;
+        }
+        let planned = withheld.places - withheld.among(0..u64::MAX);
+        Funnel {
+            suppressed: (admitted.suppressed + admitted.planned).saturating_sub(planned),
+            planned,
+            ..admitted
+        }
+    }
+}
+
+impl Consent {
+    /// The rows of the places `places` in a page that begins at `first`.
+    pub(super) fn rows(&self, first: u64, places: Range<u64>) -> Range<usize> {
+        let row = |place: u64| {
+            let row = place - first - self.withheld.among(first..place);
+            usize::try_from(row).unwrap_or(usize::MAX)
+        };
+        row(places.start)..row(places.end)
+    }
+}

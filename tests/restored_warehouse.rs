@@ -1,0 +1,82 @@
+//! A warehouse that was restored to an older state: nothing is sent until a
+//! person says so.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
+mod support;
+
+use support::oracle;
+use support::site::Site;
+
+const CAMPAIGN: &str = "name: hello
+connector: warehouse
+enabled: false
+schedule: { cron: '0 9 * * *', timezone: UTC }
+audience: { key: profile_id, sql: 'select profile_id, n from people' }
+activation: { destination: sink, batch_size: 10 }
+";
+
+async fn nothing_is_sent_until_a_person_says_so(site: Site) {
+    site.sql("create table people as select 'p-1' as profile_id, 1 as n")
+        .await;
+    site.write("campaigns/hello.yaml", CAMPAIGN);
+    let output = site.campaignd(&["bootstrap", "warehouse", "--apply"]).await;
+    assert!(output.status.success());
+    site.json(&["run", "hello"]).await;
+    site.json(&["run", "hello"]).await;
+    oracle::check(&site).await;
+    // As it was before the second run, which has ended since.
+    for table in ["runs", "deliveries", "contact_history"] {
+        let newest = format!("(select max(run_id) from campaignd.{table})");
+        site.sql(&format!(
+            "delete from campaignd.{table} where run_id = {newest}"
+        ))
+        .await;
+    }
+    let refused = site.campaignd(&["run", "hello"]).await;
+    assert_eq!(refused.status.code(), Some(4));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        said.contains("campaignd connector accept warehouse"),
+        "{said}"
+    );
+    assert_eq!(site.receiver.count(), 2);
+    let status = site.json(&["status"]).await;
+    let alarm = status[0]["connector_alarm"].as_str().unwrap();
+    assert!(
+        alarm.contains("nothing is sent on connector `warehouse`"),
+        "{alarm}"
+    );
+    let status = site.campaignd(&["status"]).await;
+    assert!(String::from_utf8_lossy(&status.stdout).contains("campaignd connector accept"));
+
+    let mut daemon = site.serve();
+    site.wait_for_log("nothing is sent on connector", 1).await;
+    let refused = site.campaignd(&["connector", "accept", "warehouse"]).await;
+    assert_eq!(
+        refused.status.code(),
+        Some(5),
+        "the daemon has the state store"
+    );
+    daemon.signal("TERM").await;
+    assert_eq!(daemon.ended().await, Some(0), "{}", site.log());
+    assert_eq!(site.receiver.count(), 2);
+
+    site.json(&["connector", "accept", "warehouse"]).await;
+    // The run that was refused waits in the ledger.
+    let run = site.json(&["run", "hello"]).await;
+    assert_eq!(run["status"], "finished");
+    assert_eq!(site.receiver.count(), 3);
+    let status = site.json(&["status"]).await;
+    assert!(status[0]["connector_alarm"].is_null());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_sent_on_a_restored_sqlite_until_a_person_says_so() {
+    nothing_is_sent_until_a_person_says_so(Site::sqlite().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_sent_on_a_restored_postgresql_until_a_person_says_so() {
+    nothing_is_sent_until_a_person_says_so(Site::new("restored").await).await;
+}
