@@ -325,6 +325,11 @@ impl Daemon {
         assert!(status.unwrap().success());
     }
 
+    /// The id of its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("it has not ended")
+    }
+
     /// Ends it at once, in the middle of whatever it does.
     pub async fn kill(mut self) {
         self.child.kill().await.unwrap();
