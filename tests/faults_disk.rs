@@ -110,6 +110,8 @@ async fn a_run_killed_at_any_of_its_durable_writes_is_carried_on_with_nothing_lo
 /// `says`, and the next start has lost nothing.
 async fn sending_stops_and_is_taken_up(name: &str, call: &str, error: &str, says: &str) {
     let site = site(name).await;
+    // A store that has been made, and a run that is none of the fault's.
+    site.json(&["run", night::CAMPAIGN]).await;
     site.write("campaigns/hello.yaml", &night::campaign("* * * * * *", 7));
     let inject = format!("inject={call}:error={error}:when=14+");
     let trace = format!("trace={call}");
