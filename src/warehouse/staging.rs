@@ -145,14 +145,18 @@ impl SqlWarehouse {
         let ours = [&*names.admit, &*names.run];
         let there = self.existing(&mut session, what, &ours).await?;
         if !there.contains(&names.run) {
-            let script = if there.contains(&names.admit) {
-                let statement = self.schema.columns_of(what, &names.stage);
-                let columns = members_columns(&mut session, &statement).await?;
-                tables.lay_out_admitted(&columns, run.batch_size)
-            } else {
-                tables.lay_out_all()
+            let is_admitted = there.contains(&names.admit);
+            let laid_out = async {
+                let script = if is_admitted {
+                    let statement = self.schema.columns_of(what, &names.stage);
+                    let columns = members_columns(&mut session, &statement).await?;
+                    tables.lay_out_admitted(&columns, run.batch_size)
+                } else {
+                    tables.lay_out_all()
+                };
+                session.run_all(&script).await
             };
-            if let Err(failed) = session.run_all(&script).await {
+            if let Err(failed) = laid_out.await {
                 return self.done_meanwhile(run, &names.run, failed).await;
             }
         }
@@ -161,21 +165,17 @@ impl SqlWarehouse {
     }
 
     /// A statement whose reply was lost may still have been at work when it
-    /// was run again. If it has made `table` since, the step is done; else
-    /// `failed` stands.
+    /// was run again, and the two meet in the catalog in many ways. If `table`
+    /// is there by now, it is complete and the step is done; else `failed`
+    /// stands.
     async fn done_meanwhile(
         &self,
         run: &RunFacts,
         table: &str,
         failed: WarehouseError,
     ) -> Result<(), WarehouseError> {
-        // Table exists, its name is taken in the catalog, its source is gone.
-        let codes = ["42P07", "23505", "42P01"];
-        if failed
-            .code
-            .as_deref()
-            .is_none_or(|code| !codes.contains(&code))
-        {
+        use WarehouseErrorClass as C;
+        if !matches!(failed.class, C::Statement | C::Conflict) {
             return Err(failed);
         }
         let mut session = self.pool.session().await?;

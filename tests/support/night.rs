@@ -79,7 +79,9 @@ pub async fn kill(mut daemon: Daemon) {
 pub async fn finish(site: &Site) {
     let last = campaign(NEVER, 7).replace("connector:", "enabled: false\nconnector:");
     site.write("campaigns/hello.yaml", &last);
+    let ready = site.log().matches("ready;").count();
     let mut daemon = site.serve();
+    site.wait_for_log("ready;", ready + 1).await;
     wait_until_nothing_is_open(site).await;
     daemon.signal("TERM").await;
     assert_eq!(daemon.ended().await, Some(0), "{}", site.log());

@@ -267,6 +267,11 @@ impl Receiver {
         *self.shared.journal.lock().unwrap() = Some(file.expect("the journal can be opened"));
     }
 
+    /// Takes over what an earlier one at the same address has got.
+    pub fn remember(&self, earlier: Vec<Recorded>) {
+        self.shared.recorded.lock().unwrap().splice(0..0, earlier);
+    }
+
     /// What has arrived.
     pub fn requests(&self) -> Vec<Recorded> {
         self.shared.recorded.lock().unwrap().clone()

@@ -30,7 +30,7 @@ pub struct Site {
 
 enum Warehouse {
     Postgres {
-        _server: Postgres,
+        _server: Box<Postgres>,
         database: ConnDetails,
         /// What the daemon connects through; the tests look past it.
         gate: Option<Gate>,
@@ -45,7 +45,7 @@ impl Site {
     pub async fn new(name: &str) -> Self {
         let server = Postgres::start();
         let database = server.database(name);
-        let _server = server;
+        let _server = Box::new(server);
         let gate = None;
         Self::with(Warehouse::Postgres {
             _server,
@@ -60,7 +60,7 @@ impl Site {
         let server = Postgres::start();
         let database = server.database(name);
         let gate = Some(Gate::open(&database).await);
-        let _server = server;
+        let _server = Box::new(server);
         Self::with(Warehouse::Postgres {
             _server,
             database,
@@ -353,6 +353,11 @@ impl Daemon {
         let pid = self.child.id().expect("it has not ended").to_string();
         let status = Command::new("kill").args(["-s", name, &pid]).status().await;
         assert!(status.unwrap().success());
+    }
+
+    /// The id of its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("it has not ended")
     }
 
     /// Ends it at once, in the middle of whatever it does.

@@ -1,0 +1,133 @@
+//! Fire times while nothing was running, or while too much was.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
+mod support;
+
+use std::time::Duration;
+use support::night::{self, CAMPAIGN, campaign, change_settings, furnish, ledger, number, text};
+use support::receiver::Answer;
+use support::site::Site;
+
+const EVERY_MINUTE: &str = "* * * * *";
+
+/// A site whose daemon has looked at the schedule once and has been stopped.
+async fn looked_at(name: &str) -> Site {
+    let site = Site::new(name).await;
+    furnish(&site, 10, EVERY_MINUTE).await;
+    let mut daemon = site.serve();
+    wait_for_cursor(&site, "").await;
+    daemon.signal("TERM").await;
+    assert_eq!(daemon.ended().await, Some(0), "{}", site.log());
+    site
+}
+
+async fn schedule_hash(site: &Site) -> String {
+    let cursor = ledger(site, "select schedule_hash from cursors").await;
+    cursor
+        .first()
+        .map_or_else(String::new, |row| text(row, "schedule_hash").to_owned())
+}
+
+/// Waits until the schedule that was looked at is not `before`'s.
+async fn wait_for_cursor(site: &Site, before: &str) {
+    for _ in 0..600 {
+        let is_there = site.path().join("state.db").exists() && site.log().contains("ready;");
+        if is_there && schedule_hash(site).await != before {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the schedule was not looked at: {}", site.log());
+}
+
+/// As if nothing had been running for so many minutes.
+async fn was_down_for(site: &Site, minutes: u64) {
+    let back = minutes * 60_000_000;
+    let sql = format!("update cursors set seen_until = seen_until - {back}");
+    ledger(site, &sql).await;
+}
+
+/// Each minute has one row, all of them missed but the last, and one more
+/// where the minute has turned meanwhile.
+async fn every_minute_is_recorded(site: &Site, at_least: u64) {
+    let per_minute = "select count(*) from (select fire_time from campaignd.runs
+                      group by fire_time having count(*) > 1) twice";
+    assert_eq!(number(site, per_minute).await, 0);
+    let gaps = "select count(*) from (select fire_time - lag(fire_time) over
+                (order by fire_time) as gap from campaignd.runs) g where gap <> interval '1 minute'";
+    assert_eq!(number(site, gaps).await, 0);
+    let rows = number(site, "select count(*) from campaignd.runs").await;
+    assert!((at_least..=at_least + 2).contains(&rows), "{rows}");
+    let run = "select count(*) from campaignd.runs where status = 'finished'";
+    let run = number(site, run).await;
+    assert!((1..=2).contains(&run), "{run}");
+    let missed = "select count(*) from campaignd.runs where status = 'missed'";
+    assert_eq!(number(site, missed).await, rows - run);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_the_fire_times_while_nothing_ran_the_newest_runs_and_the_others_are_recorded() {
+    // One look takes 10,000, and the minute may turn in the middle.
+    for minutes in [1, 5, 9_998] {
+        let site = looked_at("down").await;
+        was_down_for(&site, minutes).await;
+        let mut daemon = site.serve();
+        site.wait_for_row("select * from campaignd.runs where status = 'finished'")
+            .await;
+        let rows = format!(
+            "select 1 from (select count(*) as n from campaignd.runs) r where n >= {minutes}"
+        );
+        site.wait_for_row(&rows).await;
+        daemon.signal("TERM").await;
+        assert_eq!(daemon.ended().await, Some(0), "{}", site.log());
+        night::check(&site).await;
+        every_minute_is_recorded(&site, minutes).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_edited_while_nothing_ran_makes_up_for_nothing() {
+    let site = looked_at("edited").await;
+    let before = schedule_hash(&site).await;
+    let runs = number(&site, "select count(*) from campaignd.runs").await;
+    was_down_for(&site, 60).await;
+    let edited = campaign("0 0 1 1 *", 7);
+    site.write("campaigns/hello.yaml", &edited);
+    let mut daemon = site.serve();
+    wait_for_cursor(&site, &before).await;
+    daemon.signal("TERM").await;
+    assert_eq!(daemon.ended().await, Some(0), "{}", site.log());
+    let claimed = format!("select * from runs where campaign = '{CAMPAIGN}'");
+    assert_eq!(ledger(&site, &claimed).await.len() as u64, runs);
+    night::check(&site).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fire_time_that_finds_the_last_run_open_is_skipped_and_recorded() {
+    let site = Site::new("overlap").await;
+    furnish(&site, 100, "* * * * * *").await;
+    change_settings(&site, "timeout: 2s", "timeout: 2s\n    max_in_flight: 1");
+    site.receiver
+        .rule(|_| Answer::status(200).after(Duration::from_millis(200)));
+    let mut daemon = site.serve();
+    site.wait_for_row("select * from campaignd.runs where status = 'finished'")
+        .await;
+    daemon.signal("TERM").await;
+    assert_eq!(daemon.ended().await, Some(0), "{}", site.log());
+    night::finish(&site).await;
+    let skipped = site
+        .sql("select * from campaignd.runs where status = 'skipped'")
+        .await;
+    assert!(skipped.len() >= 2, "{}", site.log());
+    assert!(
+        skipped
+            .iter()
+            .all(|run| text(run, "error").contains("open")),
+        "{skipped:?}"
+    );
+    // Neither is one lost: each second from the first to the last has a row.
+    let gaps = "select count(*) from (select fire_time - lag(fire_time) over
+                (order by fire_time) as gap from campaignd.runs) g where gap <> interval '1 second'";
+    assert_eq!(number(&site, gaps).await, 0);
+}
