@@ -320,6 +320,7 @@ fn course(row: Option<Row>) -> Course {
     Course {
         first_sending_at: row.map(|row| instant(row.first_at)),
         was_ambiguous: row.is_some_and(|row| row.was_ambiguous),
+        ..Course::default()
     }
 }
 

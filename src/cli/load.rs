@@ -85,7 +85,11 @@ pub(super) async fn ledger_to_read(
 }
 
 /// The ledger to write.
-async fn ledger(settings: &Settings, secrets: &Secrets) -> Result<Arc<dyn Ledger>, Failure> {
+pub(super) async fn ledger(settings: &Settings) -> Result<Arc<dyn Ledger>, Failure> {
+    open(settings, &Secrets::from_process()).await
+}
+
+async fn open(settings: &Settings, secrets: &Secrets) -> Result<Arc<dyn Ledger>, Failure> {
     match &settings.state {
         StateStore::Sqlite(path) => {
             let ledger = SqliteLedger::open(path).await;
@@ -104,7 +108,10 @@ async fn ledger(settings: &Settings, secrets: &Secrets) -> Result<Arc<dyn Ledger
 pub(super) async fn world(settings: &Settings) -> Result<World, Failure> {
     log::start(&settings.log);
     let secrets = Secrets::from_process();
-    let ledger = ledger(settings, &secrets).await?;
-    World::assemble(settings, &secrets, Arc::new(SystemClock), ledger)
-        .map_err(|error| Failure::new(PROBLEMS, error))
+    let ledger = open(settings, &secrets).await?;
+    let world = World::assemble(settings, &secrets, Arc::new(SystemClock), ledger)
+        .map_err(|error| Failure::new(PROBLEMS, error))?;
+    // What is paused is paused for a manual run too.
+    world.desk.look().await.map_err(Failure::unreachable)?;
+    Ok(world)
 }

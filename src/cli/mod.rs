@@ -6,6 +6,7 @@ mod connector;
 mod demo;
 mod exit;
 mod load;
+mod pause;
 pub mod problems;
 mod run;
 mod runs;
@@ -73,6 +74,12 @@ enum Command {
     /// What a person decides about a connector.
     #[command(after_help = "Example: campaignd connector accept warehouse")]
     Connector(connector::Args),
+    /// Emergency stop: durable, no new request within a second.
+    #[command(after_help = "Example: campaignd pause --all")]
+    Pause(pause::Args),
+    /// Lifts a pause.
+    #[command(after_help = "Example: campaignd unpause --all")]
+    Unpause(pause::Args),
     /// The SQL an administrator runs once.
     #[command(after_help = "Example: campaignd bootstrap warehouse > bootstrap.sql")]
     Bootstrap(bootstrap::Args),
@@ -95,6 +102,8 @@ pub fn run() -> Result<(), Failure> {
             Command::Status(args) => status::run(&cli.config, &args, cli.format).await,
             Command::Runs(args) => runs::run(&cli.config, &args, cli.format).await,
             Command::Connector(args) => connector::run(&cli.config, &args, cli.format).await,
+            Command::Pause(args) => pause::run(&cli.config, args, true, cli.format).await,
+            Command::Unpause(args) => pause::run(&cli.config, args, false, cli.format).await,
             Command::Bootstrap(args) => bootstrap::run(&cli.config, &args, cli.format).await,
         }
     });

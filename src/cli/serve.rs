@@ -21,6 +21,7 @@ pub(super) async fn run(config: &Path) -> Result<(), Failure> {
         world,
         max_runs: settings.limits.max_runs,
         shutdown_grace: settings.shutdown_grace,
+        control: Some(settings.control.clone()),
         folder,
     };
     let reread = |last: folder::Folder| {

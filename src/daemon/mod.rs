@@ -3,6 +3,7 @@
 
 pub mod folder;
 pub mod log;
+mod desk;
 mod runs;
 mod serve;
 pub mod settings;
@@ -12,5 +13,6 @@ mod ticker;
 mod wake;
 mod world;
 
+pub use desk::Desk;
 pub use serve::{ServeError, Service, serve};
 pub use world::{AssemblyError, Undefined, World};

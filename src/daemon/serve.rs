@@ -5,14 +5,17 @@ use super::runs::Runs;
 use super::ticker::Ticker;
 use super::wake::WakeUps;
 use super::world::World;
+use crate::admin;
 use crate::run::LedgerError;
 use jiff::Timestamp;
 use sd_notify::NotifyState;
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// How long after the last look the wall clock is read again at the latest,
 /// should every wake-up fail.
@@ -41,6 +44,8 @@ pub struct Service {
     pub max_runs: u32,
     /// How long a drain may take.
     pub shutdown_grace: Duration,
+    /// Where commands reach it; nowhere if none.
+    pub control: Option<PathBuf>,
     /// The campaigns, to begin with.
     pub folder: Folder,
 }
@@ -58,6 +63,9 @@ pub async fn serve(
         .map_err(|error| ServeError::System(format!("no wake-ups: {error}")))?;
     let stop = CancellationToken::new();
     let runs = Runs::new(Arc::clone(&service.world), service.max_runs, stop.clone());
+    service.world.desk.look().await?;
+    let helpers = TaskTracker::new();
+    attend(&service, &helpers, &stop);
     take_up(&service.world, &runs).await?;
     runs.look_after_silent();
     runs.watch_other_hosts();
@@ -96,7 +104,27 @@ pub async fn serve(
     wake_ups.stop().await;
     stop.cancel();
     drain(&runs, service.shutdown_grace).await;
+    helpers.close();
+    helpers.wait().await;
     Ok(())
+}
+
+/// Listens to people, here and on the other hosts of a shared ledger.
+fn attend(service: &Service, helpers: &TaskTracker, stop: &CancellationToken) {
+    let desk = Arc::clone(&service.world.desk);
+    if let Some(path) = service.control.clone() {
+        let (desk, stop) = (Arc::clone(&desk), stop.clone());
+        helpers.spawn(async move {
+            if let Err(error) = admin::serve(&path, desk, stop).await {
+                let path = path.display();
+                tracing::error!("commands cannot reach this daemon at {path}: {error}");
+            }
+        });
+    }
+    if service.world.rescan_every().is_some() {
+        let stop = stop.clone();
+        helpers.spawn(async move { desk.keep_looking(stop).await });
+    }
 }
 
 /// Carries on what an earlier process left.

@@ -1,6 +1,7 @@
 //! The adapters the operator's settings name, each with its limits: what runs
 //! are carried with.
 
+use super::desk::Desk;
 use super::settings::{Secrets, Settings, SettingsError, StateStore};
 use crate::campaign::{DestinationTerms, RunSpec};
 use crate::delivery::Rules;
@@ -79,6 +80,8 @@ pub struct World {
     pub guards: Guards,
     lease: Duration,
     shares_ledger: bool,
+    /// Where people's requests are done.
+    pub desk: Arc<Desk>,
     /// The settling tasks.
     tasks: TaskTracker,
 }
@@ -129,6 +132,7 @@ impl World {
                 },
             );
         }
+        let desk = Arc::new(Desk::new(Arc::clone(&ledger), Arc::clone(&clock)));
         let share = settings.limits.memory / u64::from(settings.limits.max_runs.max(1));
         Ok(Self {
             clock,
@@ -144,6 +148,7 @@ impl World {
                 ..Guards::default()
             },
             lease: settings.lease,
+            desk,
             shares_ledger: matches!(settings.state, StateStore::Postgres(_)),
             tasks,
         })
@@ -184,6 +189,7 @@ impl World {
             requests: self.requests.clone(),
             page_bytes: self.page_bytes,
             lease: self.lease,
+            pauses: self.desk.pauses(),
             give_up_on_warehouse: self.give_up_on_warehouse,
             guards: self.guards,
         })

@@ -15,6 +15,9 @@ pub struct Course {
     /// Whether any request of it may have arrived. Never cleared: a later
     /// definite no says nothing about an earlier request.
     pub was_ambiguous: bool,
+    /// Time since then that the batch waited for us: it uses up nothing of
+    /// `give_up_after`.
+    pub excused: Duration,
 }
 
 /// Whether a batch may be sent now.
@@ -96,7 +99,8 @@ impl Course {
     ) -> Move {
         let first = self.first_sending_at.unwrap_or(now);
         let at = now.checked_add(delay).unwrap_or(Timestamp::MAX);
-        let out_of_time = now.duration_since(first).unsigned_abs() >= rules.give_up_after;
+        let tried_for = now.duration_since(first).unsigned_abs();
+        let out_of_time = tried_for.saturating_sub(self.excused) >= rules.give_up_after;
         match may_have_arrived {
             true if out_of_time || !may_resend(rules, first, at) => Move::Parked,
             false if out_of_time => Move::Failed,

@@ -1,8 +1,8 @@
 //! The writes a ledger takes, as values.
 
-use super::{connectors, write_adopted, write_batch, write_run};
+use super::{write_pause, connectors, write_adopted, write_batch, write_run};
 use crate::id::{BatchPath, ConnectorName, RunId};
-use crate::run::{Adopted, AttemptBegun, BatchChange, Claim, LedgerError, NewRun, RunChange};
+use crate::run::{Adopted, AttemptBegun, BatchChange, Claim, LedgerError, NewRun, PauseChange, RunChange};
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 use std::time::Duration;
@@ -18,6 +18,7 @@ pub(super) enum Command {
     },
     ChangeRun(RunChange),
     Adopt(Box<Adopted>),
+    SetPause(PauseChange),
     SetAlarm {
         connector: ConnectorName,
         alarm: Option<String>,
@@ -91,6 +92,7 @@ impl Command {
             Self::SetAlarm { connector, alarm } => {
                 connectors::set_alarm(db, connector, alarm.as_deref()).await?;
             }
+            Self::SetPause(change) => write_pause::set(db, change).await?,
             Self::Accept(connector) => connectors::accept(db, connector).await?,
             Self::ChangeRun(change) => write_run::change(db, change).await?,
             Self::BeginAttempt(attempt) => write_batch::begin(db, attempt).await?,

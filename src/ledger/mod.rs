@@ -10,6 +10,7 @@ mod postgres_adopted;
 mod postgres_batches;
 mod postgres_connectors;
 mod postgres_options;
+mod postgres_pauses;
 mod postgres_rows;
 mod postgres_runs;
 mod postgres_store;
@@ -19,6 +20,7 @@ mod sqlite;
 mod trouble;
 mod write_adopted;
 mod write_batch;
+mod write_pause;
 mod write_run;
 mod writer;
 

@@ -4,6 +4,7 @@ use super::begin::{migrator, new_body_key, unmigrated};
 use super::command::{Command, Written};
 use super::postgres_connectors as connectors;
 use super::postgres_options::PostgresOptions;
+use super::postgres_pauses;
 use super::postgres_rows as rows;
 use super::postgres_runs::{FOUND, INSTALLATION, make_schema};
 use super::postgres_store::PostgresStore;
@@ -15,12 +16,13 @@ use super::writer::Writer;
 use crate::id::{BatchPath, CampaignName, ConnectorName, RunId};
 use crate::run::{
     Adopted, AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, Lease, Ledger,
-    LedgerError, NewRun, RunChange, RunRecord,
+    LedgerError, NewRun, PauseChange, PauseScope, RunChange, RunRecord,
 };
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::PgConnection;
 use sqlx::postgres::{PgPool, PgRow};
+use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -28,7 +30,7 @@ use uuid::Uuid;
 /// The longest a read may take, a server that has gone silent included.
 const READ_LIMIT: Duration = Duration::from_secs(40);
 
-const MIGRATIONS: [(i64, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str); 3] = [
     (
         1,
         "ledger",
@@ -38,6 +40,11 @@ const MIGRATIONS: [(i64, &str, &str); 2] = [
         20,
         "connectors",
         include_str!("migrations/postgres/0020_connectors.sql"),
+    ),
+    (
+        21,
+        "pauses",
+        include_str!("migrations/postgres/0021_pauses.sql"),
     ),
 ];
 
@@ -364,6 +371,14 @@ impl Ledger for PostgresLedger {
     async fn accept_connector(&self, connector: &ConnectorName) -> Result<(), LedgerError> {
         let command = Command::Accept(connector.clone());
         self.write(command).await.map(drop)
+    }
+
+    async fn pauses(&self) -> Result<BTreeSet<PauseScope>, LedgerError> {
+        postgres_pauses::all(&self.readers).await
+    }
+
+    async fn set_pause(&self, change: PauseChange) -> Result<(), LedgerError> {
+        self.write(Command::SetPause(change)).await.map(drop)
     }
 
     async fn close(&self) {

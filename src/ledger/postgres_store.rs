@@ -5,6 +5,7 @@ use super::command::{Command, Failure, Written};
 use super::postgres_adopted as adopted;
 use super::postgres_batches::{self as batches, Terms, hold_term};
 use super::postgres_connectors as connectors;
+use super::postgres_pauses as pauses;
 use super::postgres_options::PostgresOptions;
 use super::postgres_runs as runs;
 use super::postgres_trouble::{has_met_another, silent, unusable};
@@ -105,6 +106,7 @@ async fn apply(
         Command::ClaimManual { run, at } => return runs::claim_manual(db, run, *at).await,
         Command::ChangeRun(change) => runs::change(db, change).await?,
         Command::Adopt(adopted) => adopted::adopt(db, adopted).await?,
+        Command::SetPause(change) => pauses::set(db, change).await?,
         Command::SetAlarm { connector, alarm } => {
             connectors::set_alarm(db, connector, alarm.as_deref()).await?;
         }

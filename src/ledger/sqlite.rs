@@ -6,17 +6,19 @@ use super::connectors;
 use super::lock::{self, StoreLock};
 use super::rows::{self, batch_columns, run_columns};
 use super::trouble::unusable;
+use super::write_pause;
 use super::writer::{SqliteStore, Writer};
 use crate::id::{BatchPath, CampaignName, ConnectorName, RunId};
 use crate::run::{
     Adopted, AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, Lease, Ledger,
-    LedgerError, NewRun, RunChange, RunRecord,
+    LedgerError, NewRun, PauseChange, PauseScope, RunChange, RunRecord,
 };
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{Connection, SqliteConnection};
 use std::path::Path;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Batches that one command marks as settled, so that a large settle lets
@@ -303,6 +305,14 @@ impl Ledger for SqliteLedger {
     async fn accept_connector(&self, connector: &ConnectorName) -> Result<(), LedgerError> {
         let command = Command::Accept(connector.clone());
         self.write(command).await.map(drop)
+    }
+
+    async fn pauses(&self) -> Result<BTreeSet<PauseScope>, LedgerError> {
+        write_pause::all(&self.readers).await
+    }
+
+    async fn set_pause(&self, change: PauseChange) -> Result<(), LedgerError> {
+        self.write(Command::SetPause(change)).await.map(drop)
     }
 
     async fn close(&self) {

@@ -4,6 +4,7 @@ use super::alive::Alive;
 use super::clock::Clock;
 use super::guards::Guards;
 use super::lease::{Held, Keeper, lease_for};
+use super::pauses::Pauses;
 use super::permits::Limit;
 use super::ports::{
     Destination, Ledger, LedgerError, Registration, Warehouse, WarehouseError, WarehouseErrorClass,
@@ -48,6 +49,8 @@ pub struct Kit {
     pub requests: Limit,
     /// Bytes of member data a page may hold.
     pub page_bytes: usize,
+    /// What nothing is to be sent for.
+    pub pauses: Pauses,
     /// How long a lease lasts, at least: [`super::DEFAULT_LEASE`].
     pub lease: Duration,
     /// How long a lost warehouse is asked again; none for without end.
@@ -205,7 +208,7 @@ impl Carrier {
         while self.state.is_open() {
             self.reporter.entered(self.state);
             let step = match self.state {
-                RunState::Queued => Ok(RunEvent::Admitted.into()),
+                RunState::Queued => self.wait_while_paused().await,
                 RunState::Staging => self.stage().await,
                 RunState::Admitting => self.admit().await,
                 RunState::Guarding => Ok(RunEvent::WithinExpected.into()),
@@ -233,6 +236,18 @@ impl Carrier {
         }
         self.reporter.entered(self.state);
         Ok(self.state)
+    }
+
+    /// A run of what is paused rests before it asks the warehouse anything.
+    async fn wait_while_paused(&self) -> Result<Step, RunError> {
+        let mut pauses = self.kit.pauses.clone();
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err(RunError::Interrupted),
+            () = pauses.lifted(&self.facts.campaign, &self.facts.destination) => {
+                Ok(RunEvent::Admitted.into())
+            }
+        }
     }
 
     /// Before anything is sent an error that no retry mends ends the run;

@@ -115,6 +115,7 @@ impl Courier {
         drop(page);
         loop {
             let may_begin = self.wait_until(batch.next_at, &halt).await
+                && self.unpaused(&mut batch, &halt).await
                 && self.held.clone().wait(self.kit.rules.timeout, &halt).await;
             if !may_begin {
                 return Ok(Delivered::Left);
@@ -150,6 +151,7 @@ impl Courier {
             course: Course {
                 first_sending_at: Some(known.first_sending_at),
                 was_ambiguous: known.was_ambiguous,
+                ..Course::default()
             },
             state: Some(known.state),
             next_at: known.next_at,
@@ -198,7 +200,7 @@ impl Courier {
         if halt.is_cancelled() {
             return Ok(Next::Done(Delivered::Left));
         }
-        if !self.may_send() {
+        if !self.may_send() || self.is_paused() {
             return Ok(Next::Again(batch));
         }
         let now = self.kit.clock.now().max(batch.newest);
@@ -243,6 +245,29 @@ impl Courier {
         // Given back before the outcome is written: the wire is free already.
         drop((own, total));
         self.follow(batch, &outcome).await
+    }
+
+    fn is_paused(&self) -> bool {
+        let facts = &self.facts;
+        self.kit.pauses.cover(&facts.campaign, &facts.destination)
+    }
+
+    /// Waits until nothing is paused; false if there will be no attempt. The
+    /// time is not the destination's fault, and uses up nothing of its own.
+    async fn unpaused(&self, batch: &mut Batch, halt: &CancellationToken) -> bool {
+        if !self.is_paused() {
+            return true;
+        }
+        let since = self.kit.clock.now();
+        let mut pauses = self.kit.pauses.clone();
+        let lifted = tokio::select! {
+            biased;
+            () = halt.cancelled() => false,
+            () = pauses.lifted(&self.facts.campaign, &self.facts.destination) => true,
+        };
+        let rested = self.kit.clock.now().duration_since(since);
+        batch.course.excused += Duration::try_from(rested).unwrap_or_default();
+        lifted
     }
 
     /// Whether a request may leave now: the warehouse has heard of us lately,

@@ -11,6 +11,7 @@ mod deliver;
 mod guards;
 mod lease;
 mod pages;
+mod pauses;
 mod permits;
 mod ports;
 mod progress;
@@ -26,6 +27,7 @@ pub use carrier::{Carrier, Kit, RunError};
 pub use clock::{Clock, SystemClock};
 pub use guards::Guards;
 pub use lease::{DEFAULT_LEASE, Lease, MARGIN};
+pub use pauses::{PauseChange, PauseScope, Pauses};
 pub use permits::Limit;
 pub use ports::{
     Destination, Ledger, LedgerError, NOT_OURS, Registration, Request, Warehouse, WarehouseError,

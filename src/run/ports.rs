@@ -1,6 +1,7 @@
 //! What the engine needs from the world, as traits.
 
 use super::lease::Lease;
+use super::pauses::{PauseChange, PauseScope};
 use super::records::{
     Adopted, AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, NewRun,
     RunChange, RunRecord,
@@ -14,6 +15,7 @@ use crate::id::{BatchPath, CampaignName, ConnectorName, MessageId, RunId};
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
+use std::collections::BTreeSet;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -323,6 +325,12 @@ pub trait Ledger: Send + Sync {
 
     /// Notes that a person takes the connector's warehouse as it is.
     async fn accept_connector(&self, connector: &ConnectorName) -> Result<(), LedgerError>;
+
+    /// What is paused.
+    async fn pauses(&self) -> Result<BTreeSet<PauseScope>, LedgerError>;
+
+    /// Begins or lifts a pause, and notes who said so.
+    async fn set_pause(&self, change: PauseChange) -> Result<(), LedgerError>;
 
     /// Does the writes that wait, takes no more, and lets go of the store.
     async fn close(&self) {}

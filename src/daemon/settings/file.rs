@@ -29,6 +29,8 @@ pub struct Settings {
     pub adopt_after: Duration,
     /// How long after staging suppression is asked again.
     pub recheck_after: Duration,
+    /// Where commands reach the running daemon.
+    pub control: PathBuf,
     /// How long a shutdown waits for what is open.
     pub shutdown_grace: Duration,
     /// How logs are written.
@@ -127,6 +129,7 @@ impl SettingsFile {
         let Self { mut settings } = self;
         let resolve = |path: &mut PathBuf| *path = resolved(base, path);
         resolve(&mut settings.campaigns);
+        resolve(&mut settings.control);
         settings.state.each_path(&resolve);
         for connector in settings.connectors.values_mut() {
             connector.each_path(&resolve);

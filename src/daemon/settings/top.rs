@@ -30,7 +30,7 @@ const RECHECK_AFTER: RangeInclusive<Duration> =
 const USUAL_WAIT: Duration = Duration::from_mins(15);
 
 /// Keys of later versions.
-const NOT_YET: &[&str] = &["keep", "admin", "control", "notify"];
+const NOT_YET: &[&str] = &["keep", "admin", "notify"];
 
 /// Compiles the operator's file. Nothing is opened and no secret is read; all
 /// that is wrong is listed in the order of the file.
@@ -68,6 +68,9 @@ const CAMPAIGNS: &str = "./campaigns";
 /// The state store unless something else is said.
 const STATE: &str = "./state.db";
 
+/// The control socket beside the state store.
+const CONTROL: &str = "control.sock";
+
 fn read(mut top: Section) -> Option<Settings> {
     let campaigns = top.optional("campaigns");
     let campaigns = campaigns.map_or(Some(CAMPAIGNS), |f| f.filled_text());
@@ -92,11 +95,17 @@ fn read(mut top: Section) -> Option<Settings> {
     let recheck_after = recheck_after.map_or(Some(USUAL_WAIT), |f| f.duration(RECHECK_AFTER));
     let log = top.optional("log");
     let log = log.map_or(Some(LogSettings::default()), |f| log_of(f.section()?));
+    let control = top.optional("control").map(|f| f.filled_text());
     top.not_yet(NOT_YET);
     top.finish();
     let (state, lease) = state?;
+    let control = match control {
+        Some(written) => PathBuf::from(written?),
+        None => state.path().with_file_name(CONTROL),
+    };
     Some(Settings {
         campaigns: PathBuf::from(campaigns?),
+        control,
         state,
         lease,
         connectors: connectors?,

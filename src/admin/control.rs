@@ -1,0 +1,129 @@
+//! The control socket: a Unix socket beside the state store that members of
+//! its group may write to. A connection carries one request.
+
+use super::message::{Reply, Request};
+use async_trait::async_trait;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The longest line either side takes: a scope is the longest thing said.
+const MAX_LINE: u64 = 64 * 1024;
+
+/// How long one request may take, both ways.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Connections at a time; further ones wait to be accepted.
+const MAX_CONNECTIONS: usize = 8;
+
+/// Does what is asked.
+#[async_trait]
+pub trait Handler: Send + Sync {
+    /// Answers `request` of the operating system's user `by`.
+    async fn answer(&self, request: Request, by: &str) -> Reply;
+}
+
+/// Why the daemon cannot be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// No daemon listens there.
+    #[error("no daemon answers at {path}")]
+    NobodyThere {
+        /// The socket.
+        path: String,
+    },
+    /// One does, and the conversation broke off.
+    #[error("the daemon at {path} did not answer: {reason}")]
+    BrokenOff {
+        /// The socket.
+        path: String,
+        /// What happened.
+        reason: String,
+    },
+}
+
+/// Listens at `path` until `stop`. A socket that a dead process left there is
+/// replaced: the state store's own lock says that nobody else is alive.
+pub async fn serve(
+    path: &Path,
+    handler: Arc<dyn Handler>,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    if path.exists() {
+        std::fs::remove_file(path)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+    let tasks = TaskTracker::new();
+    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let permit = Arc::clone(&connections).acquire_owned().await;
+        let stream = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted?.0,
+        };
+        let handler = Arc::clone(&handler);
+        tasks.spawn(async move {
+            let _permit = permit;
+            match tokio::time::timeout(PATIENCE, converse(stream, handler.as_ref())).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!("a control request broke off: {error}"),
+                Err(_) => tracing::warn!("a control request took over {PATIENCE:?}"),
+            }
+        });
+    }
+    tasks.close();
+    tasks.wait().await;
+    std::fs::remove_file(path)
+}
+
+async fn converse(stream: UnixStream, handler: &dyn Handler) -> io::Result<()> {
+    let by = format!("uid {}", stream.peer_cred()?.uid());
+    let (reading, mut writing) = stream.into_split();
+    let line = read_line(reading).await?;
+    let reply = match serde_json::from_str::<Request>(&line) {
+        Ok(request) => handler.answer(request, &by).await,
+        Err(error) => Reply::Refused(format!("the request is not understood: {error}")),
+    };
+    let mut line = serde_json::to_string(&reply)?;
+    line.push('\n');
+    writing.write_all(line.as_bytes()).await
+}
+
+/// Asks the daemon that listens at `path`.
+pub async fn ask(path: &Path, request: &Request) -> Result<Reply, ControlError> {
+    let shown = path.display().to_string();
+    let Ok(stream) = UnixStream::connect(path).await else {
+        return Err(ControlError::NobodyThere { path: shown });
+    };
+    let conversation = async {
+        let (reading, mut writing) = stream.into_split();
+        let mut line = serde_json::to_string(request)?;
+        line.push('\n');
+        writing.write_all(line.as_bytes()).await?;
+        Ok::<Reply, io::Error>(serde_json::from_str(&read_line(reading).await?)?)
+    };
+    let broken_off = |reason: String| ControlError::BrokenOff {
+        path: shown.clone(),
+        reason,
+    };
+    match tokio::time::timeout(PATIENCE, conversation).await {
+        Ok(answered) => answered.map_err(|error| broken_off(error.to_string())),
+        Err(_) => Err(broken_off(format!("nothing came within {PATIENCE:?}"))),
+    }
+}
+
+async fn read_line(from: impl tokio::io::AsyncRead + Unpin) -> io::Result<String> {
+    let mut line = String::new();
+    BufReader::new(from.take(MAX_LINE))
+        .read_line(&mut line)
+        .await?;
+    Ok(line)
+}

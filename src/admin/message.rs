@@ -1,0 +1,31 @@
+//! What is said over the control socket: one JSON line each way.
+
+use serde::{Deserialize, Serialize};
+
+/// What is asked of the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "snake_case")]
+pub enum Request {
+    /// Begins a pause: durable, and no new request leaves.
+    Pause {
+        /// `all`, `campaign:<name>` or `destination:<name>`.
+        scope: String,
+    },
+    /// Lifts a pause.
+    Unpause {
+        /// As it was paused.
+        scope: String,
+    },
+}
+
+/// What the daemon answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// It is done, and this is what is to be told.
+    Done(String),
+    /// What was asked makes no sense here.
+    Refused(String),
+    /// It could not be done.
+    Failed(String),
+}

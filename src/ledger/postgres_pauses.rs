@@ -1,0 +1,36 @@
+//! Writes and reads of the emergency stop, on the ledger's server.
+
+use super::command::Failure;
+use super::postgres::within;
+use super::rows::micros;
+use super::trouble::unreadable;
+use crate::run::{LedgerError, PauseChange, PauseScope};
+use sqlx::PgConnection;
+use sqlx::postgres::PgPool;
+use std::collections::BTreeSet;
+
+/// Writes what is paused from now on, and who said so.
+pub(super) async fn set(db: &mut PgConnection, change: &PauseChange) -> Result<(), Failure> {
+    let statement = match change.paused {
+        true => "/* pause */ insert into pauses (scope) values ($1) on conflict do nothing",
+        false => "/* unpause */ delete from pauses where scope = $1",
+    };
+    let scope = change.scope.to_string();
+    sqlx::query(statement).bind(&scope).execute(&mut *db).await?;
+    sqlx::query("/* action */ insert into actions (at, who, verb, target) values ($1, $2, $3, $4)")
+        .bind(micros(change.at))
+        .bind(&change.by)
+        .bind(if change.paused { "pause" } else { "unpause" })
+        .bind(&scope)
+        .execute(&mut *db)
+        .await?;
+    Ok(())
+}
+
+/// What is paused.
+pub(super) async fn all(readers: &PgPool) -> Result<BTreeSet<PauseScope>, LedgerError> {
+    let query = sqlx::query_scalar("/* pauses */ select scope from pauses");
+    let scopes: Vec<String> = within(query.fetch_all(readers)).await?;
+    let parsed = scopes.iter().map(|scope| scope.parse().map_err(unreadable));
+    parsed.collect()
+}

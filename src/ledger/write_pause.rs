@@ -1,0 +1,46 @@
+//! Writes and reads of the emergency stop.
+
+use super::command::Failure;
+use super::rows::micros;
+use super::trouble::{unreadable, unusable};
+use crate::run::{LedgerError, PauseChange, PauseScope};
+use sqlx::SqliteConnection;
+use sqlx::sqlite::SqlitePool;
+use std::collections::BTreeSet;
+
+/// Writes what is paused from now on, and who said so.
+pub(super) async fn set(db: &mut SqliteConnection, change: &PauseChange) -> Result<(), Failure> {
+    let statement = match change.paused {
+        true => "/* pause */ insert into pauses (scope) values (?1) on conflict do nothing",
+        false => "/* unpause */ delete from pauses where scope = ?1",
+    };
+    let scope = change.scope.to_string();
+    sqlx::query(statement).bind(&scope).execute(&mut *db).await?;
+    sqlx::query("/* action */ insert into actions (at, who, verb, target) values (?1, ?2, ?3, ?4)")
+        .bind(micros(change.at))
+        .bind(&change.by)
+        .bind(if change.paused { "pause" } else { "unpause" })
+        .bind(&scope)
+        .execute(&mut *db)
+        .await?;
+    Ok(())
+}
+
+/// What is paused. A store that was written by an older version has none.
+pub(super) async fn all(readers: &SqlitePool) -> Result<BTreeSet<PauseScope>, LedgerError> {
+    let there: i64 = sqlx::query_scalar(
+        "/* pauses there */ select count(*) from sqlite_master where type = 'table' and name = 'pauses'",
+    )
+    .fetch_one(readers)
+    .await
+    .map_err(unusable)?;
+    if there == 0 {
+        return Ok(BTreeSet::new());
+    }
+    let scopes: Vec<String> = sqlx::query_scalar("/* pauses */ select scope from pauses")
+        .fetch_all(readers)
+        .await
+        .map_err(unusable)?;
+    let parsed = scopes.iter().map(|scope| scope.parse().map_err(unreadable));
+    parsed.collect()
+}

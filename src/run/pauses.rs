@@ -1,0 +1,118 @@
+//! The emergency stop: what nothing is to be sent for, until a person says so.
+
+use crate::id::{BadName, CampaignName, DestinationName};
+use jiff::Timestamp;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+use tokio::sync::watch;
+
+/// What is paused. Stored and spoken of as `all`, `campaign:<name>` or
+/// `destination:<name>`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PauseScope {
+    /// Everything.
+    All,
+    /// The runs of one campaign.
+    Campaign(CampaignName),
+    /// What goes to one destination.
+    Destination(DestinationName),
+}
+
+impl fmt::Display for PauseScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::Campaign(name) => write!(f, "campaign:{name}"),
+            Self::Destination(name) => write!(f, "destination:{name}"),
+        }
+    }
+}
+
+impl FromStr for PauseScope {
+    type Err = BadName;
+
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        match text.split_once(':') {
+            Some(("campaign", name)) => Ok(Self::Campaign(name.parse()?)),
+            Some(("destination", name)) => Ok(Self::Destination(name.parse()?)),
+            _ if text == "all" => Ok(Self::All),
+            // A bare name is a campaign's, as on the command line.
+            _ => Ok(Self::Campaign(text.parse()?)),
+        }
+    }
+}
+
+/// A pause begun or lifted, and by whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PauseChange {
+    /// What.
+    pub scope: PauseScope,
+    /// Whether it is paused from now on.
+    pub paused: bool,
+    /// The operating system's user who said so.
+    pub by: String,
+    /// The wall clock.
+    pub at: Timestamp,
+}
+
+/// What is paused now; clones see the same.
+#[derive(Debug, Clone)]
+pub struct Pauses(watch::Receiver<BTreeSet<PauseScope>>);
+
+impl Pauses {
+    /// What the sender says, and says later.
+    pub fn new(now: watch::Receiver<BTreeSet<PauseScope>>) -> Self {
+        Self(now)
+    }
+
+    /// Whether nothing may be begun for `campaign` at `destination`.
+    pub fn cover(&self, campaign: &CampaignName, destination: &DestinationName) -> bool {
+        is_covered(&self.0.borrow(), campaign, destination)
+    }
+
+    /// Returns when something may be begun again; at once if nothing is
+    /// paused.
+    pub async fn lifted(&mut self, campaign: &CampaignName, destination: &DestinationName) {
+        let is_free = |paused: &BTreeSet<PauseScope>| !is_covered(paused, campaign, destination);
+        if self.0.wait_for(is_free).await.is_err() {
+            // Who could lift it is gone; whoever waits here is stopped.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+fn is_covered(
+    paused: &BTreeSet<PauseScope>,
+    campaign: &CampaignName,
+    destination: &DestinationName,
+) -> bool {
+    paused.iter().any(|scope| match scope {
+        PauseScope::All => true,
+        PauseScope::Campaign(name) => name == campaign,
+        PauseScope::Destination(name) => name == destination,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_covers_what_it_names_and_nothing_else() {
+        let (campaign, destination) = ("winback".parse().unwrap(), "esp".parse().unwrap());
+        for (scope, covers) in [
+            ("all", true),
+            ("campaign:winback", true),
+            ("winback", true),
+            ("destination:esp", true),
+            ("campaign:esp", false),
+            ("destination:winback", false),
+        ] {
+            let scope: PauseScope = scope.parse().unwrap();
+            assert_eq!(scope.to_string().parse::<PauseScope>().unwrap(), scope);
+            let (_sender, receiver) = watch::channel(BTreeSet::from([scope.clone()]));
+            assert_eq!(Pauses::new(receiver).cover(&campaign, &destination), covers, "{scope}");
+        }
+    }
+}
