@@ -27,7 +27,7 @@ fn moments() -> impl Iterator<Item = u64> {
 }
 
 fn times_ready(site: &Site) -> usize {
-    site.log().matches("ready with").count()
+    site.log().matches("ready; ").count()
 }
 
 /// Waits until the daemon that was started last is ready, and no run is open
