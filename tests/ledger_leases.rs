@@ -7,7 +7,9 @@ mod support;
 
 use campaignd::id::BatchPath;
 use campaignd::ledger::{PostgresLedger, SqliteLedger};
-use campaignd::run::{AttemptBegun, BatchChange, BatchState, Ledger, RunChange, RunState};
+use campaignd::run::{
+    AttemptBegun, BatchChange, BatchState, Ledger, LedgerError, RunChange, RunState,
+};
 use std::time::Duration;
 use support::postgres::{ConnDetails, Postgres};
 use support::records::{
@@ -262,5 +264,60 @@ async fn of_two_manual_runs_on_two_hosts_one_is_refused() {
         hosts.other.claim_manual(manual(minute(0)), minute(0)),
     );
     assert!(one.is_ok() != other.is_ok(), "{one:?} {other:?}");
+    hosts.close().await;
+}
+
+#[tokio::test]
+async fn a_lost_connection_costs_the_writes_that_wait_and_no_others() {
+    let hosts = Hosts::start().await;
+    let run = queued(&hosts.one, minute(0)).await;
+    let ended = support::site::postgres_rows(
+        &hosts.database,
+        "select pg_terminate_backend(pid) from pg_stat_activity \
+         where datname = current_database() and pid <> pg_backend_pid()",
+    )
+    .await;
+    assert!(ended.len() >= 2);
+    let first = hosts.one.take_lease(&run, MINUTE).await;
+    assert!(
+        matches!(first, Err(LedgerError::Unusable { .. })),
+        "{first:?}"
+    );
+    let lease = hosts.one.take_lease(&run, MINUTE).await.unwrap().unwrap();
+    assert_eq!(lease.term, 1);
+    assert_eq!(hosts.one.open_runs().await.unwrap().len(), 1);
+    hosts.close().await;
+}
+
+#[tokio::test]
+async fn a_ledger_that_is_not_there_yet_is_read_as_none() {
+    let server = Postgres::start();
+    let options = support::ledger::options(&server.database("ledger"));
+    assert!(
+        PostgresLedger::open_read_only(&options)
+            .await
+            .unwrap()
+            .is_none()
+    );
+    let nowhere = campaignd::ledger::PostgresOptions {
+        database: "nowhere".to_owned(),
+        ..options
+    };
+    let error = PostgresLedger::open(nowhere).await.unwrap_err();
+    assert!(error.to_string().contains("make the database"), "{error}");
+}
+
+#[tokio::test]
+async fn tables_of_a_newer_version_are_left_alone() {
+    let hosts = Hosts::start().await;
+    support::site::postgres_rows(
+        &hosts.database,
+        "insert into campaignd_ledger._sqlx_migrations \
+         (version, description, success, checksum, execution_time) values (99, 'x', true, '', 0)",
+    )
+    .await;
+    let options = support::ledger::options(&hosts.database);
+    let error = PostgresLedger::open(options).await.unwrap_err();
+    assert!(error.to_string().contains("newer campaignd"), "{error}");
     hosts.close().await;
 }

@@ -156,6 +156,11 @@ async fn on_one_ledger_each_fire_time_is_one_run_carried_by_one_host() {
     let runs = ledger(&database, "select run_id, fire_time, state, term from runs").await;
     let times: BTreeSet<&str> = runs.iter().map(|run| cell(run, "fire_time")).collect();
     assert_eq!(times.len(), runs.len());
+    // Whoever looks from one of the hosts sees them all.
+    let settings = std::fs::read_to_string(site.path().join("ada.yaml")).unwrap();
+    site.write("campaignd.yaml", &settings);
+    let shown = site.json(&["runs", "--limit", "100"]).await;
+    assert_eq!(shown.as_array().unwrap().len(), runs.len());
     let again = runs.iter().filter(|run| cell(run, "term") == "2").count();
     assert!(again <= 1, "{runs:?}");
     let ids: Vec<_> = site.receiver.requests();

@@ -61,7 +61,7 @@ pub fn register(schema: &Schema, run: &RunFacts) -> Result<Statement, Unwritable
 }
 
 /// Notes that the run is alive, under the term it has now, and in `state` if
-/// that is new; nothing where a later term has been here.
+/// that is new. A late host does not put back the term.
 pub fn touch(
     schema: &Schema,
     run: &RunFacts,
@@ -69,14 +69,13 @@ pub fn touch(
 ) -> Result<Statement, Unwritable> {
     let state = state.map_or(String::new(), |state| format!(", state = '{state}'"));
     let sql = format!(
-        "update {} set seen_at = {}, term = {}{state} where run_id = {} and owner = '{}' \
-         and term <= {}",
+        "update {} set seen_at = {}, term = case when term > {term} then term else {term} end{state} \
+         where run_id = {} and owner = '{}'",
         schema.table("open_runs"),
         schema.dialect.now(),
-        run.term,
         schema.dialect.literal(run.run.as_str())?,
         run.owner,
-        run.term,
+        term = run.term,
     );
     Ok(Statement::new("touch", run.run.as_str(), &sql))
 }

@@ -205,3 +205,35 @@ impl Carrier {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_lease_covers_what_is_over_well_before_its_end() {
+        let lease = Lease::lapsing(1, Instant::now(), MINUTE);
+        assert!(lease.covers(Duration::from_secs(58)));
+        assert!(!lease.covers(Duration::from_millis(59_100)));
+        assert!(!Lease::lapsing(1, Instant::now(), Duration::ZERO).covers(Duration::ZERO));
+        assert!(Lease::lasting(1).covers(MINUTE * 60));
+    }
+
+    #[test]
+    fn between_two_renewals_there_is_room_for_the_slowest_request() {
+        for seconds in [1, 2, 15, 30, 300] {
+            let timeout = Duration::from_secs(seconds);
+            let lease = lease_for(DEFAULT_LEASE, timeout);
+            assert!(lease >= DEFAULT_LEASE);
+            let left = lease - lease / RENEWALS - MARGIN;
+            assert!(left > timeout + MARGIN, "{timeout:?}: {left:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_covered_before_a_lease_is_taken() {
+        assert!(!Held::nothing().covers(Duration::ZERO));
+    }
+}

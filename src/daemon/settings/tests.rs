@@ -1,6 +1,7 @@
 use super::*;
 use crate::campaign::Source;
 use crate::delivery::OnAmbiguous;
+use crate::ledger::Encryption;
 use crate::warehouse::{ConnectorOptions, Tls};
 use crate::webhook::Auth;
 use secrecy::ExposeSecret;
@@ -219,4 +220,70 @@ fn a_resolved_header_that_would_break_the_request_is_refused() {
         .unwrap_err();
     assert_eq!(error.key, "destinations.email-esp.headers.X-Workspace");
     assert!(!error.to_string().contains("Host"), "{error}");
+}
+
+fn with_state(state: &str) -> Result<Settings, Vec<String>> {
+    let text = format!("state: {{ {state} }}\n");
+    let source = Source {
+        name: "campaignd.yaml",
+        text: &text,
+    };
+    match compile(&source) {
+        Ok(file) => Ok(file.resolve_paths(Path::new("/etc/campaignd"))),
+        Err(problems) => Err(problems.into_iter().map(|p| p.message).collect()),
+    }
+}
+
+#[test]
+fn a_state_store_on_a_server_is_reached_as_its_url_says() {
+    let url =
+        "url: 'postgres://me:${env:PW}@db.example:6432/led%20ger?sslrootcert=ca.pem', lease: 20s";
+    let settings = with_state(url).unwrap();
+    assert_eq!(settings.lease, Duration::from_secs(20));
+    let StateStore::Postgres(server) = &settings.state else {
+        panic!("{:?}", settings.state);
+    };
+    let options = server.options(&Secrets::of([("PW", "p@ss")])).unwrap();
+    assert_eq!((options.host.as_str(), options.port), ("db.example", 6432));
+    assert_eq!(
+        (options.user.as_str(), options.database.as_str()),
+        ("me", "led ger")
+    );
+    assert_eq!(options.password.expose_secret(), "p@ss");
+    assert_eq!(options.encryption, Encryption::VerifyFull);
+    assert_eq!(
+        options.ca_file,
+        Some(PathBuf::from("/etc/campaignd/ca.pem"))
+    );
+    let error = server.options(&Secrets::of([])).unwrap_err();
+    assert_eq!(error.key, "state.url");
+
+    let here = with_state("url: 'postgresql://me:p%40ss@[::1]/ledger'").unwrap();
+    let StateStore::Postgres(server) = &here.state else {
+        panic!("{:?}", here.state);
+    };
+    assert!(!format!("{here:?}").contains("p@ss"));
+    let options = server.options(&Secrets::of([])).unwrap();
+    assert!(!format!("{options:?}").contains("p@ss"));
+    assert_eq!((options.host.as_str(), options.port), ("::1", 5432));
+    assert_eq!(options.encryption, Encryption::Disable);
+    assert_eq!(here.lease, Duration::from_secs(60));
+}
+
+#[test]
+fn a_state_store_that_cannot_be_meant_is_refused_without_its_password() {
+    for wrong in [
+        "url: 'postgres://me:hunter2@db.example/ledger?sslmode=disable'",
+        "url: 'postgres://me:hunter2@db.example/ledger?options=x'",
+        "url: 'postgres://:hunter2@db.example/ledger'",
+        "url: 'postgres://me:hunter2@db.example/'",
+        "url: 'postgres://me:hunter2@db.example:99999/ledger'",
+        "url: 'postgres://me:hunter2${env:A}@db.example/ledger'",
+        "url: 'mysql://me:hunter2@db.example/ledger'",
+        "url: 'postgres://me:hunter2@127.0.0.1/ledger', lease: 1s",
+    ] {
+        let problems = with_state(wrong).unwrap_err();
+        assert_eq!(problems.len(), 1, "{wrong}: {problems:?}");
+        assert!(!problems[0].contains("hunter2"), "{problems:?}");
+    }
 }
