@@ -71,6 +71,10 @@ fn draw(seed: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a soak is told from outside how long it lasts"
+)]
 fn from_environment(name: &str, otherwise: u64) -> u64 {
     let value = std::env::var(name).ok();
     value.map_or(otherwise, |value| value.parse().unwrap())

@@ -257,6 +257,10 @@ fn each_id_is_sound(kept: &Kept, rules: &Rules, seed: u64) {
 }
 
 #[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a seed is given from outside to play it again"
+)]
 fn whole_runs_keep_the_identity_whatever_fails_and_whenever_the_process_dies() {
     if let Ok(seed) = std::env::var("SEED") {
         play(seed.parse().unwrap());
