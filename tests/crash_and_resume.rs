@@ -71,6 +71,10 @@ fn draw(seed: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a soak is told from outside how long it lasts"
+)]
 fn from_environment(name: &str, otherwise: u64) -> u64 {
     let value = std::env::var(name).ok();
     value.map_or(otherwise, |value| value.parse().unwrap())
@@ -108,41 +112,47 @@ async fn start_and_kill(site: &Site, moment: u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_killed_at_random_moments_loses_nothing_and_contacts_nobody_twice() {
-    let (kills, seed) = (
-        from_environment("KILLS", KILLS),
-        from_environment("SEED", SEED),
-    );
-    println!("SEED={seed} KILLS={kills}");
     let site = Site::new("crash").await;
-    furnish(&site, 600, "*/2 * * * * *").await;
-    change_settings(&site, "timeout: 2s", "timeout: 500ms\n    max_in_flight: 4");
-    change_settings(&site, "max: 1s", "max: 200ms");
+    kill_over_and_over(&site, from_environment("KILLS", KILLS)).await;
+    let left = site
+        .sql("select tablename from pg_tables where schemaname = 'campaignd' and tablename ~ '^(stage|admit|run)_'")
+        .await;
+    assert_eq!(left, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_holds_where_the_warehouse_is_a_file() {
+    kill_over_and_over(&Site::sqlite().await, KILLS / 2).await;
+}
+
+async fn kill_over_and_over(site: &Site, kills: u64) {
+    let seed = from_environment("SEED", SEED);
+    println!("SEED={seed} KILLS={kills}");
+    furnish(site, 600, "*/2 * * * * *").await;
+    change_settings(site, "timeout: 2s", "timeout: 500ms\n    max_in_flight: 4");
+    change_settings(site, "max: 1s", "max: 200ms");
     site.receiver
         .rule(move |request| Fate::of(seed, request.number).answer());
     for kill in 0..kills {
-        start_and_kill(&site, draw(seed.wrapping_add(kill))).await;
+        start_and_kill(site, draw(seed.wrapping_add(kill))).await;
     }
-    night::finish(&site).await;
+    night::finish(site).await;
 
     let requests = site.receiver.requests();
     let ids: BTreeSet<_> = requests.iter().map(Recorded::id).collect();
     let doubles = doubles(&requests, seed);
-    let planned = number(&site, "select sum(planned) from campaignd.runs").await;
+    let planned = number(site, "select sum(planned) from campaignd.runs").await;
     let rows = "select count(*) from campaignd.contact_history";
-    let lost = planned.abs_diff(number(&site, rows).await);
+    let lost = planned.abs_diff(number(site, rows).await);
     let parked = "select count(*) from campaignd.deliveries where status = 'unknown'";
-    let parked = number(&site, parked).await;
+    let parked = number(site, parked).await;
     let runs = "select count(*) from campaignd.runs where planned > 0";
-    let runs = number(&site, runs).await;
+    let runs = number(site, runs).await;
     println!(
         "runs {runs}, kills {kills}, requests {}, resends {}, parked {parked}, doubles {doubles}, lost {lost}",
         requests.len(),
         requests.len() - ids.len(),
     );
     assert_eq!((doubles, lost, parked), (0, 0, 0), "SEED={seed}");
-    let left = site
-        .sql("select tablename from pg_tables where schemaname = 'campaignd' and tablename ~ '^(stage|admit|run)_'")
-        .await;
-    assert_eq!(left, [], "SEED={seed}");
     assert!(runs > 1 && requests.len() > ids.len(), "SEED={seed}");
 }

@@ -1,8 +1,6 @@
 //! Everything around a run changes in its middle, and then the process dies:
 //! what is sent again is what was sent.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
-
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};

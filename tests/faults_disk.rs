@@ -108,12 +108,17 @@ async fn a_run_killed_at_any_of_its_durable_writes_is_carried_on_with_nothing_lo
 
 /// The store's disk fails from some write on: sending stops, the log says
 /// `says`, and the next start has lost nothing.
-async fn sending_stops_and_is_taken_up(name: &str, call: &str, error: &str, says: &str) {
+async fn sending_stops_and_is_taken_up(
+    name: &str,
+    (call, nth): (&str, u32),
+    error: &str,
+    says: &str,
+) {
     let site = site(name).await;
     // A store that has been made, and a run that is none of the fault's.
     site.json(&["run", night::CAMPAIGN]).await;
     site.write("campaigns/hello.yaml", &night::campaign("* * * * * *", 7));
-    let inject = format!("inject={call}:error={error}:when=14+");
+    let inject = format!("inject={call}:error={error}:when={nth}+");
     let trace = format!("trace={call}");
     let log = file(&site, "state.db-wal");
     let tampering = ["-P", &log, "-e", &trace, "-e", &inject];
@@ -125,6 +130,8 @@ async fn sending_stops_and_is_taken_up(name: &str, call: &str, error: &str, says
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(site.receiver.count(), sent, "sending has stopped");
     what_has_left_is_in_the_ledger(&site).await;
+    let open = ledger(&site, "select * from runs where is_open = 1").await;
+    assert_eq!(open.len(), 1, "it failed in the middle: {}", site.log());
     daemon.signal("TERM").await;
     assert_eq!(daemon.ended().await, Some(0), "{}", site.log());
     night::finish(&site).await;
@@ -136,13 +143,13 @@ async fn sending_stops_and_is_taken_up(name: &str, call: &str, error: &str, says
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_stops_sending_and_the_log_says_to_make_room() {
     let says = "the disk is full; make room";
-    sending_stops_and_is_taken_up("disk_full", "pwrite64", "ENOSPC", says).await;
+    sending_stops_and_is_taken_up("disk_full", ("pwrite64", 90), "ENOSPC", says).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_cannot_sync_stops_sending_and_the_log_says_where_to_look() {
     let says = "the disk does not answer as it should; look at the machine's own log";
-    sending_stops_and_is_taken_up("disk_broken", "fdatasync,fsync", "EIO", says).await;
+    sending_stops_and_is_taken_up("disk_broken", ("fdatasync,fsync", 14), "EIO", says).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

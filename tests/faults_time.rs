@@ -1,7 +1,5 @@
 //! Fire times while nothing was running, or while too much was.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
-
 mod support;
 
 use std::time::Duration;

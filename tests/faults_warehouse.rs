@@ -1,8 +1,6 @@
 //! The warehouse's faults, made on the wire before a real PostgreSQL: replies
 //! lost, sessions cut, transactions refused, and the daemon killed meanwhile.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
-
 mod support;
 
 use std::time::Duration;
@@ -13,6 +11,9 @@ use support::site::Site;
 const PEOPLE: u32 = 100;
 /// Of seven members each.
 const BATCHES: usize = 15;
+
+/// Picks a statement.
+type Wanted = fn(&Passing) -> bool;
 
 async fn site(name: &str) -> Site {
     let site = Site::behind_gate(name).await;
@@ -48,7 +49,7 @@ fn hits(site: &Site) -> usize {
 }
 
 /// Applies `act` to the first statement for which `wanted` holds.
-fn once(site: &Site, wanted: fn(&Passing) -> bool, act: Act) {
+fn once(site: &Site, wanted: Wanted, act: Act) {
     let left = std::sync::atomic::AtomicBool::new(true);
     site.gate().rule(move |passing| {
         let is_it = wanted(passing) && left.swap(false, std::sync::atomic::Ordering::SeqCst);
@@ -58,7 +59,7 @@ fn once(site: &Site, wanted: fn(&Passing) -> bool, act: Act) {
 
 /// Every transaction a run makes, by what it has done before it commits, and
 /// the steps that are a statement of their own.
-fn every_commit() -> [(&'static str, fn(&Passing) -> bool); 6] {
+fn every_commit() -> [(&'static str, Wanted); 6] {
     [
         ("register", |s| s.commits("register")),
         ("freeze", |s| s.step == "freeze"),
@@ -103,7 +104,7 @@ async fn a_page_that_breaks_off_is_read_again_and_nobody_gets_it_twice() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_is_shut_down_or_cancelled_at_any_step_is_taken_up_again() {
     let acts = [Act::shut_down(), Act::cancelled()];
-    let steps: [fn(&Passing) -> bool; 5] = [
+    let steps: [Wanted; 5] = [
         |s| s.step == "freeze",
         |s| s.step == "lay",
         |s| s.step == "page",
@@ -145,7 +146,7 @@ async fn commits_that_queue_for_a_second_each_slow_a_run_and_break_nothing() {
 
 /// Kills a run while the statement is held that `wanted` says; what becomes of
 /// the statement is `act`.
-async fn killed_while(name: &str, wanted: fn(&Passing) -> bool, act: Act) -> Site {
+async fn killed_while(name: &str, wanted: Wanted, act: Act) -> Site {
     let site = site(name).await;
     site.gate().rule(move |passing| {
         if wanted(passing) {
@@ -166,7 +167,7 @@ async fn killed_while(name: &str, wanted: fn(&Passing) -> bool, act: Act) -> Sit
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_killed_between_the_answers_and_the_settle_settles_from_the_ledger() {
-    let settles: fn(&Passing) -> bool = |s| s.commits("settle") && !s.commits("close");
+    let settles: Wanted = |s| s.commits("settle") && !s.commits("close");
     for act in [Act::Delay(Duration::from_secs(1)), Act::CutBefore] {
         let site = killed_while("killed_settling", settles, act).await;
         assert_eq!(site.receiver.count(), BATCHES);
@@ -177,7 +178,7 @@ async fn a_daemon_killed_between_the_answers_and_the_settle_settles_from_the_led
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_killed_while_staging_leaves_one_stage_and_one_run() {
-    let freezes: fn(&Passing) -> bool = |s| s.step == "freeze";
+    let freezes: Wanted = |s| s.step == "freeze";
     for act in [Act::Delay(Duration::from_secs(1)), Act::CutBefore] {
         let is_made = matches!(act, Act::Delay(_));
         let site = killed_while("killed_staging", freezes, act).await;

@@ -241,7 +241,10 @@ impl Warehouse for Dream {
 
     async fn register(&self, _: &RunFacts) -> Result<Registration, WarehouseError> {
         self.ask(|kept| {
-            assert!(kept.row.is_none() || kept.registered, "it has ended");
+            if let Some((status, _)) = kept.row.filter(|_| !kept.registered) {
+                let by = format!("an earlier run that is {status:?}");
+                return Ok(Registration::Taken { by });
+            }
             kept.registered = true;
             Ok(Registration::Ours)
         })
@@ -261,6 +264,9 @@ impl Warehouse for Dream {
 
     async fn admit(&self, _: &RunFacts) -> Result<Funnel, WarehouseError> {
         self.ask(|kept| {
+            if !kept.registered {
+                return Err(wrong("not registered"));
+            }
             if let Some(funnel) = kept.admitted {
                 return Ok(funnel);
             }
@@ -312,7 +318,7 @@ impl Warehouse for Dream {
     async fn close(&self, closing: &Closing) -> Result<Tally, WarehouseError> {
         self.ask(|kept| {
             let tally = tally(kept, closing.funnel.planned);
-            if kept.registered {
+            if kept.registered || kept.row.is_none() {
                 kept.row = Some((closing.status, tally));
                 kept.registered = false;
             }
