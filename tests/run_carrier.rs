@@ -13,7 +13,7 @@ use campaignd::history::{Closing, RunFacts, Settlement, UnstartedRun};
 use campaignd::id::{RunId, Trigger};
 use campaignd::ledger::SqliteLedger;
 use campaignd::run::{
-    Carrier, Clock as _, DEFAULT_LEASE, Funnel, Guards, Kit, Ledger, Limit, NewRun, Page,
+    Carrier, Clock as _, DEFAULT_LEASE, Funnel, Guards, Kit, Ledger, Limit, NewRun, Page, Pauses,
     Registration, Reporter, RunError, RunState, Settler, SystemClock, Tally, Warehouse,
     WarehouseError, WarehouseErrorClass,
 };
@@ -182,6 +182,7 @@ fn kit(receiver: &Receiver, ledger: Arc<dyn Ledger>, warehouse: Arc<dyn Warehous
         destination_requests: Limit::new(1),
         requests: Limit::new(1),
         page_bytes: 1 << 20,
+        pauses: Pauses::default(),
         lease: DEFAULT_LEASE,
         give_up_on_warehouse: None,
         guards: Guards::default(),

@@ -10,7 +10,8 @@ use campaignd::delivery::{OnAmbiguous, Rules};
 use campaignd::history::{BatchStatus, RunStatus};
 use campaignd::id::{RunId, Trigger};
 use campaignd::run::{
-    Carrier, Clock as _, Kit, Limit, Reporter, RunError, RunRecord, RunState, Settler,
+    Carrier, Clock as _, DEFAULT_LEASE, Guards, Kit, Limit, Pauses, Reporter, RunError, RunRecord,
+    RunState, Settler,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -49,6 +50,7 @@ fn record(dream: &Dream, batch_size: u64) -> RunRecord {
         funnel: None,
         tally: None,
         error: None,
+        term: 0,
     }
 }
 
@@ -85,7 +87,10 @@ fn kit(dream: &Arc<Dream>, rules: &Arc<Rules>) -> Kit {
         destination_requests: Limit::new(1 + u32::try_from(dream.seed % 4).unwrap()),
         requests: Limit::new(3),
         page_bytes: 400,
+        pauses: Pauses::default(),
+        lease: DEFAULT_LEASE,
         give_up_on_warehouse: None,
+        guards: Guards::default(),
     }
 }
 
@@ -93,6 +98,7 @@ fn kit(dream: &Arc<Dream>, rules: &Arc<Rules>) -> Kit {
 /// error is left to the next.
 fn live(dream: &Arc<Dream>, rules: &Arc<Rules>) -> Option<RunState> {
     let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
         .build()
         .unwrap();
     runtime.block_on(async {

@@ -13,9 +13,10 @@ use campaignd::id::{BatchPath, CampaignName, ConnectorName, RunId};
 use campaignd::ledger::SqliteLedger;
 use campaignd::run::{
     Adopted, AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, Lease, Ledger,
-    LedgerError, NewRun, RunChange, RunRecord, RunState, SystemClock,
+    LedgerError, NewRun, PauseChange, PauseScope, RunChange, RunRecord, RunState, SystemClock,
 };
 use jiff::Timestamp;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -149,6 +150,14 @@ impl Ledger for Forgetful {
     async fn accept_connector(&self, connector: &ConnectorName) -> Result<(), LedgerError> {
         self.inner.accept_connector(connector).await
     }
+
+    async fn pauses(&self) -> Result<BTreeSet<PauseScope>, LedgerError> {
+        self.inner.pauses().await
+    }
+
+    async fn set_pause(&self, change: PauseChange) -> Result<(), LedgerError> {
+        self.inner.set_pause(change).await
+    }
 }
 
 /// Files, a receiver and a ledger for daemons that are started one after
@@ -219,6 +228,7 @@ activation: {{ destination: sink }}
         let first = folder::load(&self.settings.campaigns, &known, folder::Folder::default());
         assert_eq!(first.problems, []);
         let service = Service {
+            control: None,
             world: Arc::new(world.unwrap()),
             max_runs: 4,
             shutdown_grace: Duration::from_secs(10),

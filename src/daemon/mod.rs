@@ -1,9 +1,9 @@
 //! The process: settings and campaigns read, adapters picked, schedules
 //! watched, runs carried, everything stopped again.
 
+mod desk;
 pub mod folder;
 pub mod log;
-mod desk;
 mod runs;
 mod serve;
 pub mod settings;

@@ -1,8 +1,10 @@
 //! The writes a ledger takes, as values.
 
-use super::{write_pause, connectors, write_adopted, write_batch, write_run};
+use super::{connectors, write_adopted, write_batch, write_pause, write_run};
 use crate::id::{BatchPath, ConnectorName, RunId};
-use crate::run::{Adopted, AttemptBegun, BatchChange, Claim, LedgerError, NewRun, PauseChange, RunChange};
+use crate::run::{
+    Adopted, AttemptBegun, BatchChange, Claim, LedgerError, NewRun, PauseChange, RunChange,
+};
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 use std::time::Duration;

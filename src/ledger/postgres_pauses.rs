@@ -16,7 +16,10 @@ pub(super) async fn set(db: &mut PgConnection, change: &PauseChange) -> Result<(
         false => "/* unpause */ delete from pauses where scope = $1",
     };
     let scope = change.scope.to_string();
-    sqlx::query(statement).bind(&scope).execute(&mut *db).await?;
+    sqlx::query(statement)
+        .bind(&scope)
+        .execute(&mut *db)
+        .await?;
     sqlx::query("/* action */ insert into actions (at, who, verb, target) values ($1, $2, $3, $4)")
         .bind(micros(change.at))
         .bind(&change.by)

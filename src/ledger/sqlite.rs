@@ -17,8 +17,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{Connection, SqliteConnection};
-use std::path::Path;
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 /// Batches that one command marks as settled, so that a large settle lets

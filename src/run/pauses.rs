@@ -60,6 +60,13 @@ pub struct PauseChange {
 #[derive(Debug, Clone)]
 pub struct Pauses(watch::Receiver<BTreeSet<PauseScope>>);
 
+impl Default for Pauses {
+    /// Nothing is paused, and never will be.
+    fn default() -> Self {
+        Self(watch::channel(BTreeSet::new()).1)
+    }
+}
+
 impl Pauses {
     /// What the sender says, and says later.
     pub fn new(now: watch::Receiver<BTreeSet<PauseScope>>) -> Self {
@@ -112,7 +119,11 @@ mod tests {
             let scope: PauseScope = scope.parse().unwrap();
             assert_eq!(scope.to_string().parse::<PauseScope>().unwrap(), scope);
             let (_sender, receiver) = watch::channel(BTreeSet::from([scope.clone()]));
-            assert_eq!(Pauses::new(receiver).cover(&campaign, &destination), covers, "{scope}");
+            assert_eq!(
+                Pauses::new(receiver).cover(&campaign, &destination),
+                covers,
+                "{scope}"
+            );
         }
     }
 }

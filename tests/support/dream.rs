@@ -7,11 +7,11 @@ use campaignd::delivery::{Outcome, Page};
 use campaignd::history::{
     BatchStatus, Closing, RunFacts, RunStatus, Settlement, Tally, UnstartedRun,
 };
-use campaignd::id::{BatchPath, CampaignName, MessageId, RunId};
+use campaignd::id::{BatchPath, MessageId};
 use campaignd::run::{
-    AttemptBegun, BatchChange, BatchRecord, BatchState, Claim, Clock, Cursor, Destination, Funnel,
-    Installation, Kind, Ledger, LedgerError, NewRun, Registration, Request, RunChange, RunRecord,
-    RunState, Warehouse, WarehouseError, WarehouseErrorClass,
+    AttemptBegun, BatchChange, BatchRecord, BatchState, Clock, Destination, Funnel, Installation,
+    Kind, LedgerError, Registration, Request, RunRecord, Warehouse, WarehouseError,
+    WarehouseErrorClass,
 };
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
@@ -125,7 +125,7 @@ pub struct Dream {
     is_dead: AtomicBool,
     steps: AtomicU64,
     dies_at: AtomicU64,
-    installation: Installation,
+    pub installation: Installation,
 }
 
 impl Dream {
@@ -198,7 +198,7 @@ impl Dream {
     }
 
     /// A write into the ledger, which may be made although it fails.
-    async fn write<T>(
+    pub async fn write<T>(
         &self,
         work: impl FnOnce(&mut Kept) -> Result<T, LedgerError>,
     ) -> Result<T, LedgerError> {
@@ -367,12 +367,12 @@ fn tally(kept: &Kept, planned: u64) -> Tally {
     tally
 }
 
-fn conflict() -> LedgerError {
+pub fn conflict() -> LedgerError {
     let what = "it".to_owned();
     LedgerError::Conflict { what }
 }
 
-fn begin(kept: &mut Kept, new: AttemptBegun) -> Result<(), LedgerError> {
+pub fn begin(kept: &mut Kept, new: AttemptBegun) -> Result<(), LedgerError> {
     let Some(batch) = kept.batches.get_mut(&new.path) else {
         if new.attempt != 1 {
             return Err(conflict());
@@ -410,7 +410,7 @@ fn begin(kept: &mut Kept, new: AttemptBegun) -> Result<(), LedgerError> {
     Ok(())
 }
 
-fn change(kept: &mut Kept, change: BatchChange) -> Result<(), LedgerError> {
+pub fn change(kept: &mut Kept, change: BatchChange) -> Result<(), LedgerError> {
     let batch = kept.batches.get_mut(&change.path).ok_or_else(conflict)?;
     if batch.state != change.from || batch.attempts != change.attempt {
         return Err(conflict());
@@ -423,94 +423,6 @@ fn change(kept: &mut Kept, change: BatchChange) -> Result<(), LedgerError> {
     batch.was_ambiguous |= change.to == BatchState::Ambiguous;
     batch.settled = false;
     Ok(())
-}
-
-#[async_trait]
-impl Ledger for Dream {
-    fn installation(&self) -> &Installation {
-        &self.installation
-    }
-
-    async fn cursor(&self, _: &CampaignName) -> Result<Option<Cursor>, LedgerError> {
-        Ok(None)
-    }
-
-    async fn claim(&self, _: Claim) -> Result<Vec<RunId>, LedgerError> {
-        Ok(Vec::new())
-    }
-
-    async fn claim_manual(&self, run: NewRun, _: Timestamp) -> Result<RunId, LedgerError> {
-        Ok(run.run)
-    }
-
-    async fn run(&self, _: &RunId) -> Result<Option<RunRecord>, LedgerError> {
-        Ok(self.kept.lock().unwrap().run.clone())
-    }
-
-    async fn runs(&self, _: Option<&CampaignName>, _: u32) -> Result<Vec<RunRecord>, LedgerError> {
-        Ok(self.kept.lock().unwrap().run.clone().into_iter().collect())
-    }
-
-    async fn open_runs(&self) -> Result<Vec<RunRecord>, LedgerError> {
-        self.runs(None, 1).await
-    }
-
-    async fn change_run(&self, change: RunChange) -> Result<(), LedgerError> {
-        self.write(|kept| {
-            let run = kept.run.as_mut().ok_or_else(conflict)?;
-            if run.state != change.from {
-                return Err(conflict());
-            }
-            if change.from == RunState::Queued {
-                run.started_at = Some(change.at);
-            }
-            run.state = change.to;
-            run.finished_at = (!change.to.is_open()).then_some(change.at);
-            run.funnel = change.funnel.or(run.funnel);
-            run.tally = change.tally.or(run.tally);
-            run.error = change.error.or(run.error.take());
-            Ok(())
-        })
-        .await
-    }
-
-    async fn begin_attempt(&self, attempt: AttemptBegun) -> Result<(), LedgerError> {
-        self.write(|kept| begin(kept, attempt)).await
-    }
-
-    async fn change_batch(&self, to: BatchChange) -> Result<(), LedgerError> {
-        self.write(|kept| change(kept, to)).await
-    }
-
-    async fn batches(&self, _: &RunId) -> Result<Vec<BatchRecord>, LedgerError> {
-        Ok(self
-            .kept
-            .lock()
-            .unwrap()
-            .batches
-            .values()
-            .cloned()
-            .collect())
-    }
-
-    async fn unsettled(&self, _: &RunId, limit: u32) -> Result<Vec<BatchRecord>, LedgerError> {
-        let kept = self.kept.lock().unwrap();
-        let owed = kept
-            .batches
-            .values()
-            .filter(|b| b.state.has_ended() && !b.settled);
-        Ok(owed.take(limit as usize).cloned().collect())
-    }
-
-    async fn mark_settled(&self, _: &RunId, paths: Vec<BatchPath>) -> Result<(), LedgerError> {
-        self.write(|kept| {
-            for path in paths {
-                kept.batches.get_mut(&path).ok_or_else(conflict)?.settled = true;
-            }
-            Ok(())
-        })
-        .await
-    }
 }
 
 /// What the receiver does with a request: whether it takes effect, and what is

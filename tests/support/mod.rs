@@ -7,6 +7,7 @@
 )]
 
 pub mod dream;
+pub mod dream_ledger;
 pub mod gate;
 pub mod ledger;
 pub mod night;
