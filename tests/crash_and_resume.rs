@@ -10,6 +10,7 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+use support::gate::Act;
 use support::night::{self, change_settings, furnish, number};
 use support::receiver::{Answer, Recorded};
 use support::site::Site;
@@ -123,6 +124,19 @@ async fn a_daemon_killed_at_random_moments_loses_nothing_and_contacts_nobody_twi
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_holds_where_the_warehouse_is_a_file() {
     kill_over_and_over(&Site::sqlite().await, KILLS / 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_holds_where_the_warehouse_commits_slowly_and_loses_replies() {
+    let site = Site::behind_gate("slow_crash").await;
+    site.gate().slow_commits(Duration::from_millis(150));
+    site.gate().rule(|passing| match passing.number % 10 {
+        3 if passing.step == "commit" => Act::CutAfter,
+        6 if passing.step == "commit" => Act::CutBefore,
+        9 if passing.step == "commit" => Act::error_1023(),
+        _ => Act::Pass,
+    });
+    kill_over_and_over(&site, KILLS / 2).await;
 }
 
 async fn kill_over_and_over(site: &Site, kills: u64) {

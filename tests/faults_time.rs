@@ -85,6 +85,34 @@ async fn of_the_fire_times_while_nothing_ran_the_newest_runs_and_the_others_are_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_killed_while_it_makes_up_for_fire_times_records_each_of_them_once() {
+    let site = looked_at("killed_catching_up").await;
+    let minutes = 3_000;
+    was_down_for(&site, minutes).await;
+    for pause in [0, 40, 5] {
+        let daemon = site.serve();
+        let claimed = "select 1 from runs limit 1";
+        for _ in 0..1_000 {
+            if !ledger(&site, claimed).await.is_empty() {
+                break;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        night::kill(daemon).await;
+    }
+    let mut daemon = site.serve();
+    let rows =
+        format!("select 1 from (select count(*) as n from campaignd.runs) r where n >= {minutes}");
+    site.wait_for_row(&rows).await;
+    site.wait_for_row("select * from campaignd.runs where status = 'finished'")
+        .await;
+    daemon.signal("TERM").await;
+    assert_eq!(daemon.ended().await, Some(0), "{}", site.log());
+    night::check(&site).await;
+    every_minute_is_recorded(&site, minutes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_schedule_edited_while_nothing_ran_makes_up_for_nothing() {
     let site = looked_at("edited").await;
     let before = schedule_hash(&site).await;
