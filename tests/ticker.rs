@@ -158,6 +158,14 @@ impl Ledger for Forgetful {
     async fn set_pause(&self, change: PauseChange) -> Result<(), LedgerError> {
         self.inner.set_pause(change).await
     }
+
+    async fn cancel(&self, run: &RunId, by: &str, at: Timestamp) -> Result<(), LedgerError> {
+        self.inner.cancel(run, by, at).await
+    }
+
+    async fn is_cancelled(&self, run: &RunId) -> Result<bool, LedgerError> {
+        self.inner.is_cancelled(run).await
+    }
 }
 
 /// Files, a receiver and a ledger for daemons that are started one after

@@ -1,5 +1,6 @@
 //! What is said over the control socket: one JSON line each way.
 
+use crate::id::RunId;
 use serde::{Deserialize, Serialize};
 
 /// What is asked of the daemon.
@@ -10,6 +11,11 @@ pub enum Request {
     Pause {
         /// `all`, `campaign:<name>` or `destination:<name>`.
         scope: String,
+    },
+    /// Ends a run early.
+    Cancel {
+        /// The run.
+        run: RunId,
     },
     /// Lifts a pause.
     Unpause {

@@ -1,6 +1,7 @@
 //! The command line: reads what was typed, calls the rooms, prints.
 
 mod bootstrap;
+mod cancel;
 mod check;
 mod connector;
 mod demo;
@@ -77,6 +78,10 @@ enum Command {
     /// Emergency stop: durable, no new request within a second.
     #[command(after_help = "Example: campaignd pause --all")]
     Pause(pause::Args),
+    /// Ends a run early: what is on the wire ends, what was not sent is
+    /// recorded as cancelled.
+    #[command(after_help = "Example: campaignd cancel winback-lapsed-buyers@20261122T140000Z")]
+    Cancel(cancel::Args),
     /// Lifts a pause.
     #[command(after_help = "Example: campaignd unpause --all")]
     Unpause(pause::Args),
@@ -102,6 +107,7 @@ pub fn run() -> Result<(), Failure> {
             Command::Status(args) => status::run(&cli.config, &args, cli.format).await,
             Command::Runs(args) => runs::run(&cli.config, &args, cli.format).await,
             Command::Connector(args) => connector::run(&cli.config, &args, cli.format).await,
+            Command::Cancel(args) => cancel::run(&cli.config, args, cli.format).await,
             Command::Pause(args) => pause::run(&cli.config, args, true, cli.format).await,
             Command::Unpause(args) => pause::run(&cli.config, args, false, cli.format).await,
             Command::Bootstrap(args) => bootstrap::run(&cli.config, &args, cli.format).await,

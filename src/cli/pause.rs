@@ -65,6 +65,11 @@ pub(super) async fn run(
         }
         Err(error) => return Err(Failure::unreachable(error)),
     };
+    tell(reply, format)
+}
+
+/// Prints what the daemon, or who acts for it, has answered.
+pub(super) fn tell(reply: Reply, format: Format) -> Result<(), Failure> {
     match reply {
         Reply::Done(message) => {
             match format {

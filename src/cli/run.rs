@@ -154,7 +154,7 @@ async fn find(world: &World, run: &RunId) -> Result<RunRecord, Failure> {
         .ok_or_else(|| anyhow::anyhow!("{run} is not in the ledger that it was written to").into())
 }
 
-async fn carry(world: &World, record: &RunRecord) -> Result<(), Failure> {
+pub(super) async fn carry(world: &World, record: &RunRecord) -> Result<(), Failure> {
     let spec = RunSpec::from_json(&record.spec).map_err(anyhow::Error::from)?;
     let kit = world
         .kit(&spec)

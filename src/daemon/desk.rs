@@ -1,7 +1,11 @@
 //! What people ask of the running daemon, done.
 
+use super::runs::Runs;
 use crate::admin::{Handler, Reply, Request};
-use crate::run::{Clock, Ledger, LedgerError, PauseChange, PauseScope, Pauses};
+use crate::id::RunId;
+use crate::run::{
+    Clock, Ledger, LedgerError, PauseChange, PauseScope, Pauses, RunChange, RunRecord, RunState,
+};
 use async_trait::async_trait;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -89,12 +93,70 @@ impl Desk {
     }
 }
 
+impl Desk {
+    /// Notes that a run is cancelled, and makes a held one ready to be ended.
+    /// Returns the run, to be carried to its end.
+    pub async fn cancel(&self, run: &RunId, by: &str) -> Result<RunRecord, Reply> {
+        let record = self.find(run).await?;
+        let is_held = record.state == RunState::Held;
+        if !record.state.is_open() && !is_held {
+            let state = record.state.as_str();
+            return Err(Reply::Refused(format!(
+                "{run} is {state}: nothing of it is left to cancel"
+            )));
+        }
+        let now = self.clock.now();
+        self.ledger.cancel(run, by, now).await.map_err(failed)?;
+        tracing::warn!(run.id = %run, cancel.by = by, "{run} cancelled by {by}");
+        if is_held {
+            let change = RunChange {
+                run: run.clone(),
+                term: record.term,
+                from: RunState::Held,
+                to: RunState::Sending,
+                at: now,
+                funnel: None,
+                tally: None,
+                error: None,
+            };
+            self.ledger.change_run(change).await.map_err(failed)?;
+        }
+        self.find(run).await
+    }
+
+    async fn find(&self, run: &RunId) -> Result<RunRecord, Reply> {
+        let found = self.ledger.run(run).await.map_err(failed)?;
+        found.ok_or_else(|| Reply::Refused(format!("there is no run `{run}`")))
+    }
+}
+
+fn failed(error: LedgerError) -> Reply {
+    Reply::Failed(error.to_string())
+}
+
+/// The desk of a running daemon.
+pub(super) struct Counter {
+    pub(super) desk: Arc<Desk>,
+    pub(super) runs: Runs,
+}
+
 #[async_trait]
-impl Handler for Desk {
+impl Handler for Counter {
     async fn answer(&self, request: Request, by: &str) -> Reply {
         match request {
-            Request::Pause { scope } => self.set_pause(&scope, true, by).await,
-            Request::Unpause { scope } => self.set_pause(&scope, false, by).await,
+            Request::Pause { scope } => self.desk.set_pause(&scope, true, by).await,
+            Request::Unpause { scope } => self.desk.set_pause(&scope, false, by).await,
+            Request::Cancel { run } => match self.desk.cancel(&run, by).await {
+                Ok(record) => {
+                    if !self.runs.cancel(&run) {
+                        self.runs.begin(record);
+                    }
+                    Reply::Done(format!(
+                        "{run} is cancelled; what is on the wire ends, and nothing else leaves"
+                    ))
+                }
+                Err(reply) => reply,
+            },
         }
     }
 }

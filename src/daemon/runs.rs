@@ -6,6 +6,7 @@ use crate::history::{RunStatus, UnstartedRun};
 use crate::id::{CampaignName, ConnectorName, RunId};
 use crate::run::{Carrier, LedgerError, Limit, Reporter, RunError, RunRecord, RunState, Warehouse};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +25,14 @@ pub(super) struct Runs {
     pub(super) stop: CancellationToken,
     /// The runs that are carried, with their campaigns. A blocking mutex:
     /// nothing awaits under it.
-    open: Arc<Mutex<BTreeMap<RunId, CampaignName>>>,
+    open: Arc<Mutex<BTreeMap<RunId, Carried>>>,
+}
+
+/// What is known here of a run that is carried.
+#[derive(Clone)]
+struct Carried {
+    campaign: CampaignName,
+    cancel: CancellationToken,
 }
 
 impl Runs {
@@ -42,28 +50,39 @@ impl Runs {
     /// The campaign's open run, if it has one.
     pub(super) fn open_run(&self, campaign: &CampaignName) -> Option<RunId> {
         let open = self.open();
-        let mut runs = open.iter().filter(|(_, of)| *of == campaign);
+        let mut runs = open.iter().filter(|(_, of)| of.campaign == *campaign);
         runs.next().map(|(run, _)| run.clone())
     }
 
-    fn open(&self) -> MutexGuard<'_, BTreeMap<RunId, CampaignName>> {
+    /// Ends a run early. Returns whether it is carried here.
+    pub(super) fn cancel(&self, run: &RunId) -> bool {
+        let carried = self.open().get(run).cloned();
+        carried.is_some_and(|carried| {
+            carried.cancel.cancel();
+            true
+        })
+    }
+
+    fn open(&self) -> MutexGuard<'_, BTreeMap<RunId, Carried>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes up a run, from whichever state it is in.
     pub(super) fn begin(&self, record: RunRecord) {
         let run = record.run.clone();
-        if self
-            .open()
-            .insert(run.clone(), record.campaign.clone())
-            .is_some()
-        {
+        let carried = Carried {
+            campaign: record.campaign.clone(),
+            cancel: CancellationToken::new(),
+        };
+        let cancel = carried.cancel.clone();
+        match self.open().entry(run.clone()) {
             // Found by a look at the ledger between its claim and here.
-            return;
-        }
+            Entry::Occupied(_) => return,
+            Entry::Vacant(free) => free.insert(carried),
+        };
         let runs = self.clone();
         self.tasks.spawn(async move {
-            runs.carry(record).await;
+            runs.carry(record, cancel).await;
             runs.open().remove(&run);
         });
     }
@@ -136,7 +155,7 @@ impl Runs {
         self.tasks.wait().await;
     }
 
-    async fn carry(&self, mut record: RunRecord) {
+    async fn carry(&self, mut record: RunRecord, cancel: CancellationToken) {
         loop {
             let permit = tokio::select! {
                 biased;
@@ -147,7 +166,7 @@ impl Runs {
                 campaign.name = %record.campaign, run.id = %record.run, run.state = record.state.as_str(),
                 "{} begun", record.run,
             );
-            match self.carry_once(&record).await {
+            match self.carry_once(&record, &cancel).await {
                 Ok(state) => return self.say_ended(&record, state).await,
                 Err(RunError::Interrupted) => {
                     tracing::info!(
@@ -183,7 +202,11 @@ impl Runs {
         }
     }
 
-    async fn carry_once(&self, record: &RunRecord) -> Result<RunState, RunError> {
+    async fn carry_once(
+        &self,
+        record: &RunRecord,
+        cancel: &CancellationToken,
+    ) -> Result<RunState, RunError> {
         let spec =
             RunSpec::from_json(&record.spec).map_err(|error| RunError::Spec(error.to_string()))?;
         let kit = self
@@ -192,6 +215,7 @@ impl Runs {
             .map_err(|error| RunError::Undefined(error.to_string()))?;
         let (reporter, _) = Reporter::new(record.state);
         Carrier::new(record, kit, reporter, self.stop.clone())?
+            .until_cancelled(cancel.clone())
             .carry()
             .await
     }

@@ -1,5 +1,6 @@
 //! The daemon: wakes, looks, reloads, drains.
 
+use super::desk::Counter;
 use super::folder::Folder;
 use super::runs::Runs;
 use super::ticker::Ticker;
@@ -65,7 +66,7 @@ pub async fn serve(
     let runs = Runs::new(Arc::clone(&service.world), service.max_runs, stop.clone());
     service.world.desk.look().await?;
     let helpers = TaskTracker::new();
-    attend(&service, &helpers, &stop);
+    attend(&service, &runs, &helpers, &stop);
     take_up(&service.world, &runs).await?;
     runs.look_after_silent();
     runs.watch_other_hosts();
@@ -110,12 +111,13 @@ pub async fn serve(
 }
 
 /// Listens to people, here and on the other hosts of a shared ledger.
-fn attend(service: &Service, helpers: &TaskTracker, stop: &CancellationToken) {
+fn attend(service: &Service, runs: &Runs, helpers: &TaskTracker, stop: &CancellationToken) {
     let desk = Arc::clone(&service.world.desk);
     if let Some(path) = service.control.clone() {
-        let (desk, stop) = (Arc::clone(&desk), stop.clone());
+        let (desk, runs) = (Arc::clone(&desk), runs.clone());
+        let (counter, stop) = (Arc::new(Counter { desk, runs }), stop.clone());
         helpers.spawn(async move {
-            if let Err(error) = admin::serve(&path, desk, stop).await {
+            if let Err(error) = admin::serve(&path, counter, stop).await {
                 let path = path.display();
                 tracing::error!("commands cannot reach this daemon at {path}: {error}");
             }

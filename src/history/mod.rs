@@ -4,6 +4,7 @@
 
 pub mod adoption;
 mod bootstrap;
+mod cancelled;
 mod cells;
 mod facts;
 pub mod register;
@@ -14,6 +15,7 @@ mod withheld;
 
 pub use adoption::{Remains, SilentRun};
 pub use bootstrap::{BootstrapOptions, bootstrap};
+pub use cancelled::cancelled;
 pub use facts::{
     BatchOutcome, BatchStatus, Closing, RunFacts, RunStatus, Settlement, Tally, UnstartedRun,
 };

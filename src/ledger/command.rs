@@ -21,6 +21,11 @@ pub(super) enum Command {
     ChangeRun(RunChange),
     Adopt(Box<Adopted>),
     SetPause(PauseChange),
+    Cancel {
+        run: RunId,
+        by: String,
+        at: Timestamp,
+    },
     SetAlarm {
         connector: ConnectorName,
         alarm: Option<String>,
@@ -95,6 +100,7 @@ impl Command {
                 connectors::set_alarm(db, connector, alarm.as_deref()).await?;
             }
             Self::SetPause(change) => write_pause::set(db, change).await?,
+            Self::Cancel { run, by, at } => write_pause::cancel(db, run, by, *at).await?,
             Self::Accept(connector) => connectors::accept(db, connector).await?,
             Self::ChangeRun(change) => write_run::change(db, change).await?,
             Self::BeginAttempt(attempt) => write_batch::begin(db, attempt).await?,

@@ -30,7 +30,7 @@ use uuid::Uuid;
 /// The longest a read may take, a server that has gone silent included.
 const READ_LIMIT: Duration = Duration::from_secs(40);
 
-const MIGRATIONS: [(i64, &str, &str); 3] = [
+const MIGRATIONS: [(i64, &str, &str); 4] = [
     (
         1,
         "ledger",
@@ -45,6 +45,11 @@ const MIGRATIONS: [(i64, &str, &str); 3] = [
         21,
         "pauses",
         include_str!("migrations/postgres/0021_pauses.sql"),
+    ),
+    (
+        22,
+        "cancels",
+        include_str!("migrations/postgres/0022_cancels.sql"),
     ),
 ];
 
@@ -379,6 +384,15 @@ impl Ledger for PostgresLedger {
 
     async fn set_pause(&self, change: PauseChange) -> Result<(), LedgerError> {
         self.write(Command::SetPause(change)).await.map(drop)
+    }
+
+    async fn cancel(&self, run: &RunId, by: &str, at: Timestamp) -> Result<(), LedgerError> {
+        let (run, by) = (run.clone(), by.to_owned());
+        self.write(Command::Cancel { run, by, at }).await.map(drop)
+    }
+
+    async fn is_cancelled(&self, run: &RunId) -> Result<bool, LedgerError> {
+        postgres_pauses::is_cancelled(&self.readers, run).await
     }
 
     async fn close(&self) {

@@ -4,7 +4,9 @@ use super::command::Failure;
 use super::postgres::within;
 use super::rows::micros;
 use super::trouble::unreadable;
+use crate::id::RunId;
 use crate::run::{LedgerError, PauseChange, PauseScope};
+use jiff::Timestamp;
 use sqlx::PgConnection;
 use sqlx::postgres::PgPool;
 use std::collections::BTreeSet;
@@ -36,4 +38,35 @@ pub(super) async fn all(readers: &PgPool) -> Result<BTreeSet<PauseScope>, Ledger
     let scopes: Vec<String> = within(query.fetch_all(readers)).await?;
     let parsed = scopes.iter().map(|scope| scope.parse().map_err(unreadable));
     parsed.collect()
+}
+
+/// Writes that the run is cancelled, and who said so.
+pub(super) async fn cancel(
+    db: &mut PgConnection,
+    run: &RunId,
+    by: &str,
+    at: Timestamp,
+) -> Result<(), Failure> {
+    sqlx::query("/* cancel */ insert into cancels (run_id) values ($1) on conflict do nothing")
+        .bind(run.as_str())
+        .execute(&mut *db)
+        .await?;
+    sqlx::query(
+        "/* action */ insert into actions (at, who, verb, target) values ($1, $2, 'cancel', $3)",
+    )
+    .bind(micros(at))
+    .bind(by)
+    .bind(run.as_str())
+    .execute(&mut *db)
+    .await?;
+    Ok(())
+}
+
+/// Whether the run is cancelled.
+pub(super) async fn is_cancelled(readers: &PgPool, run: &RunId) -> Result<bool, LedgerError> {
+    let query =
+        sqlx::query_scalar("/* is cancelled */ select count(*) from cancels where run_id = $1")
+            .bind(run.as_str());
+    let found: i64 = within(query.fetch_one(readers)).await?;
+    Ok(found > 0)
 }

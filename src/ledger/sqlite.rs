@@ -315,6 +315,15 @@ impl Ledger for SqliteLedger {
         self.write(Command::SetPause(change)).await.map(drop)
     }
 
+    async fn cancel(&self, run: &RunId, by: &str, at: Timestamp) -> Result<(), LedgerError> {
+        let (run, by) = (run.clone(), by.to_owned());
+        self.write(Command::Cancel { run, by, at }).await.map(drop)
+    }
+
+    async fn is_cancelled(&self, run: &RunId) -> Result<bool, LedgerError> {
+        write_pause::is_cancelled(&self.readers, run).await
+    }
+
     async fn close(&self) {
         Self::close(self).await;
     }

@@ -3,7 +3,9 @@
 use super::command::Failure;
 use super::rows::micros;
 use super::trouble::{unreadable, unusable};
+use crate::id::RunId;
 use crate::run::{LedgerError, PauseChange, PauseScope};
+use jiff::Timestamp;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqlitePool;
 use std::collections::BTreeSet;
@@ -46,4 +48,35 @@ pub(super) async fn all(readers: &SqlitePool) -> Result<BTreeSet<PauseScope>, Le
         .map_err(unusable)?;
     let parsed = scopes.iter().map(|scope| scope.parse().map_err(unreadable));
     parsed.collect()
+}
+
+/// Writes that the run is cancelled, and who said so.
+pub(super) async fn cancel(
+    db: &mut SqliteConnection,
+    run: &RunId,
+    by: &str,
+    at: Timestamp,
+) -> Result<(), Failure> {
+    sqlx::query("/* cancel */ insert into cancels (run_id) values (?1) on conflict do nothing")
+        .bind(run.as_str())
+        .execute(&mut *db)
+        .await?;
+    sqlx::query(
+        "/* action */ insert into actions (at, who, verb, target) values (?1, ?2, 'cancel', ?3)",
+    )
+    .bind(micros(at))
+    .bind(by)
+    .bind(run.as_str())
+    .execute(&mut *db)
+    .await?;
+    Ok(())
+}
+
+/// Whether the run is cancelled.
+pub(super) async fn is_cancelled(readers: &SqlitePool, run: &RunId) -> Result<bool, LedgerError> {
+    let query =
+        sqlx::query_scalar("/* is cancelled */ select count(*) from cancels where run_id = ?1")
+            .bind(run.as_str());
+    let found: i64 = query.fetch_one(readers).await.map_err(unusable)?;
+    Ok(found > 0)
 }

@@ -122,6 +122,8 @@ pub struct Carrier {
     /// Whether the warehouse still has it as ours.
     pub(super) alive: Arc<Alive>,
     pub(super) held: Held,
+    /// Cancelled when a person has cancelled the run.
+    pub(super) cancel: CancellationToken,
     state: RunState,
     funnel: Option<Funnel>,
     tally: Option<Tally>,
@@ -164,11 +166,19 @@ impl Carrier {
             reporter,
             stop,
             held: Held::nothing(),
+            cancel: CancellationToken::new(),
             state: record.state,
             funnel: record.funnel,
             tally: record.tally,
             withheld: Mutex::default(),
         })
+    }
+
+    /// Ends the run early once `cancel` is cancelled; the ledger has it before.
+    #[must_use]
+    pub fn until_cancelled(mut self, cancel: CancellationToken) -> Self {
+        self.cancel = cancel;
+        self
     }
 
     /// Carries the run until it has ended or is held, and returns that state.
@@ -205,9 +215,13 @@ impl Carrier {
             facts.started_at = newest.started_at.unwrap_or(facts.started_at);
         }
         Arc::make_mut(&mut self.facts).term = self.held.term();
+        if self.kit.ledger.is_cancelled(&self.facts.run).await? {
+            self.cancel.cancel();
+        }
         while self.state.is_open() {
             self.reporter.entered(self.state);
             let step = match self.state {
+                RunState::Queued if self.cancel.is_cancelled() => self.cancel_unbegun().await,
                 RunState::Queued => self.wait_while_paused().await,
                 RunState::Staging => self.stage().await,
                 RunState::Admitting => self.admit().await,
@@ -244,6 +258,7 @@ impl Carrier {
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Err(RunError::Interrupted),
+            () = self.cancel.cancelled() => self.cancel_unbegun().await,
             () = pauses.lifted(&self.facts.campaign, &self.facts.destination) => {
                 Ok(RunEvent::Admitted.into())
             }
@@ -303,7 +318,10 @@ impl Carrier {
     async fn close(&self) -> Result<Step, RunError> {
         let tally = self.tally.unwrap_or_default();
         let gaps = tally.undelivered() > tally.rejected;
-        let (status, event) = if gaps {
+        let unsent = tally.cancelled + tally.still_open > 0;
+        let (status, event) = if self.cancel.is_cancelled() && unsent {
+            (RunStatus::Cancelled, RunEvent::ClosedCancelled)
+        } else if gaps {
             (RunStatus::Incomplete, RunEvent::ClosedWithGaps)
         } else {
             (RunStatus::Finished, RunEvent::ClosedWhole)
@@ -321,14 +339,15 @@ impl Carrier {
         })
     }
 
-    fn closing(&self, status: RunStatus, error: Option<String>) -> Closing {
+    pub(super) fn closing(&self, status: RunStatus, error: Option<String>) -> Closing {
         Closing {
             facts: Arc::clone(&self.facts),
             funnel: self.funnel(),
             status,
             finished_at: self.kit.clock.now(),
             error,
-            keep_run_table: status == RunStatus::Incomplete,
+            cancels_rest: status == RunStatus::Cancelled,
+            keep_run_table: matches!(status, RunStatus::Incomplete | RunStatus::Cancelled),
         }
     }
 

@@ -4,6 +4,7 @@
 mod adoption;
 mod alive;
 mod behind;
+mod cancel;
 mod carrier;
 mod clock;
 mod consent;

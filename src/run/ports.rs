@@ -329,6 +329,12 @@ pub trait Ledger: Send + Sync {
     /// What is paused.
     async fn pauses(&self) -> Result<BTreeSet<PauseScope>, LedgerError>;
 
+    /// Notes that a person has cancelled a run, and who.
+    async fn cancel(&self, run: &RunId, by: &str, at: Timestamp) -> Result<(), LedgerError>;
+
+    /// Whether a person has cancelled the run.
+    async fn is_cancelled(&self, run: &RunId) -> Result<bool, LedgerError>;
+
     /// Begins or lifts a pause, and notes who said so.
     async fn set_pause(&self, change: PauseChange) -> Result<(), LedgerError>;
 

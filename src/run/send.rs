@@ -39,7 +39,14 @@ impl Carrier {
             over.cancel();
             sent
         };
-        let (sent, settled) = tokio::join!(sending, self.settle_meanwhile(&over, &halt));
+        let cancelling = async {
+            tokio::select! {
+                () = over.cancelled() => {}
+                () = self.cancel.cancelled() => halt.cancel(),
+            }
+        };
+        let settling = self.settle_meanwhile(&over, &halt);
+        let (sent, settled, ()) = tokio::join!(sending, settling, cancelling);
         settled?;
         match sent? {
             Sent::Whole => Ok(Step {
@@ -57,6 +64,7 @@ impl Carrier {
                     ..RunEvent::Stopped.into()
                 })
             }
+            Sent::Interrupted if self.cancel.is_cancelled() => self.cancel_rest().await,
             Sent::Interrupted => Err(RunError::Interrupted),
         }
     }

@@ -118,6 +118,10 @@ impl RunState {
             (Self::Guarding, E::OutsideExpected) => Ok(Self::Held),
             (Self::Sending, E::LastBatchEnded) => Ok(Self::Settling),
             (Self::Sending, E::Stopped) => Ok(Self::Held),
+            (Self::Queued, E::CancelAsked) => Ok(Self::Cancelled),
+            (Self::Sending, E::CancelAsked) => Ok(Self::Settling),
+            (Self::Held, E::CancelAsked) => Ok(Self::Sending),
+            (Self::Closing, E::ClosedCancelled) => Ok(Self::Cancelled),
             (Self::Settling, E::HistoryWritten) => Ok(Self::Closing),
             (Self::Closing, E::ClosedWhole) => Ok(Self::Finished),
             (Self::Closing, E::ClosedWithGaps) => Ok(Self::Incomplete),
@@ -159,12 +163,17 @@ pub enum RunEvent {
     LastBatchEnded,
     /// The destination does not take what is sent; a person must look.
     Stopped,
+    /// A person has cancelled it. A held run is taken up once more, to write
+    /// down what was not sent.
+    CancelAsked,
     /// Every outcome is in contact history.
     HistoryWritten,
     /// Closed, with every planned member delivered or rejected.
     ClosedWhole,
     /// Closed, with members that were not delivered.
     ClosedWithGaps,
+    /// Closed, with what was not sent cancelled by a person.
+    ClosedCancelled,
     /// An error that trying again cannot mend, before anything was sent.
     Broken,
 }

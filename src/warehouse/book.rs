@@ -14,7 +14,8 @@ use crate::history::settle::{
     drop_outcomes, outcomes,
 };
 use crate::history::{
-    BatchStatus, Closing, RunFacts, Settlement, TABLES, Tally, UnstartedRun, withheld_history,
+    BatchStatus, Closing, RunFacts, Settlement, TABLES, Tally, UnstartedRun, cancelled,
+    withheld_history,
 };
 use crate::id::RunId;
 use crate::run::{Registration, WarehouseError, WarehouseErrorClass};
@@ -223,6 +224,12 @@ impl SqlWarehouse {
         {
             return Err(not_ours(facts));
         }
+        let table = TableNames::of(&facts.run).run;
+        let there = self.existing(&mut session, what, &[&table]).await?;
+        if closing.cancels_rest && owner.is_some() && !there.is_empty() {
+            let rows = cancelled(&self.schema, facts).map_err(unwritable)?;
+            session.run_all(&rows).await?;
+        }
         let mut counted = self.tallies(&mut session, [facts]).await?;
         let mut tally = counted.remove(what).unwrap_or_default();
         close_tally(&mut tally, closing.funnel.planned);
@@ -243,13 +250,7 @@ impl SqlWarehouse {
         };
         let row = replace_run(&self.schema, row).map_err(unwritable)?;
         session.run_all(&row).await?;
-        let table = TableNames::of(&facts.run).run;
-        if closing.funnel.suppressed > 0
-            && !self
-                .existing(&mut session, what, &[&table])
-                .await?
-                .is_empty()
-        {
+        if closing.funnel.suppressed > 0 && !there.is_empty() {
             let rows = withheld_history(&self.schema, facts).map_err(unwritable)?;
             session.run(&rows).await?;
         }

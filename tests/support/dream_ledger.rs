@@ -140,6 +140,14 @@ impl Ledger for Dream {
         Ok(BTreeSet::new())
     }
 
+    async fn cancel(&self, _: &RunId, _: &str, _: Timestamp) -> Result<(), LedgerError> {
+        Err(conflict())
+    }
+
+    async fn is_cancelled(&self, _: &RunId) -> Result<bool, LedgerError> {
+        Ok(false)
+    }
+
     async fn set_pause(&self, _: PauseChange) -> Result<(), LedgerError> {
         Err(conflict())
     }

@@ -262,6 +262,7 @@ pub fn closing(facts: &RunFacts, funnel: Funnel, status: RunStatus) -> Closing {
         status,
         finished_at: at("2026-11-22T14:05:00Z"),
         error: None,
+        cancels_rest: false,
         keep_run_table: false,
     }
 }

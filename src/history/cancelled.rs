@@ -1,0 +1,55 @@
+//! The rows of members that a cancelled run did not get to.
+
+use super::cells::Cells;
+use super::tables::table;
+use super::{RunFacts, Unwritable};
+use crate::audience::{Schema, Statement, TableNames};
+
+/// What history says of them.
+const WHY: &str = "the run was cancelled";
+
+/// History rows, then delivery rows, for every batch of the run's table that
+/// `deliveries` does not have: none of it was sent. In this order: the other
+/// way round would write no history. A second time is a no-op.
+pub fn cancelled(schema: &Schema, facts: &RunFacts) -> Result<[Statement; 2], Unwritable> {
+    let run = schema.dialect.literal(facts.run.as_str())?;
+    let why = schema.dialect.literal(WHY)?;
+    let destination = schema.dialect.literal(facts.destination.as_str())?;
+    let now = schema.dialect.now();
+    let rest = format!(
+        "{members} r left join (select distinct batch from {deliveries} where run_id = {run}) d \
+         on d.batch = r.cd_batch where d.batch is null and r.cd_seq is not null \
+         and r.cd_status <> 'suppressed'",
+        members = schema.table(&TableNames::of(&facts.run).run),
+        deliveries = schema.table("deliveries"),
+    );
+    let before = Cells::new(schema.dialect)
+        .text(facts.run.as_str())
+        .text(facts.campaign.as_str())
+        .instant(facts.fire_time)
+        .row()?;
+    let place = Cells::new(schema.dialect)
+        .text(facts.destination.as_str())
+        .text(&facts.channel)
+        .row()?;
+    let about = Cells::new(schema.dialect)
+        .text(WHY)
+        .maybe_text(facts.attributes.as_deref())
+        .text(&facts.campaign_version)
+        .row()?;
+    let history = format!(
+        "insert into {history} ({columns}) select {before}, r.cd_key, {place}, 'cancelled', {no}, \
+         {no}, r.cd_batch, '', null, {about}, null, {now} from {rest}",
+        history = schema.table("contact_history"),
+        columns = table("contact_history").column_list(),
+        no = schema.dialect.boolean(false),
+    );
+    let deliveries = format!(
+        "insert into {deliveries} ({columns}) select {run}, r.cd_batch, '', null, {destination}, \
+         'cancelled', count(*), 0, 0, null, null, {now}, {why} from {rest} group by r.cd_batch",
+        deliveries = schema.table("deliveries"),
+        columns = table("deliveries").column_list(),
+    );
+    let statement = |sql: &str| Statement::new("cancel", facts.run.as_str(), sql);
+    Ok([statement(&history), statement(&deliveries)])
+}

@@ -1,0 +1,74 @@
+//! A run that a person has cancelled: what has not been sent is not.
+
+use super::carrier::{Carrier, RunError, Step};
+use super::records::BatchChange;
+use super::state::{BatchState, RunEvent};
+use crate::history::{BatchStatus, RunStatus};
+
+/// What the ledger and history say.
+const WHY: &str = "the run was cancelled";
+
+impl Carrier {
+    /// Nothing has been asked of the warehouse yet: the run gets its last row.
+    pub(super) async fn cancel_unbegun(&self) -> Result<Step, RunError> {
+        let closing = self.closing(RunStatus::Cancelled, Some(WHY.to_owned()));
+        self.ask(|warehouse| {
+            let closing = &closing;
+            async move { warehouse.close(closing).await }
+        })
+        .await?;
+        Ok(Step {
+            error: Some(WHY.to_owned()),
+            ..RunEvent::CancelAsked.into()
+        })
+    }
+
+    /// Ends every batch that was begun and has not ended: what waits on a
+    /// definite no is cancelled, what may have arrived is parked. Batches that
+    /// were never begun need no row here; closing finds them by that.
+    pub(super) async fn cancel_rest(&self) -> Result<Step, RunError> {
+        for batch in self.kit.ledger.batches(&self.facts.run).await? {
+            let mut from = batch.state;
+            if from == BatchState::Sending {
+                self.change_batch_of(&batch, from, BatchState::Ambiguous, None)
+                    .await?;
+                from = BatchState::Ambiguous;
+            }
+            let ended = match from {
+                BatchState::Waiting => (BatchState::Refused, BatchStatus::Cancelled),
+                BatchState::Ambiguous => (BatchState::Parked, BatchStatus::Unknown),
+                _ => continue,
+            };
+            self.change_batch_of(&batch, from, ended.0, Some(ended.1))
+                .await?;
+        }
+        Ok(Step {
+            funnel: Some(self.funnel()),
+            error: Some(WHY.to_owned()),
+            ..RunEvent::CancelAsked.into()
+        })
+    }
+
+    async fn change_batch_of(
+        &self,
+        batch: &super::records::BatchRecord,
+        from: BatchState,
+        to: BatchState,
+        status: Option<BatchStatus>,
+    ) -> Result<(), RunError> {
+        let change = BatchChange {
+            run: self.facts.run.clone(),
+            term: self.held.term(),
+            path: batch.path.clone(),
+            attempt: batch.attempts,
+            from,
+            to,
+            status,
+            http_status: None,
+            at: self.kit.clock.now(),
+            next_at: None,
+            error: Some(WHY.to_owned()),
+        };
+        Ok(self.kit.ledger.change_batch(change).await?)
+    }
+}

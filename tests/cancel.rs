@@ -1,0 +1,107 @@
+//! A run that a person cancels, with the built program: what is on the wire
+//! ends, what was not sent is recorded as cancelled, and it stays so.
+
+mod support;
+
+use std::time::Duration;
+use support::oracle;
+use support::receiver::Answer;
+use support::site::{Site, TextRow};
+
+const CAMPAIGN: &str = "name: hello
+connector: warehouse
+schedule: { cron: '0 9 1 1 *', timezone: UTC }
+audience: { key: profile_id, sql: 'select profile_id, n from people' }
+activation: { destination: sink, batch_size: 5 }
+";
+
+async fn site(name: &str) -> Site {
+    let site = Site::new(name).await;
+    site.sql(
+        "create table people as select 'p-' || n as profile_id, n from generate_series(1, 1000) n",
+    )
+    .await;
+    site.write("campaigns/hello.yaml", CAMPAIGN);
+    let output = site.campaignd(&["bootstrap", "warehouse", "--apply"]).await;
+    assert!(output.status.success());
+    site
+}
+
+/// A daemon that sends, slowly, the run it found in the ledger.
+async fn sending(name: &str) -> (Site, String) {
+    let site = site(name).await;
+    site.receiver
+        .rule(|_| Answer::status(200).after(Duration::from_millis(100)));
+    let due = CAMPAIGN.replace("0 9 1 1 *", "* * * * * *");
+    site.write("campaigns/hello.yaml", &due);
+    (site, "select * from campaignd.runs".to_owned())
+}
+
+fn number(row: &TextRow, column: &str) -> u64 {
+    row[column].as_deref().unwrap_or("").parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_cancelled_in_the_middle_ends_with_the_rest_cancelled_even_after_a_kill() {
+    for kills in [false, true] {
+        let (site, runs) = sending("cancelled").await;
+        let mut daemon = site.serve();
+        site.receiver.wait_for(10).await;
+        let run = site.sql(&runs).await[0]["run_id"].clone().unwrap();
+        let output = site.campaignd(&["cancel", &run]).await;
+        assert!(output.status.success(), "{output:?}");
+        let acknowledged = site.receiver.count();
+        // No further fire time.
+        site.write("campaigns/hello.yaml", CAMPAIGN);
+        if kills {
+            daemon.kill().await;
+            daemon = site.serve();
+        } else {
+            daemon.signal("HUP").await;
+        }
+        let ended = format!("{runs} where run_id = '{run}' and status = 'cancelled'");
+        let row = site.wait_for_row(&ended).await.remove(0);
+        daemon.signal("TERM").await;
+        assert_eq!(daemon.ended().await, Some(0), "{}", site.log());
+        assert_eq!(number(&row, "still_open"), 0);
+        assert!(number(&row, "cancelled") > 500, "{row:?}");
+        let of_run = |n: &usize| {
+            let sent = site.receiver.requests();
+            sent.iter()
+                .skip(*n)
+                .filter(|request| request.json()["data"]["run_id"] == run.as_str())
+                .count()
+        };
+        // What was on the wire, or comes again under the same id.
+        assert!(of_run(&acknowledged) <= 8, "{}", of_run(&acknowledged));
+        oracle::check(&site).await;
+        let output = site.campaignd(&["cancel", &run]).await;
+        assert_eq!(output.status.code(), Some(2), "it has ended: {output:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_run_is_cancelled_without_a_daemon_and_its_members_are_accounted_for() {
+    let site = site("held_cancelled").await;
+    site.receiver.rule(|_| Answer::status(401));
+    let output = site.campaignd(&["run", "hello"]).await;
+    assert_eq!(output.status.code(), Some(4));
+    let requests = site.receiver.count();
+    let run = site.sql("select run_id from campaignd.runs").await[0]["run_id"].clone();
+    let output = site.campaignd(&["cancel", &run.unwrap()]).await;
+    assert!(output.status.success(), "{output:?}");
+    let row = site.sql("select * from campaignd.runs").await.remove(0);
+    assert_eq!(row["status"].as_deref(), Some("cancelled"));
+    assert_eq!(number(&row, "cancelled"), 1_000);
+    assert_eq!(site.receiver.count(), requests);
+    oracle::check(&site).await;
+    let open = site.sql("select * from campaignd.open_runs").await;
+    assert_eq!(open, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_not_there_cannot_be_cancelled() {
+    let site = Site::sqlite().await;
+    let output = site.campaignd(&["cancel", "hello@20261122T140000Z"]).await;
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
