@@ -38,7 +38,11 @@ async fn sending(name: &str) -> (Site, String) {
 }
 
 fn number(row: &TextRow, column: &str) -> u64 {
-    row[column].as_deref().unwrap_or("").parse().unwrap()
+    row[column]
+        .as_deref()
+        .unwrap_or("")
+        .parse()
+        .expect("a count")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,4 +108,32 @@ async fn a_run_that_is_not_there_cannot_be_cancelled() {
     let site = Site::sqlite().await;
     let output = site.campaignd(&["cancel", "hello@20261122T140000Z"]).await;
     assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_run_goes_on_once_its_destination_is_mended_with_and_without_a_daemon() {
+    for with_daemon in [false, true] {
+        let site = site("held_resumed").await;
+        site.receiver.rule(|_| Answer::status(401));
+        let output = site.campaignd(&["run", "hello"]).await;
+        assert_eq!(output.status.code(), Some(4));
+        let run = site.sql("select run_id from campaignd.runs").await[0]["run_id"].clone();
+        site.receiver.rule(|_| Answer::status(200));
+        let mut daemon = with_daemon.then(|| site.serve());
+        if with_daemon {
+            site.wait_for_log("ready; ", 1).await;
+        }
+        let output = site
+            .campaignd(&["resume", run.as_deref().unwrap_or("")])
+            .await;
+        assert!(output.status.success(), "{output:?}\n{}", site.log());
+        let ended = "select * from campaignd.runs where status = 'finished'";
+        let row = site.wait_for_row(ended).await.remove(0);
+        assert_eq!(number(&row, "delivered"), 1_000);
+        if let Some(daemon) = &mut daemon {
+            daemon.signal("TERM").await;
+            assert_eq!(daemon.ended().await, Some(0));
+        }
+        oracle::check(&site).await;
+    }
 }

@@ -163,6 +163,16 @@ impl Ledger for Forgetful {
         self.inner.cancel(run, by, at).await
     }
 
+    async fn note_action(
+        &self,
+        by: &str,
+        verb: &str,
+        target: &str,
+        at: Timestamp,
+    ) -> Result<(), LedgerError> {
+        self.inner.note_action(by, verb, target, at).await
+    }
+
     async fn is_cancelled(&self, run: &RunId) -> Result<bool, LedgerError> {
         self.inner.is_cancelled(run).await
     }

@@ -12,6 +12,11 @@ pub enum Request {
         /// `all`, `campaign:<name>` or `destination:<name>`.
         scope: String,
     },
+    /// Lets a held run go on.
+    Resume {
+        /// The run.
+        run: RunId,
+    },
     /// Ends a run early.
     Cancel {
         /// The run.

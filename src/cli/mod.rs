@@ -82,6 +82,9 @@ enum Command {
     /// recorded as cancelled.
     #[command(after_help = "Example: campaignd cancel winback-lapsed-buyers@20261122T140000Z")]
     Cancel(cancel::Args),
+    /// Lets a held run go on from what is not yet delivered.
+    #[command(after_help = "Example: campaignd resume winback-lapsed-buyers@20261122T140000Z")]
+    Resume(cancel::Args),
     /// Lifts a pause.
     #[command(after_help = "Example: campaignd unpause --all")]
     Unpause(pause::Args),
@@ -107,7 +110,12 @@ pub fn run() -> Result<(), Failure> {
             Command::Status(args) => status::run(&cli.config, &args, cli.format).await,
             Command::Runs(args) => runs::run(&cli.config, &args, cli.format).await,
             Command::Connector(args) => connector::run(&cli.config, &args, cli.format).await,
-            Command::Cancel(args) => cancel::run(&cli.config, args, cli.format).await,
+            Command::Cancel(args) => {
+                cancel::run(&cli.config, args, cancel::Verb::Cancel, cli.format).await
+            }
+            Command::Resume(args) => {
+                cancel::run(&cli.config, args, cancel::Verb::Resume, cli.format).await
+            }
             Command::Pause(args) => pause::run(&cli.config, args, true, cli.format).await,
             Command::Unpause(args) => pause::run(&cli.config, args, false, cli.format).await,
             Command::Bootstrap(args) => bootstrap::run(&cli.config, &args, cli.format).await,

@@ -4,7 +4,8 @@ use super::runs::Runs;
 use crate::admin::{Handler, Reply, Request};
 use crate::id::RunId;
 use crate::run::{
-    Clock, Ledger, LedgerError, PauseChange, PauseScope, Pauses, RunChange, RunRecord, RunState,
+    Clock, Ledger, LedgerError, PauseChange, PauseScope, Pauses, RunChange, RunEvent, RunRecord,
+    RunState,
 };
 use async_trait::async_trait;
 use std::collections::BTreeSet;
@@ -109,19 +110,50 @@ impl Desk {
         self.ledger.cancel(run, by, now).await.map_err(failed)?;
         tracing::warn!(run.id = %run, cancel.by = by, "{run} cancelled by {by}");
         if is_held {
-            let change = RunChange {
-                run: run.clone(),
-                term: record.term,
-                from: RunState::Held,
-                to: RunState::Sending,
-                at: now,
-                funnel: None,
-                tally: None,
-                error: None,
-            };
-            self.ledger.change_run(change).await.map_err(failed)?;
+            self.move_on(&record, RunEvent::CancelAsked).await?;
         }
         self.find(run).await
+    }
+
+    /// Lets a held run go on. Returns it, to be carried.
+    pub async fn resume(&self, run: &RunId, by: &str) -> Result<RunRecord, Reply> {
+        let record = self.find(run).await?;
+        match record.state {
+            RunState::Held => {}
+            RunState::Incomplete | RunState::Cancelled => {
+                return Err(Reply::Refused(format!(
+                    "{run} is {}: resuming one that was closed is not available in this version",
+                    record.state.as_str()
+                )));
+            }
+            state => {
+                let state = state.as_str();
+                return Err(Reply::Refused(format!(
+                    "{run} is {state}: only a held run is resumed"
+                )));
+            }
+        }
+        tracing::warn!(run.id = %run, resume.by = by, "{run} resumed by {by}");
+        let now = self.clock.now();
+        let note = self.ledger.note_action(by, "resume", run.as_str(), now);
+        note.await.map_err(failed)?;
+        self.move_on(&record, RunEvent::Resumed).await?;
+        self.find(run).await
+    }
+
+    async fn move_on(&self, record: &RunRecord, event: RunEvent) -> Result<(), Reply> {
+        let to = record.state.after(event);
+        let change = RunChange {
+            run: record.run.clone(),
+            term: record.term,
+            from: record.state,
+            to: to.map_err(|error| Reply::Refused(error.to_string()))?,
+            at: self.clock.now(),
+            funnel: None,
+            tally: None,
+            error: None,
+        };
+        self.ledger.change_run(change).await.map_err(failed)
     }
 
     async fn find(&self, run: &RunId) -> Result<RunRecord, Reply> {
@@ -146,6 +178,13 @@ impl Handler for Counter {
         match request {
             Request::Pause { scope } => self.desk.set_pause(&scope, true, by).await,
             Request::Unpause { scope } => self.desk.set_pause(&scope, false, by).await,
+            Request::Resume { run } => match self.desk.resume(&run, by).await {
+                Ok(record) => {
+                    self.runs.begin(record);
+                    Reply::Done(format!("{run} goes on from what is not yet delivered"))
+                }
+                Err(reply) => reply,
+            },
             Request::Cancel { run } => match self.desk.cancel(&run, by).await {
                 Ok(record) => {
                     if !self.runs.cancel(&run) {

@@ -21,6 +21,12 @@ pub(super) enum Command {
     ChangeRun(RunChange),
     Adopt(Box<Adopted>),
     SetPause(PauseChange),
+    Note {
+        by: String,
+        verb: String,
+        target: String,
+        at: Timestamp,
+    },
     Cancel {
         run: RunId,
         by: String,
@@ -100,6 +106,12 @@ impl Command {
                 connectors::set_alarm(db, connector, alarm.as_deref()).await?;
             }
             Self::SetPause(change) => write_pause::set(db, change).await?,
+            Self::Note {
+                by,
+                verb,
+                target,
+                at,
+            } => write_pause::note(db, (by, verb, target), *at).await?,
             Self::Cancel { run, by, at } => write_pause::cancel(db, run, by, *at).await?,
             Self::Accept(connector) => connectors::accept(db, connector).await?,
             Self::ChangeRun(change) => write_run::change(db, change).await?,

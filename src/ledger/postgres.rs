@@ -391,6 +391,23 @@ impl Ledger for PostgresLedger {
         self.write(Command::Cancel { run, by, at }).await.map(drop)
     }
 
+    async fn note_action(
+        &self,
+        by: &str,
+        verb: &str,
+        target: &str,
+        at: Timestamp,
+    ) -> Result<(), LedgerError> {
+        let [by, verb, target] = [by, verb, target].map(str::to_owned);
+        let command = Command::Note {
+            by,
+            verb,
+            target,
+            at,
+        };
+        self.write(command).await.map(drop)
+    }
+
     async fn is_cancelled(&self, run: &RunId) -> Result<bool, LedgerError> {
         postgres_pauses::is_cancelled(&self.readers, run).await
     }

@@ -22,14 +22,8 @@ pub(super) async fn set(db: &mut PgConnection, change: &PauseChange) -> Result<(
         .bind(&scope)
         .execute(&mut *db)
         .await?;
-    sqlx::query("/* action */ insert into actions (at, who, verb, target) values ($1, $2, $3, $4)")
-        .bind(micros(change.at))
-        .bind(&change.by)
-        .bind(if change.paused { "pause" } else { "unpause" })
-        .bind(&scope)
-        .execute(&mut *db)
-        .await?;
-    Ok(())
+    let verb = if change.paused { "pause" } else { "unpause" };
+    note(db, (&change.by, verb, &scope), change.at).await
 }
 
 /// What is paused.
@@ -51,15 +45,7 @@ pub(super) async fn cancel(
         .bind(run.as_str())
         .execute(&mut *db)
         .await?;
-    sqlx::query(
-        "/* action */ insert into actions (at, who, verb, target) values ($1, $2, 'cancel', $3)",
-    )
-    .bind(micros(at))
-    .bind(by)
-    .bind(run.as_str())
-    .execute(&mut *db)
-    .await?;
-    Ok(())
+    note(db, (by, "cancel", run.as_str()), at).await
 }
 
 /// Whether the run is cancelled.
@@ -69,4 +55,20 @@ pub(super) async fn is_cancelled(readers: &PgPool, run: &RunId) -> Result<bool, 
             .bind(run.as_str());
     let found: i64 = within(query.fetch_one(readers)).await?;
     Ok(found > 0)
+}
+
+/// Writes who did what to what.
+pub(super) async fn note(
+    db: &mut PgConnection,
+    (by, verb, target): (&str, &str, &str),
+    at: Timestamp,
+) -> Result<(), Failure> {
+    sqlx::query("/* action */ insert into actions (at, who, verb, target) values ($1, $2, $3, $4)")
+        .bind(micros(at))
+        .bind(by)
+        .bind(verb)
+        .bind(target)
+        .execute(db)
+        .await?;
+    Ok(())
 }

@@ -320,6 +320,23 @@ impl Ledger for SqliteLedger {
         self.write(Command::Cancel { run, by, at }).await.map(drop)
     }
 
+    async fn note_action(
+        &self,
+        by: &str,
+        verb: &str,
+        target: &str,
+        at: Timestamp,
+    ) -> Result<(), LedgerError> {
+        let [by, verb, target] = [by, verb, target].map(str::to_owned);
+        let command = Command::Note {
+            by,
+            verb,
+            target,
+            at,
+        };
+        self.write(command).await.map(drop)
+    }
+
     async fn is_cancelled(&self, run: &RunId) -> Result<bool, LedgerError> {
         write_pause::is_cancelled(&self.readers, run).await
     }

@@ -21,14 +21,8 @@ pub(super) async fn set(db: &mut SqliteConnection, change: &PauseChange) -> Resu
         .bind(&scope)
         .execute(&mut *db)
         .await?;
-    sqlx::query("/* action */ insert into actions (at, who, verb, target) values (?1, ?2, ?3, ?4)")
-        .bind(micros(change.at))
-        .bind(&change.by)
-        .bind(if change.paused { "pause" } else { "unpause" })
-        .bind(&scope)
-        .execute(&mut *db)
-        .await?;
-    Ok(())
+    let verb = if change.paused { "pause" } else { "unpause" };
+    note(db, (&change.by, verb, &scope), change.at).await
 }
 
 /// What is paused. A store that was written by an older version has none.
@@ -61,15 +55,7 @@ pub(super) async fn cancel(
         .bind(run.as_str())
         .execute(&mut *db)
         .await?;
-    sqlx::query(
-        "/* action */ insert into actions (at, who, verb, target) values (?1, ?2, 'cancel', ?3)",
-    )
-    .bind(micros(at))
-    .bind(by)
-    .bind(run.as_str())
-    .execute(&mut *db)
-    .await?;
-    Ok(())
+    note(db, (by, "cancel", run.as_str()), at).await
 }
 
 /// Whether the run is cancelled.
@@ -79,4 +65,20 @@ pub(super) async fn is_cancelled(readers: &SqlitePool, run: &RunId) -> Result<bo
             .bind(run.as_str());
     let found: i64 = query.fetch_one(readers).await.map_err(unusable)?;
     Ok(found > 0)
+}
+
+/// Writes who did what to what.
+pub(super) async fn note(
+    db: &mut SqliteConnection,
+    (by, verb, target): (&str, &str, &str),
+    at: Timestamp,
+) -> Result<(), Failure> {
+    sqlx::query("/* action */ insert into actions (at, who, verb, target) values (?1, ?2, ?3, ?4)")
+        .bind(micros(at))
+        .bind(by)
+        .bind(verb)
+        .bind(target)
+        .execute(db)
+        .await?;
+    Ok(())
 }

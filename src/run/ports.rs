@@ -332,6 +332,15 @@ pub trait Ledger: Send + Sync {
     /// Notes that a person has cancelled a run, and who.
     async fn cancel(&self, run: &RunId, by: &str, at: Timestamp) -> Result<(), LedgerError>;
 
+    /// Notes who did what to which run.
+    async fn note_action(
+        &self,
+        by: &str,
+        verb: &str,
+        target: &str,
+        at: Timestamp,
+    ) -> Result<(), LedgerError>;
+
     /// Whether a person has cancelled the run.
     async fn is_cancelled(&self, run: &RunId) -> Result<bool, LedgerError>;
 

@@ -120,7 +120,7 @@ impl RunState {
             (Self::Sending, E::Stopped) => Ok(Self::Held),
             (Self::Queued, E::CancelAsked) => Ok(Self::Cancelled),
             (Self::Sending, E::CancelAsked) => Ok(Self::Settling),
-            (Self::Held, E::CancelAsked) => Ok(Self::Sending),
+            (Self::Held, E::CancelAsked | E::Resumed) => Ok(Self::Sending),
             (Self::Closing, E::ClosedCancelled) => Ok(Self::Cancelled),
             (Self::Settling, E::HistoryWritten) => Ok(Self::Closing),
             (Self::Closing, E::ClosedWhole) => Ok(Self::Finished),
@@ -166,6 +166,8 @@ pub enum RunEvent {
     /// A person has cancelled it. A held run is taken up once more, to write
     /// down what was not sent.
     CancelAsked,
+    /// A person lets a held run go on from what is not yet delivered.
+    Resumed,
     /// Every outcome is in contact history.
     HistoryWritten,
     /// Closed, with every planned member delivered or rejected.

@@ -144,6 +144,16 @@ impl Ledger for Dream {
         Err(conflict())
     }
 
+    async fn note_action(
+        &self,
+        _: &str,
+        _: &str,
+        _: &str,
+        _: Timestamp,
+    ) -> Result<(), LedgerError> {
+        Err(conflict())
+    }
+
     async fn is_cancelled(&self, _: &RunId) -> Result<bool, LedgerError> {
         Ok(false)
     }
