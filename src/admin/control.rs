@@ -50,13 +50,17 @@ pub enum ControlError {
 }
 
 /// Listens at `path` until `stop`. A socket that a dead process left there is
-/// replaced: the state store's own lock says that nobody else is alive.
+/// replaced; one at which somebody answers is not.
 pub async fn serve(
     path: &Path,
     handler: Arc<dyn Handler>,
     stop: CancellationToken,
 ) -> io::Result<()> {
     if path.exists() {
+        if UnixStream::connect(path).await.is_ok() {
+            let why = "another daemon listens there; give each its own `control`";
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, why));
+        }
         std::fs::remove_file(path)?;
     }
     let listener = UnixListener::bind(path)?;

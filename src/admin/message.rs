@@ -1,6 +1,6 @@
 //! What is said over the control socket: one JSON line each way.
 
-use crate::id::RunId;
+use crate::id::{ConnectorName, RunId};
 use serde::{Deserialize, Serialize};
 
 /// What is asked of the daemon.
@@ -11,6 +11,11 @@ pub enum Request {
     Pause {
         /// `all`, `campaign:<name>` or `destination:<name>`.
         scope: String,
+    },
+    /// Takes a restored warehouse as it is.
+    AcceptConnector {
+        /// The connector.
+        connector: ConnectorName,
     },
     /// Lets a held run go on.
     Resume {

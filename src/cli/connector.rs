@@ -3,9 +3,8 @@
 use super::exit::Failure;
 use super::load;
 use super::show::{Format, say, say_json, those_there_are};
+use crate::admin::{ControlError, Reply, Request, ask};
 use crate::id::ConnectorName;
-use crate::ledger::SqliteLedger;
-use crate::run::Ledger as _;
 use serde::Serialize;
 use std::path::Path;
 
@@ -48,19 +47,28 @@ pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<()
             those_there_are(names)
         )));
     };
-    let ledger = SqliteLedger::open(settings.state.path())
-        .await
-        .map_err(Failure::unreachable)?;
-    let accepted = ledger.accept_connector(&connector).await;
-    ledger.close().await;
-    accepted.map_err(Failure::unreachable)?;
+    let request = Request::AcceptConnector {
+        connector: connector.clone(),
+    };
+    match ask(&settings.control, &request).await {
+        Ok(Reply::Done(_)) => {}
+        Ok(Reply::Refused(why)) => return Err(Failure::usage(why)),
+        Ok(Reply::Failed(why)) => return Err(Failure::unreachable(anyhow::Error::msg(why))),
+        Err(ControlError::NobodyThere { .. }) => {
+            let ledger = load::ledger(&settings).await?;
+            let accepted = ledger.accept_connector(&connector).await;
+            ledger.close().await;
+            accepted.map_err(Failure::unreachable)?;
+        }
+        Err(error) => return Err(Failure::unreachable(error)),
+    }
     match format {
         Format::Json => say_json(&Accepted {
             connector: connector.to_string(),
             accepted: true,
         }),
         Format::Text => say(format!(
-            "`{connector}` is accepted as it is; its runs go on at the next start of the daemon"
+            "`{connector}` is accepted as it is; its runs go on within a minute, or at the next start of the daemon"
         )),
     }
     Ok(())

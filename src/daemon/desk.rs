@@ -2,7 +2,7 @@
 
 use super::runs::Runs;
 use crate::admin::{Handler, Reply, Request};
-use crate::id::RunId;
+use crate::id::{ConnectorName, RunId};
 use crate::run::{
     Clock, Ledger, LedgerError, PauseChange, PauseScope, Pauses, RunChange, RunEvent, RunRecord,
     RunState,
@@ -156,6 +156,21 @@ impl Desk {
         self.ledger.change_run(change).await.map_err(failed)
     }
 
+    /// Notes that a restored warehouse is taken as it is.
+    async fn accept(&self, connector: &ConnectorName, by: &str) -> Reply {
+        let now = self.clock.now();
+        let noted = self
+            .ledger
+            .note_action(by, "accept", connector.as_str(), now);
+        let done = match noted.await {
+            Ok(()) => self.ledger.accept_connector(connector).await,
+            Err(error) => Err(error),
+        };
+        done.map_or_else(failed, |()| {
+            Reply::Done(format!("{connector} is accepted as it is"))
+        })
+    }
+
     async fn find(&self, run: &RunId) -> Result<RunRecord, Reply> {
         let found = self.ledger.run(run).await.map_err(failed)?;
         found.ok_or_else(|| Reply::Refused(format!("there is no run `{run}`")))
@@ -178,6 +193,7 @@ impl Handler for Counter {
         match request {
             Request::Pause { scope } => self.desk.set_pause(&scope, true, by).await,
             Request::Unpause { scope } => self.desk.set_pause(&scope, false, by).await,
+            Request::AcceptConnector { connector } => self.desk.accept(&connector, by).await,
             Request::Resume { run } => match self.desk.resume(&run, by).await {
                 Ok(record) => {
                     self.runs.begin(record);
