@@ -19,7 +19,7 @@ activation: { destination: sink, batch_size: 5 }
 async fn sending(name: &str) -> Site {
     let site = Site::new(name).await;
     site.sql(
-        "create table people as select 'p-' || n as profile_id, n from generate_series(1, 2000) n",
+        "create table people as select 'p-' || n as profile_id, n from generate_series(1, 1000) n",
     )
     .await;
     site.write("campaigns/hello.yaml", CAMPAIGN);
