@@ -99,4 +99,10 @@ async fn what_is_not_there_cannot_be_paused() {
     assert_eq!(output.status.code(), Some(2));
     let output = site.campaignd(&["pause"]).await;
     assert_eq!(output.status.code(), Some(2), "a scope must be named");
+    let output = site.campaignd(&["pause", "winbakc"]).await;
+    assert_eq!(
+        output.status.code(),
+        Some(2),
+        "a slip of the pen stops nothing"
+    );
 }

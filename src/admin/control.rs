@@ -4,7 +4,7 @@
 use super::message::{Reply, Request};
 use async_trait::async_trait;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,10 @@ const MAX_LINE: u64 = 64 * 1024;
 
 /// How long one request may take, both ways.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long the door rests after it could not be opened, and how long a
+/// conversation may outlast the daemon.
+const REST: Duration = Duration::from_millis(500);
 
 /// Connections at a time; further ones wait to be accepted.
 const MAX_CONNECTIONS: usize = 8;
@@ -56,7 +60,11 @@ pub async fn serve(
     handler: Arc<dyn Handler>,
     stop: CancellationToken,
 ) -> io::Result<()> {
-    if path.exists() {
+    if let Ok(found) = std::fs::symlink_metadata(path) {
+        if !found.file_type().is_socket() {
+            let why = "something that is no socket is there; name another `control`";
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
+        }
         if UnixStream::connect(path).await.is_ok() {
             let why = "another daemon listens there; give each its own `control`";
             return Err(io::Error::new(io::ErrorKind::AddrInUse, why));
@@ -71,7 +79,14 @@ pub async fn serve(
         let permit = Arc::clone(&connections).acquire_owned().await;
         let stream = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = listener.accept() => accepted?.0,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!("a control request could not be taken: {error}");
+                    tokio::time::sleep(REST).await;
+                    continue;
+                }
+            },
         };
         let handler = Arc::clone(&handler);
         tasks.spawn(async move {
@@ -84,7 +99,8 @@ pub async fn serve(
         });
     }
     tasks.close();
-    tasks.wait().await;
+    // Who is silent now is not waited for.
+    drop(tokio::time::timeout(REST, tasks.wait()).await);
     std::fs::remove_file(path)
 }
 

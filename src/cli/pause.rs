@@ -38,6 +38,10 @@ pub(super) async fn run(
     format: Format,
 ) -> Result<(), Failure> {
     let settings = load::settings(config)?;
+    if let Some(name) = args.campaign.as_ref().filter(|_| paused) {
+        // A stop with a slip of the pen in it stops nothing.
+        load::campaign(&load::campaigns(&settings), name.as_str())?;
+    }
     let scope = match (args.destination, args.campaign) {
         (Some(name), _) if !settings.destinations.contains_key(&name) => {
             return Err(Failure::usage(format!("there is no destination `{name}`")));

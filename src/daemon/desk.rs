@@ -51,8 +51,9 @@ impl Desk {
         Ok(())
     }
 
-    /// Reads it again and again until `stop`, for pauses of other hosts.
-    pub async fn keep_looking(&self, stop: CancellationToken) {
+    /// Reads it again and again until `stop`, and what was cancelled with it:
+    /// for what is said on other hosts.
+    pub(super) async fn keep_looking(&self, runs: &Runs, stop: CancellationToken) {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -61,6 +62,7 @@ impl Desk {
             if let Err(error) = self.look().await {
                 tracing::warn!("what is paused cannot be read: {error}");
             }
+            runs.look_for_cancels().await;
         }
     }
 

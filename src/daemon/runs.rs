@@ -82,9 +82,33 @@ impl Runs {
         };
         let runs = self.clone();
         self.tasks.spawn(async move {
-            runs.carry(record, cancel).await;
+            let has_ended = runs.carry(record, cancel).await;
             runs.open().remove(&run);
+            if has_ended {
+                runs.look_again(&run).await;
+            }
         });
+    }
+
+    /// A run that a person let go on while it was being laid aside here.
+    async fn look_again(&self, run: &RunId) {
+        match self.world.ledger.run(run).await {
+            Ok(Some(newer)) if newer.state.is_open() => self.begin(newer),
+            Ok(_) => {}
+            Err(error) => tracing::error!(run.id = %run, "{error}"),
+        }
+    }
+
+    /// Ends what was cancelled on another host of a shared ledger.
+    pub(super) async fn look_for_cancels(&self) {
+        let carried: Vec<RunId> = self.open().keys().cloned().collect();
+        for run in carried {
+            match self.world.ledger.is_cancelled(&run).await {
+                Ok(true) => drop(self.cancel(&run)),
+                Ok(false) => {}
+                Err(error) => tracing::warn!(run.id = %run, "{error}"),
+            }
+        }
     }
 
     /// Takes up every run the ledger has open and nobody carries, here or on
@@ -155,11 +179,12 @@ impl Runs {
         self.tasks.wait().await;
     }
 
-    async fn carry(&self, mut record: RunRecord, cancel: CancellationToken) {
+    /// Returns whether the run has ended, or is held.
+    async fn carry(&self, mut record: RunRecord, cancel: CancellationToken) -> bool {
         loop {
             let permit = tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return,
+                () = self.stop.cancelled() => return false,
                 permit = self.permits.take() => permit,
             };
             tracing::info!(
@@ -167,20 +192,23 @@ impl Runs {
                 "{} begun", record.run,
             );
             match self.carry_once(&record, &cancel).await {
-                Ok(state) => return self.say_ended(&record, state).await,
+                Ok(state) => {
+                    self.say_ended(&record, state).await;
+                    return true;
+                }
                 Err(RunError::Interrupted) => {
                     tracing::info!(
                         campaign.name = %record.campaign, run.id = %record.run,
                         "{} left for the next start", record.run,
                     );
-                    return;
+                    return false;
                 }
                 Err(RunError::Elsewhere) => {
                     tracing::info!(
                         campaign.name = %record.campaign, run.id = %record.run,
                         "{} is carried by another host", record.run,
                     );
-                    return;
+                    return false;
                 }
                 Err(error) => tracing::error!(
                     campaign.name = %record.campaign, run.id = %record.run,
@@ -191,12 +219,12 @@ impl Runs {
             // A run that rests leaves its place to others.
             drop(permit);
             tokio::select! {
-                () = self.stop.cancelled() => return,
+                () = self.stop.cancelled() => return false,
                 () = self.world.clock.sleep(REST) => {}
             }
             match self.world.ledger.run(&record.run).await {
                 Ok(Some(newer)) => record = newer,
-                Ok(None) => return,
+                Ok(None) => return false,
                 Err(error) => tracing::error!(run.id = %record.run, "{error}"),
             }
         }

@@ -124,8 +124,8 @@ fn attend(service: &Service, runs: &Runs, helpers: &TaskTracker, stop: &Cancella
         });
     }
     if service.world.rescan_every().is_some() {
-        let stop = stop.clone();
-        helpers.spawn(async move { desk.keep_looking(stop).await });
+        let (runs, stop) = (runs.clone(), stop.clone());
+        helpers.spawn(async move { desk.keep_looking(&runs, stop).await });
     }
 }
 

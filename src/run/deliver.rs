@@ -229,7 +229,7 @@ impl Courier {
         batch.attempts += 1;
         batch.course.first_sending_at.get_or_insert(now);
         batch.state = Some(BatchState::Sending);
-        if !self.may_send() {
+        if !self.may_send() || self.is_paused() {
             // The ledger took so long that another host may be at it before
             // the answer is here.
             return self.unsent(batch).await;
@@ -279,7 +279,7 @@ impl Courier {
     /// An attempt was begun, and no byte of it has left.
     async fn unsent(&self, mut batch: Batch) -> Result<Next, RunError> {
         let was_ambiguous = batch.course.was_ambiguous;
-        let why = "not sent: the run was silent for too long".to_owned();
+        let why = "not sent: paused, or the run was silent for too long".to_owned();
         let change = self.stays(&mut batch, was_ambiguous, None, why);
         self.kit.ledger.change_batch(change).await?;
         batch.next_at = None;

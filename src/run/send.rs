@@ -53,6 +53,7 @@ impl Carrier {
                 funnel: Some(self.funnel()),
                 ..RunEvent::LastBatchEnded.into()
             }),
+            Sent::Halted(_) if self.cancel.is_cancelled() => self.cancel_rest().await,
             Sent::Halted(reason) => {
                 let tally = self
                     .settle_ended(RunStatus::Held, Some(reason.clone()))
@@ -71,6 +72,11 @@ impl Carrier {
 
     async fn send_batches(&self, halt: &CancellationToken) -> Result<Sent, RunError> {
         let mut consent = self.consent().await?;
+        // What an earlier process left: it may be old already.
+        let (unsettled, _) = self.kit.ledger.unsettled_backlog(&self.facts.run).await?;
+        if unsettled > 0 {
+            self.settle_ended(RunStatus::Open, None).await?;
+        }
         let mut known = self.known_batches().await?;
         let courier = self.courier(known.values().map(BatchRecord::newest).max());
         let places = consent.withheld.places.max(self.funnel().planned);

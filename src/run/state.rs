@@ -109,7 +109,7 @@ impl RunState {
         match (self, event) {
             (Self::Queued, E::Admitted) => Ok(Self::Staging),
             (Self::Staging, E::Frozen) => Ok(Self::Admitting),
-            (Self::Staging, E::TakenElsewhere) => Ok(Self::Skipped),
+            (Self::Queued | Self::Staging, E::TakenElsewhere) => Ok(Self::Skipped),
             (Self::Sending | Self::Settling | Self::Closing, E::TakenElsewhere) => {
                 Ok(Self::Incomplete)
             }
