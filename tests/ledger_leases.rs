@@ -8,7 +8,7 @@ mod support;
 use campaignd::id::BatchPath;
 use campaignd::ledger::{PostgresLedger, SqliteLedger};
 use campaignd::run::{
-    AttemptBegun, BatchChange, BatchState, Ledger, LedgerError, RunChange, RunState,
+    AttemptBegun, BatchChange, BatchState, BatchStatus, Ledger, LedgerError, RunChange, RunState,
 };
 use std::time::Duration;
 use support::postgres::{ConnDetails, Postgres};
@@ -107,7 +107,11 @@ async fn a_transition_of_an_old_term_is_refused(ledger: &dyn Ledger) {
             ledger.change_batch(waiting).await,
             ledger.begin_attempt(again).await,
             ledger
-                .mark_settled(&run, term, vec![BatchPath::whole(1)])
+                .mark_settled(
+                    &run,
+                    term,
+                    vec![(BatchPath::whole(1), BatchStatus::Delivered)],
+                )
                 .await,
         ];
         for answer in answers {

@@ -9,7 +9,7 @@ use campaignd::id::{BatchPath, RunId, Trigger};
 use campaignd::ledger::SqliteLedger;
 use campaignd::run::{
     AttemptBegun, BatchChange, BatchRecord, BatchState, BatchStatus, Funnel, Ledger, LedgerError,
-    NewRun, RunChange, RunState, Tally,
+    NewRun, Reopen, Reopening, Resolution, RunChange, RunState, Tally,
 };
 use futures_util::future::join_all;
 use jiff::SignedDuration;
@@ -67,6 +67,10 @@ promises! {
     ended_batches_are_unsettled_until_marked
     parts_of_a_batch_are_batches_of_their_own
     a_refused_write_does_not_undo_its_neighbours
+    an_ended_run_is_opened_again_once_and_beside_no_other
+    a_resumed_run_sends_what_failed_under_the_same_id
+    what_a_person_says_was_not_delivered_is_sent_under_the_next_generation
+    only_a_parked_batch_is_resolved
 }
 
 async fn a_fire_time_is_claimed_once(ledger: &dyn Ledger) {
@@ -361,6 +365,130 @@ async fn an_ambiguity_is_never_cleared(ledger: &dyn Ledger) {
     }
 }
 
+fn reopened(from: RunState, to: RunState, reopening: Reopening) -> Reopen {
+    Reopen {
+        run: some_run(),
+        campaign: campaign(),
+        from,
+        to,
+        reopening,
+        at: minute(40),
+    }
+}
+
+/// A run that has ended incomplete.
+async fn incomplete(ledger: &dyn Ledger) -> RunId {
+    let run = queued(ledger, minute(0)).await;
+    let ended = moves(&run, RunState::Queued, RunState::Incomplete);
+    ledger.change_run(ended).await.unwrap();
+    run
+}
+
+async fn an_ended_run_is_opened_again_once_and_beside_no_other(ledger: &dyn Ledger) {
+    let run = incomplete(ledger).await;
+    ledger.cancel(&run, "me", minute(2)).await.unwrap();
+    let resume = reopened(RunState::Incomplete, RunState::Sending, Reopening::Resume);
+    let other = queued(ledger, minute(5)).await;
+    refused(ledger.reopen(resume.clone()).await);
+    let ended = moves(&other, RunState::Queued, RunState::Incomplete);
+    ledger.change_run(ended).await.unwrap();
+    ledger.reopen(resume.clone()).await.unwrap();
+    refused(ledger.reopen(resume).await);
+    let record = ledger.run(&run).await.unwrap().unwrap();
+    assert_eq!(
+        (record.state, record.finished_at),
+        (RunState::Sending, None)
+    );
+    assert!(!ledger.is_cancelled(&run).await.unwrap());
+    assert_eq!(ledger.open_runs().await.unwrap(), [record]);
+    let reopening = ledger.reopening(&run).await.unwrap();
+    assert_eq!(reopening, Some(Reopening::Resume));
+    refused(ledger.apply_reopening(&run, 7, minute(41)).await);
+    for _ in 0..2 {
+        ledger.apply_reopening(&run, 0, minute(41)).await.unwrap();
+        assert_eq!(ledger.reopening(&run).await.unwrap(), None);
+    }
+}
+
+async fn a_resumed_run_sends_what_failed_under_the_same_id(ledger: &dyn Ledger) {
+    let run = incomplete(ledger).await;
+    ledger.begin_attempt(attempt("1", 1)).await.unwrap();
+    let failed = ends("1", 1, BatchState::Refused);
+    ledger.change_batch(failed).await.unwrap();
+    let resume = reopened(RunState::Incomplete, RunState::Sending, Reopening::Resume);
+    ledger.reopen(resume).await.unwrap();
+    ledger.apply_reopening(&run, 0, minute(41)).await.unwrap();
+    let batch = only_batch(ledger).await;
+    assert_eq!((batch.state, batch.status), (BatchState::Waiting, None));
+    assert_eq!((batch.generation, batch.attempts), (0, 1));
+    assert_eq!(batch.first_sending_at, minute(1));
+    // The time until now was not the destination's.
+    assert_eq!(batch.excused.as_secs(), 40 * 60);
+    let other_body = AttemptBegun {
+        body_hash: [8; 32],
+        ..attempt("1", 2)
+    };
+    assert!(ledger.begin_attempt(other_body).await.is_err());
+    ledger.begin_attempt(attempt("1", 2)).await.unwrap();
+}
+
+async fn what_a_person_says_was_not_delivered_is_sent_under_the_next_generation(
+    ledger: &dyn Ledger,
+) {
+    let run = incomplete(ledger).await;
+    ledger.begin_attempt(attempt("1", 1)).await.unwrap();
+    let parked = ends("1", 1, BatchState::Parked);
+    ledger.change_batch(parked).await.unwrap();
+    let settled = vec![(BatchPath::whole(1), BatchStatus::Unknown)];
+    ledger.mark_settled(&run, 0, settled).await.unwrap();
+    let no = Resolution {
+        path: BatchPath::whole(1),
+        delivered: false,
+    };
+    let resolve = Reopening::Resolve(no);
+    let resolve = reopened(RunState::Incomplete, RunState::Settling, resolve);
+    ledger.reopen(resolve).await.unwrap();
+    ledger.apply_reopening(&run, 0, minute(41)).await.unwrap();
+    let batch = only_batch(ledger).await;
+    assert_eq!(batch.status, Some(BatchStatus::Failed));
+    assert_eq!(batch.generation, 0, "what failed is what was sent");
+    assert_eq!(ledger.unsettled(&run, 9).await.unwrap(), [batch]);
+    let ended = moves(&run, RunState::Settling, RunState::Incomplete);
+    ledger.change_run(ended).await.unwrap();
+    let resume = reopened(RunState::Incomplete, RunState::Sending, Reopening::Resume);
+    ledger.reopen(resume).await.unwrap();
+    ledger.apply_reopening(&run, 0, minute(42)).await.unwrap();
+    let batch = only_batch(ledger).await;
+    assert_eq!((batch.state, batch.generation), (BatchState::Waiting, 1));
+    assert_eq!(batch.first_sending_at, minute(42));
+    assert!(!batch.was_ambiguous);
+    let anew = AttemptBegun {
+        generation: 1,
+        body_hash: [8; 32],
+        ..attempt("1", 2)
+    };
+    ledger.begin_attempt(anew).await.unwrap();
+    assert_eq!(only_batch(ledger).await.body_hash, [8; 32]);
+}
+
+async fn only_a_parked_batch_is_resolved(ledger: &dyn Ledger) {
+    let run = queued(ledger, minute(0)).await;
+    let yes = Resolution {
+        path: BatchPath::whole(1),
+        delivered: true,
+    };
+    refused(ledger.resolve(&run, &yes, minute(40)).await);
+    ledger.begin_attempt(attempt("1", 1)).await.unwrap();
+    refused(ledger.resolve(&run, &yes, minute(40)).await);
+    let parked = ends("1", 1, BatchState::Parked);
+    ledger.change_batch(parked).await.unwrap();
+    ledger.resolve(&run, &yes, minute(40)).await.unwrap();
+    let batch = only_batch(ledger).await;
+    assert_eq!(batch.status, Some(BatchStatus::Delivered));
+    assert_eq!(batch.error, None);
+    refused(ledger.resolve(&run, &yes, minute(41)).await);
+}
+
 async fn an_ended_batch_has_its_outcome(ledger: &dyn Ledger) {
     ledger.begin_attempt(attempt("1", 1)).await.unwrap();
     assert_eq!(only_batch(ledger).await.outcome(&some_run()), None);
@@ -386,6 +514,7 @@ async fn an_ended_batch_has_its_outcome(ledger: &dyn Ledger) {
 
 async fn ended_batches_are_unsettled_until_marked(ledger: &dyn Ledger) {
     use BatchState::{Accepted, Ambiguous, Parked, Refused, Sending, Split, Waiting};
+    use BatchStatus::{Delivered, Failed, Unknown};
     let states = [
         Accepted, Refused, Parked, Waiting, Ambiguous, Split, Sending,
     ];
@@ -405,7 +534,15 @@ async fn ended_batches_are_unsettled_until_marked(ledger: &dyn Ledger) {
         ["1", "2", "3"]
     );
     assert_eq!(paths(ledger.unsettled(&run, 2).await.unwrap()), ["1", "2"]);
-    let marked = ["1", "3", "4", "77"].map(|path| path.parse().unwrap());
+    // Another outcome than the warehouse was told stays to be settled.
+    let marked = [
+        ("1", Delivered),
+        ("2", Unknown),
+        ("3", Unknown),
+        ("4", Delivered),
+        ("77", Failed),
+    ];
+    let marked = marked.map(|(path, status)| (path.parse().unwrap(), status));
     ledger.mark_settled(&run, 0, marked.to_vec()).await.unwrap();
     assert_eq!(paths(ledger.unsettled(&run, 9).await.unwrap()), ["2"]);
     let batches = ledger.batches(&run).await.unwrap();
@@ -435,7 +572,7 @@ async fn parts_of_a_batch_are_batches_of_their_own(ledger: &dyn Ledger) {
     assert_eq!(unsettled, [batches[2].clone()]);
     let path = "3.01".parse().unwrap();
     ledger
-        .mark_settled(&some_run(), 0, vec![path])
+        .mark_settled(&some_run(), 0, vec![(path, BatchStatus::Delivered)])
         .await
         .unwrap();
     assert_eq!(ledger.unsettled(&some_run(), 9).await.unwrap(), []);

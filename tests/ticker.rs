@@ -12,8 +12,9 @@ use campaignd::daemon::{Service, World, folder, serve};
 use campaignd::id::{BatchPath, CampaignName, ConnectorName, RunId};
 use campaignd::ledger::SqliteLedger;
 use campaignd::run::{
-    Adopted, AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, Lease, Ledger,
-    LedgerError, NewRun, PauseChange, PauseScope, RunChange, RunRecord, RunState, SystemClock,
+    Adopted, AttemptBegun, BatchChange, BatchRecord, BatchStatus, Claim, Cursor, Installation,
+    Lease, Ledger, LedgerError, NewRun, PauseChange, PauseScope, RunChange, RunRecord, RunState,
+    SystemClock,
 };
 use jiff::Timestamp;
 use std::collections::BTreeSet;
@@ -112,9 +113,9 @@ impl Ledger for Forgetful {
         &self,
         run: &RunId,
         term: i32,
-        paths: Vec<BatchPath>,
+        settled: Vec<(BatchPath, BatchStatus)>,
     ) -> Result<(), LedgerError> {
-        self.inner.mark_settled(run, term, paths).await
+        self.inner.mark_settled(run, term, settled).await
     }
 
     async fn adopt(&self, adopted: Adopted) -> Result<(), LedgerError> {

@@ -1,6 +1,7 @@
 //! What is said over the control socket: one JSON line each way.
 
 use crate::id::{ConnectorName, RunId};
+use crate::run::Resolution;
 use serde::{Deserialize, Serialize};
 
 /// What is asked of the daemon.
@@ -21,6 +22,13 @@ pub enum Request {
     Resume {
         /// The run.
         run: RunId,
+    },
+    /// Decides a parked batch.
+    Resolve {
+        /// The run.
+        run: RunId,
+        /// The batch, and what is known of it.
+        resolution: Resolution,
     },
     /// Ends a run early.
     Cancel {

@@ -1,13 +1,15 @@
 //! `campaignd cancel` and `campaignd resume`: a run ended early, or let go on.
 
-use super::exit::Failure;
+use super::exit::{Failure, UNDELIVERED};
 use super::load;
 use super::pause::tell;
 use super::run::carry;
 use super::show::Format;
 use crate::admin::{ControlError, Reply, Request, ask};
+use crate::daemon::World;
 use crate::daemon::settings::Settings;
 use crate::id::RunId;
+use crate::run::{RunRecord, RunState};
 use std::path::Path;
 
 /// What is asked.
@@ -54,15 +56,35 @@ async fn act_here(settings: &Settings, run: &RunId, verb: Verb) -> Result<Reply,
         Verb::Cancel => world.desk.cancel(run, by).await,
         Verb::Resume => world.desk.resume(run, by).await,
     };
-    let reply = match found {
-        Ok(record) => {
-            carry(&world, &record).await?;
-            let ended = world.ledger.run(run).await.map_err(Failure::unreachable)?;
-            let state = ended.map_or("gone", |ended| ended.state.as_str());
-            Reply::Done(format!("{run} is {state}"))
-        }
-        Err(reply) => reply,
-    };
+    let reply = finish(&world, found).await?;
+    let ended = world.ledger.run(run).await.map_err(Failure::unreachable)?;
     world.close().await;
-    Ok(reply)
+    let is_whole = ended.is_none_or(|ended| ended.state == RunState::Finished);
+    match reply {
+        Reply::Done(text) if verb == Verb::Resume && !is_whole => {
+            Err(Failure::new(UNDELIVERED, anyhow::Error::msg(text)))
+        }
+        reply => Ok(reply),
+    }
+}
+
+/// Carries the run to its end, and says how it stands then.
+pub(super) async fn finish(
+    world: &World,
+    found: Result<RunRecord, Reply>,
+) -> Result<Reply, Failure> {
+    let record = match found {
+        Ok(record) => record,
+        Err(reply) => return Ok(reply),
+    };
+    carry(world, &record).await?;
+    let run = &record.run;
+    let ended = world.ledger.run(run).await.map_err(Failure::unreachable)?;
+    Ok(match ended {
+        Some(ended) => match &ended.error {
+            Some(why) => Reply::Done(format!("{run} is {}: {why}", ended.state.as_str())),
+            None => Reply::Done(format!("{run} is {}", ended.state.as_str())),
+        },
+        None => Reply::Failed(format!("{run} is gone")),
+    })
 }

@@ -9,6 +9,7 @@ mod exit;
 mod load;
 mod pause;
 pub mod problems;
+mod resolve;
 mod run;
 mod runs;
 mod serve;
@@ -82,9 +83,15 @@ enum Command {
     /// recorded as cancelled.
     #[command(after_help = "Example: campaignd cancel winback-lapsed-buyers@20261122T140000Z")]
     Cancel(cancel::Args),
-    /// Lets a held run go on from what is not yet delivered.
+    /// Carries on a held, incomplete, failed or cancelled run from what is
+    /// not yet delivered.
     #[command(after_help = "Example: campaignd resume winback-lapsed-buyers@20261122T140000Z")]
     Resume(cancel::Args),
+    /// Decides a parked batch: whether its receiver has it.
+    #[command(
+        after_help = "Example: campaignd resolve winback-lapsed-buyers@20261122T140000Z --batch 3 --delivered"
+    )]
+    Resolve(resolve::Args),
     /// Lifts a pause.
     #[command(after_help = "Example: campaignd unpause --all")]
     Unpause(pause::Args),
@@ -116,6 +123,7 @@ pub fn run() -> Result<(), Failure> {
             Command::Resume(args) => {
                 cancel::run(&cli.config, args, cancel::Verb::Resume, cli.format).await
             }
+            Command::Resolve(args) => resolve::run(&cli.config, args, cli.format).await,
             Command::Pause(args) => pause::run(&cli.config, args, true, cli.format).await,
             Command::Unpause(args) => pause::run(&cli.config, args, false, cli.format).await,
             Command::Bootstrap(args) => bootstrap::run(&cli.config, &args, cli.format).await,

@@ -18,10 +18,15 @@ use tokio_util::sync::CancellationToken;
 /// emergency stop is effective within a second.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// How often, and how many times, it is looked whether what a person has
+/// decided is in history: for 15 seconds.
+const SETTLED_LOOK: Duration = Duration::from_millis(100);
+const SETTLED_LOOKS: u32 = 150;
+
 /// Takes requests and does them, in the ledger first.
 pub struct Desk {
-    ledger: Arc<dyn Ledger>,
-    clock: Arc<dyn Clock>,
+    pub(super) ledger: Arc<dyn Ledger>,
+    pub(super) clock: Arc<dyn Clock>,
     paused: watch::Sender<BTreeSet<PauseScope>>,
 }
 
@@ -117,33 +122,7 @@ impl Desk {
         self.find(run).await
     }
 
-    /// Lets a held run go on. Returns it, to be carried.
-    pub async fn resume(&self, run: &RunId, by: &str) -> Result<RunRecord, Reply> {
-        let record = self.find(run).await?;
-        match record.state {
-            RunState::Held => {}
-            RunState::Incomplete | RunState::Cancelled => {
-                return Err(Reply::Refused(format!(
-                    "{run} is {}: resuming one that was closed is not available in this version",
-                    record.state.as_str()
-                )));
-            }
-            state => {
-                let state = state.as_str();
-                return Err(Reply::Refused(format!(
-                    "{run} is {state}: only a held run is resumed"
-                )));
-            }
-        }
-        tracing::warn!(run.id = %run, resume.by = by, "{run} resumed by {by}");
-        let now = self.clock.now();
-        let note = self.ledger.note_action(by, "resume", run.as_str(), now);
-        note.await.map_err(failed)?;
-        self.move_on(&record, RunEvent::Resumed).await?;
-        self.find(run).await
-    }
-
-    async fn move_on(&self, record: &RunRecord, event: RunEvent) -> Result<(), Reply> {
+    pub(super) async fn move_on(&self, record: &RunRecord, event: RunEvent) -> Result<(), Reply> {
         let to = record.state.after(event);
         let change = RunChange {
             run: record.run.clone(),
@@ -173,13 +152,13 @@ impl Desk {
         })
     }
 
-    async fn find(&self, run: &RunId) -> Result<RunRecord, Reply> {
+    pub(super) async fn find(&self, run: &RunId) -> Result<RunRecord, Reply> {
         let found = self.ledger.run(run).await.map_err(failed)?;
         found.ok_or_else(|| Reply::Refused(format!("there is no run `{run}`")))
     }
 }
 
-fn failed(error: LedgerError) -> Reply {
+pub(super) fn failed(error: LedgerError) -> Reply {
     Reply::Failed(error.to_string())
 }
 
@@ -187,6 +166,24 @@ fn failed(error: LedgerError) -> Reply {
 pub(super) struct Counter {
     pub(super) desk: Arc<Desk>,
     pub(super) runs: Runs,
+}
+
+impl Counter {
+    /// Waits until history has what was decided, so that the next decision
+    /// finds the run as it was.
+    async fn after_resolving(&self, run: &RunId) -> Reply {
+        for _ in 0..SETTLED_LOOKS {
+            let state = match self.desk.find(run).await {
+                Ok(record) => record.state,
+                Err(reply) => return reply,
+            };
+            if !state.is_open() {
+                return Reply::Done(format!("{run} is {}", state.as_str()));
+            }
+            self.desk.clock.sleep(SETTLED_LOOK).await;
+        }
+        Reply::Done(format!("{run} is being settled"))
+    }
 }
 
 #[async_trait]
@@ -203,6 +200,18 @@ impl Handler for Counter {
                 }
                 Err(reply) => reply,
             },
+            Request::Resolve { run, resolution } => {
+                match self.desk.resolve(&run, resolution, by).await {
+                    Ok(record) if record.state == RunState::Sending => {
+                        Reply::Done(format!("{run} carries on; history has it within a minute"))
+                    }
+                    Ok(record) => {
+                        self.runs.begin(record);
+                        self.after_resolving(&run).await
+                    }
+                    Err(reply) => reply,
+                }
+            }
             Request::Cancel { run } => match self.desk.cancel(&run, by).await {
                 Ok(record) => {
                     if !self.runs.cancel(&run) {

@@ -4,6 +4,7 @@
 mod desk;
 pub mod folder;
 pub mod log;
+mod reopen;
 mod runs;
 mod serve;
 pub mod settings;

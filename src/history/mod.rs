@@ -8,6 +8,7 @@ mod cancelled;
 mod cells;
 mod facts;
 pub mod register;
+pub mod reopen;
 pub mod settle;
 mod tables;
 mod unwritable;

@@ -69,22 +69,41 @@ fn outcome_row(
         .row()
 }
 
-/// How many outcomes are new, run by run: run id and count a row, runs
-/// without any left out.
+/// The runs with outcomes that are new: run id, and how many of them
+/// `deliveries` has with another status, a row.
 pub fn count_new(schema: &Schema) -> Statement {
     let sql = format!(
-        "select o.run_id, count(*) from {} group by o.run_id",
-        new_outcomes(schema)
+        "select o.run_id, count(d.run_id) from {} where d.run_id is null or d.status <> o.status \
+         group by o.run_id",
+        known_outcomes(schema, "left join"),
     );
     Statement::new(STEP, "count", &sql)
+}
+
+/// The outcomes that `deliveries` has with another status: run id, batch and
+/// part a row.
+pub fn changed_outcomes(schema: &Schema) -> Statement {
+    let sql = format!(
+        "select o.run_id, o.batch, o.part from {} where d.status <> o.status",
+        known_outcomes(schema, "join"),
+    );
+    Statement::new(STEP, "changed", &sql)
+}
+
+/// The outcomes as `o`, beside what `deliveries` has of them, as `d`.
+fn known_outcomes(schema: &Schema, join: &str) -> String {
+    format!(
+        "cd_outcomes o {join} {} d on d.run_id = o.run_id and d.batch = o.batch \
+         and d.part = o.part",
+        schema.table("deliveries")
+    )
 }
 
 /// The outcomes that `deliveries` does not have, as `o`, `where` included.
 fn new_outcomes(schema: &Schema) -> String {
     format!(
-        "cd_outcomes o left join {} d on d.run_id = o.run_id and d.batch = o.batch \
-         and d.part = o.part where d.run_id is null",
-        schema.table("deliveries")
+        "{} where d.run_id is null",
+        known_outcomes(schema, "left join")
     )
 }
 

@@ -20,7 +20,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Reads at a time: a status page, a resume and a settle beside each other.
 const MAX_READERS: u32 = 4;
 
-const MIGRATIONS: [(i64, &str, &str); 5] = [
+const MIGRATIONS: [(i64, &str, &str); 6] = [
     (1, "ledger", include_str!("migrations/0001_ledger.sql")),
     (2, "lease", include_str!("migrations/0002_lease.sql")),
     (
@@ -30,6 +30,11 @@ const MIGRATIONS: [(i64, &str, &str); 5] = [
     ),
     (21, "pauses", include_str!("migrations/0021_pauses.sql")),
     (22, "cancels", include_str!("migrations/0022_cancels.sql")),
+    (
+        24,
+        "reopenings",
+        include_str!("migrations/0024_reopenings.sql"),
+    ),
 ];
 
 /// How the writer opens the store.

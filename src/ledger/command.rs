@@ -1,9 +1,10 @@
 //! The writes a ledger takes, as values.
 
-use super::{connectors, write_adopted, write_batch, write_pause, write_run};
+use super::{connectors, write_adopted, write_batch, write_pause, write_reopen, write_run};
 use crate::id::{BatchPath, ConnectorName, RunId};
 use crate::run::{
-    Adopted, AttemptBegun, BatchChange, Claim, LedgerError, NewRun, PauseChange, RunChange,
+    Adopted, AttemptBegun, BatchChange, BatchStatus, Claim, LedgerError, NewRun, PauseChange,
+    Reopen, Resolution, RunChange,
 };
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
@@ -42,7 +43,18 @@ pub(super) enum Command {
     MarkSettled {
         run: RunId,
         term: i32,
-        paths: Vec<BatchPath>,
+        settled: Vec<(BatchPath, BatchStatus)>,
+    },
+    Reopen(Reopen),
+    ApplyReopening {
+        run: RunId,
+        term: i32,
+        at: Timestamp,
+    },
+    Resolve {
+        run: RunId,
+        resolution: Resolution,
+        at: Timestamp,
     },
     TakeLease {
         run: RunId,
@@ -117,9 +129,18 @@ impl Command {
             Self::ChangeRun(change) => write_run::change(db, change).await?,
             Self::BeginAttempt(attempt) => write_batch::begin(db, attempt).await?,
             Self::ChangeBatch(change) => write_batch::change(db, change).await?,
-            Self::MarkSettled { run, term, paths } => {
-                write_batch::mark_settled(db, (run, *term), paths).await?;
+            Self::MarkSettled { run, term, settled } => {
+                write_batch::mark_settled(db, (run, *term), settled).await?;
             }
+            Self::Reopen(reopen) => write_reopen::reopen(db, reopen).await?,
+            Self::ApplyReopening { run, term, at } => {
+                write_reopen::apply(db, (run, *term), *at).await?;
+            }
+            Self::Resolve {
+                run,
+                resolution,
+                at,
+            } => write_reopen::resolve(db, run, resolution, *at).await?,
             Self::TakeLease { run, .. } => return write_run::take_lease(db, run).await,
             Self::RenewLease { run, term, .. } => write_run::renew_lease(db, run, *term).await?,
             // The lock beside the file is the lease.

@@ -11,6 +11,7 @@ mod postgres_batches;
 mod postgres_connectors;
 mod postgres_options;
 mod postgres_pauses;
+mod postgres_reopen;
 mod postgres_rows;
 mod postgres_runs;
 mod postgres_store;
@@ -21,6 +22,7 @@ mod trouble;
 mod write_adopted;
 mod write_batch;
 mod write_pause;
+mod write_reopen;
 mod write_run;
 mod writer;
 

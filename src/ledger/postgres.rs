@@ -5,6 +5,7 @@ use super::command::{Command, Written};
 use super::postgres_connectors as connectors;
 use super::postgres_options::PostgresOptions;
 use super::postgres_pauses;
+use super::postgres_reopen;
 use super::postgres_rows as rows;
 use super::postgres_runs::{FOUND, INSTALLATION, make_schema};
 use super::postgres_store::PostgresStore;
@@ -15,8 +16,9 @@ use super::trouble::unreadable;
 use super::writer::Writer;
 use crate::id::{BatchPath, CampaignName, ConnectorName, RunId};
 use crate::run::{
-    Adopted, AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, Lease, Ledger,
-    LedgerError, NewRun, PauseChange, PauseScope, RunChange, RunRecord,
+    Adopted, AttemptBegun, BatchChange, BatchRecord, BatchStatus, Claim, Cursor, Installation,
+    Lease, Ledger, LedgerError, NewRun, PauseChange, PauseScope, Reopen, Reopening, Resolution,
+    RunChange, RunRecord,
 };
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -30,7 +32,7 @@ use uuid::Uuid;
 /// The longest a read may take, a server that has gone silent included.
 const READ_LIMIT: Duration = Duration::from_secs(40);
 
-const MIGRATIONS: [(i64, &str, &str); 4] = [
+const MIGRATIONS: [(i64, &str, &str); 5] = [
     (
         1,
         "ledger",
@@ -50,6 +52,11 @@ const MIGRATIONS: [(i64, &str, &str); 4] = [
         22,
         "cancels",
         include_str!("migrations/postgres/0022_cancels.sql"),
+    ),
+    (
+        24,
+        "reopenings",
+        include_str!("migrations/postgres/0024_reopenings.sql"),
     ),
 ];
 
@@ -321,11 +328,11 @@ impl Ledger for PostgresLedger {
         &self,
         run: &RunId,
         term: i32,
-        paths: Vec<BatchPath>,
+        settled: Vec<(BatchPath, BatchStatus)>,
     ) -> Result<(), LedgerError> {
-        for some in paths.chunks(MAX_MARKED) {
-            let (run, paths) = (run.clone(), some.to_vec());
-            self.write(Command::MarkSettled { run, term, paths })
+        for some in settled.chunks(MAX_MARKED) {
+            let (run, settled) = (run.clone(), some.to_vec());
+            self.write(Command::MarkSettled { run, term, settled })
                 .await?;
         }
         Ok(())
@@ -403,6 +410,40 @@ impl Ledger for PostgresLedger {
             by,
             verb,
             target,
+            at,
+        };
+        self.write(command).await.map(drop)
+    }
+
+    async fn reopen(&self, reopen: Reopen) -> Result<(), LedgerError> {
+        self.write(Command::Reopen(reopen)).await.map(drop)
+    }
+
+    async fn reopening(&self, run: &RunId) -> Result<Option<Reopening>, LedgerError> {
+        postgres_reopen::reopening(&self.readers, run).await
+    }
+
+    async fn apply_reopening(
+        &self,
+        run: &RunId,
+        term: i32,
+        at: Timestamp,
+    ) -> Result<(), LedgerError> {
+        let run = run.clone();
+        let command = Command::ApplyReopening { run, term, at };
+        self.write(command).await.map(drop)
+    }
+
+    async fn resolve(
+        &self,
+        run: &RunId,
+        resolution: &Resolution,
+        at: Timestamp,
+    ) -> Result<(), LedgerError> {
+        let (run, resolution) = (run.clone(), resolution.clone());
+        let command = Command::Resolve {
+            run,
+            resolution,
             at,
         };
         self.write(command).await.map(drop)

@@ -3,8 +3,9 @@
 use super::command::Failure;
 use super::rows::micros;
 use super::trouble::conflict;
+use super::write_batch::excused;
 use crate::id::{BatchPath, RunId};
-use crate::run::{AttemptBegun, BatchChange, BatchState, LedgerError};
+use crate::run::{AttemptBegun, BatchChange, BatchState, BatchStatus, LedgerError};
 use sqlx::PgConnection;
 use std::collections::HashMap;
 
@@ -17,9 +18,10 @@ const FIRST_ATTEMPT: &str = "/* first attempt */ \
     first_sending_at) values ($1, $2, $3, $4, 'sending', 1, $5, $6, $7) on conflict do nothing";
 
 const LATER_ATTEMPT: &str = "/* later attempt */ \
-    update batches set state = 'sending', attempts = $5, next_at = null \
+    update batches set state = 'sending', attempts = $5, next_at = null, body_hash = $6 \
     where run_id = $1 and batch = $2 and part = $3 and generation = $4 \
-    and attempts = $5 - 1 and state in ('waiting', 'ambiguous') and body_hash = $6";
+    and attempts = $5 - 1 and state in ('waiting', 'ambiguous') \
+    and (body_hash = $6 or length(body_hash) = 0)";
 
 const STANDS_READY: &str = "/* stands ready */ \
     select count(*) from batches where run_id = $1 and batch = $2 and part = $3 \
@@ -31,12 +33,13 @@ const CHANGE_BATCH: &str = "/* change batch */ \
     update batches set state = $6, status = $7, http_status = coalesce($8, http_status), \
     next_at = $9, ended_at = $10, error = case when $6 = 'accepted' then $11 \
     else coalesce($11, error) end, was_ambiguous = was_ambiguous or $6 = 'ambiguous', \
-    settled = false \
+    settled = false, excused = greatest(excused, $12) \
     where run_id = $1 and batch = $2 and part = $3 and attempts = $4 and state = $5";
 
 const MARK_SETTLED: &str = "/* mark settled */ \
-    update batches b set settled = true from unnest($2::bigint[], $3::text[]) as s (batch, part) \
-    where b.run_id = $1 and b.batch = s.batch and b.part = s.part and b.ended_at is not null";
+    update batches b set settled = true from unnest($2::bigint[], $3::text[], $4::text[]) \
+    as s (batch, part, status) where b.run_id = $1 and b.batch = s.batch and b.part = s.part \
+    and b.status = s.status and b.ended_at is not null";
 
 /// The terms that the open transaction has looked at and holds.
 pub(super) type Terms = HashMap<RunId, Option<i32>>;
@@ -144,6 +147,7 @@ pub(super) async fn change(db: &mut PgConnection, change: &BatchChange) -> Resul
         .bind(change.next_at.filter(|_| is_sent_again).map(micros))
         .bind(has_ended.then(|| micros(change.at)))
         .bind(&change.error)
+        .bind(excused(change.excused))
         .execute(db)
         .await?;
     if done.rows_affected() == 1 {
@@ -159,21 +163,21 @@ pub(super) async fn change(db: &mut PgConnection, change: &BatchChange) -> Resul
     Err(conflict(what).into())
 }
 
-/// Notes that the warehouse has these batches; those that have not ended are
-/// left as they are.
+/// Notes that the warehouse has these outcomes; batches that have another by
+/// now are left as they are.
 pub(super) async fn mark_settled(
     db: &mut PgConnection,
     run: &RunId,
-    paths: &[BatchPath],
+    settled: &[(BatchPath, BatchStatus)],
 ) -> Result<(), Failure> {
-    let (batches, parts): (Vec<i64>, Vec<String>) = paths
-        .iter()
-        .map(|path| (i64::from(path.batch), path.part.clone()))
-        .unzip();
+    let batches: Vec<i64> = settled.iter().map(|(p, _)| i64::from(p.batch)).collect();
+    let parts: Vec<&str> = settled.iter().map(|(p, _)| p.part.as_str()).collect();
+    let statuses: Vec<&str> = settled.iter().map(|(_, s)| s.as_str()).collect();
     sqlx::query(MARK_SETTLED)
         .bind(run.as_str())
         .bind(batches)
         .bind(parts)
+        .bind(statuses)
         .execute(db)
         .await
         .map_err(Failure::Database)?;

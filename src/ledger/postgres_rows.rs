@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// The run in a row of [`super::rows::run_columns`].
 pub(super) fn run(row: &PgRow) -> Result<RunRecord, LedgerError> {
@@ -36,6 +37,7 @@ pub(super) fn batch(row: &PgRow) -> Result<BatchRecord, LedgerError> {
     let status: Option<String> = get(row, "status")?;
     let body_hash: Vec<u8> = get(row, "body_hash")?;
     let http_status: Option<i32> = get(row, "http_status")?;
+    let excused: i64 = get(row, "excused")?;
     Ok(BatchRecord {
         path: BatchPath {
             batch: count(row, "batch")?,
@@ -49,12 +51,11 @@ pub(super) fn batch(row: &PgRow) -> Result<BatchRecord, LedgerError> {
             .map_err(unreadable)?,
         attempts: count(row, "attempts")?,
         members: count(row, "members")?,
-        body_hash: body_hash
-            .try_into()
-            .map_err(|_| unreadable("`body_hash` is not 32 bytes"))?,
+        body_hash: super::rows::hash(body_hash)?,
         first_sending_at: instant(row, "first_sending_at")?,
         next_at: instant_if_any(row, "next_at")?,
         ended_at: instant_if_any(row, "ended_at")?,
+        excused: Duration::from_micros(excused.unsigned_abs()),
         was_ambiguous: get(row, "was_ambiguous")?,
         http_status: http_status
             .map(u16::try_from)

@@ -133,7 +133,7 @@ pub(super) async fn claim_manual(
     Ok(vec![id].into())
 }
 
-async fn lock(db: &mut PgConnection, campaign: &str) -> Result<(), sqlx::Error> {
+pub(super) async fn lock(db: &mut PgConnection, campaign: &str) -> Result<(), sqlx::Error> {
     sqlx::query(LOCK_CAMPAIGN)
         .bind(campaign)
         .execute(db)

@@ -7,6 +7,7 @@ use super::postgres_batches::{self as batches, Terms, hold_term};
 use super::postgres_connectors as connectors;
 use super::postgres_options::PostgresOptions;
 use super::postgres_pauses as pauses;
+use super::postgres_reopen as reopened;
 use super::postgres_runs as runs;
 use super::postgres_trouble::{has_met_another, silent, unusable};
 use super::writer::{Answer, Store, Waiting};
@@ -126,10 +127,20 @@ async fn apply(
             hold_term(db, terms, &change.run, change.term).await?;
             batches::change(db, change).await?;
         }
-        Command::MarkSettled { run, term, paths } => {
+        Command::MarkSettled { run, term, settled } => {
             hold_term(db, terms, run, *term).await?;
-            batches::mark_settled(db, run, paths).await?;
+            batches::mark_settled(db, run, settled).await?;
         }
+        Command::Reopen(reopen) => reopened::reopen(db, reopen).await?,
+        Command::ApplyReopening { run, term, at } => {
+            hold_term(db, terms, run, *term).await?;
+            reopened::apply(db, run, *at).await?;
+        }
+        Command::Resolve {
+            run,
+            resolution,
+            at,
+        } => reopened::resolve(db, run, resolution, *at).await?,
         Command::TakeLease { run, ttl } => {
             terms.remove(run);
             return runs::take_lease(db, (run, host), *ttl).await;

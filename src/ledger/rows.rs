@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// The columns [`run`] reads.
 macro_rules! run_columns {
@@ -24,7 +25,7 @@ pub(super) use run_columns;
 macro_rules! batch_columns {
     () => {
         "batch, part, generation, state, status, attempts, members, body_hash, \
-         first_sending_at, next_at, ended_at, was_ambiguous, http_status, error, settled \
+         first_sending_at, next_at, ended_at, was_ambiguous, http_status, error, settled, excused \
          from batches"
     };
 }
@@ -65,6 +66,7 @@ pub(super) fn run(row: &SqliteRow) -> Result<RunRecord, LedgerError> {
 pub(super) fn batch(row: &SqliteRow) -> Result<BatchRecord, LedgerError> {
     let status: Option<String> = get(row, "status")?;
     let body_hash: Vec<u8> = get(row, "body_hash")?;
+    let excused: i64 = get(row, "excused")?;
     Ok(BatchRecord {
         path: BatchPath {
             batch: get(row, "batch")?,
@@ -78,17 +80,26 @@ pub(super) fn batch(row: &SqliteRow) -> Result<BatchRecord, LedgerError> {
             .map_err(unreadable)?,
         attempts: get(row, "attempts")?,
         members: get(row, "members")?,
-        body_hash: body_hash
-            .try_into()
-            .map_err(|_| unreadable("`body_hash` is not 32 bytes"))?,
+        body_hash: hash(body_hash)?,
         first_sending_at: instant(row, "first_sending_at")?,
         next_at: instant_if_any(row, "next_at")?,
         ended_at: instant_if_any(row, "ended_at")?,
+        excused: Duration::from_micros(excused.unsigned_abs()),
         was_ambiguous: get(row, "was_ambiguous")?,
         http_status: get(row, "http_status")?,
         error: get(row, "error")?,
         settled: get(row, "settled")?,
     })
+}
+
+/// The hash of a body; all zero where the batch is to be sent in other bytes
+/// than before.
+pub(super) fn hash(stored: Vec<u8>) -> Result<[u8; 32], LedgerError> {
+    if stored.is_empty() {
+        return Ok([0; 32]);
+    }
+    let is_short = |_| unreadable("`body_hash` is not 32 bytes");
+    stored.try_into().map_err(is_short)
 }
 
 /// The value of a column.

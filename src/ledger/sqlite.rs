@@ -7,11 +7,13 @@ use super::lock::{self, StoreLock};
 use super::rows::{self, batch_columns, run_columns};
 use super::trouble::unusable;
 use super::write_pause;
+use super::write_reopen;
 use super::writer::{SqliteStore, Writer};
 use crate::id::{BatchPath, CampaignName, ConnectorName, RunId};
 use crate::run::{
-    Adopted, AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, Lease, Ledger,
-    LedgerError, NewRun, PauseChange, PauseScope, RunChange, RunRecord,
+    Adopted, AttemptBegun, BatchChange, BatchRecord, BatchStatus, Claim, Cursor, Installation,
+    Lease, Ledger, LedgerError, NewRun, PauseChange, PauseScope, Reopen, Reopening, Resolution,
+    RunChange, RunRecord,
 };
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -246,11 +248,11 @@ impl Ledger for SqliteLedger {
         &self,
         run: &RunId,
         term: i32,
-        paths: Vec<BatchPath>,
+        settled: Vec<(BatchPath, BatchStatus)>,
     ) -> Result<(), LedgerError> {
-        for some in paths.chunks(MAX_MARKED) {
-            let (run, paths) = (run.clone(), some.to_vec());
-            self.write(Command::MarkSettled { run, term, paths })
+        for some in settled.chunks(MAX_MARKED) {
+            let (run, settled) = (run.clone(), some.to_vec());
+            self.write(Command::MarkSettled { run, term, settled })
                 .await?;
         }
         Ok(())
@@ -332,6 +334,40 @@ impl Ledger for SqliteLedger {
             by,
             verb,
             target,
+            at,
+        };
+        self.write(command).await.map(drop)
+    }
+
+    async fn reopen(&self, reopen: Reopen) -> Result<(), LedgerError> {
+        self.write(Command::Reopen(reopen)).await.map(drop)
+    }
+
+    async fn reopening(&self, run: &RunId) -> Result<Option<Reopening>, LedgerError> {
+        write_reopen::reopening(&self.readers, run).await
+    }
+
+    async fn apply_reopening(
+        &self,
+        run: &RunId,
+        term: i32,
+        at: Timestamp,
+    ) -> Result<(), LedgerError> {
+        let run = run.clone();
+        let command = Command::ApplyReopening { run, term, at };
+        self.write(command).await.map(drop)
+    }
+
+    async fn resolve(
+        &self,
+        run: &RunId,
+        resolution: &Resolution,
+        at: Timestamp,
+    ) -> Result<(), LedgerError> {
+        let (run, resolution) = (run.clone(), resolution.clone());
+        let command = Command::Resolve {
+            run,
+            resolution,
             at,
         };
         self.write(command).await.map(drop)

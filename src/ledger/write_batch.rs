@@ -4,8 +4,9 @@ use super::command::Failure;
 use super::rows::{self, micros};
 use super::trouble::conflict;
 use crate::id::{BatchPath, RunId};
-use crate::run::{AttemptBegun, BatchChange, BatchState, LedgerError};
+use crate::run::{AttemptBegun, BatchChange, BatchState, BatchStatus, LedgerError};
 use sqlx::SqliteConnection;
+use std::time::Duration;
 
 const FIRST_ATTEMPT: &str = "/* first attempt */ \
     insert into batches (run_id, batch, part, generation, state, attempts, members, body_hash, \
@@ -13,9 +14,10 @@ const FIRST_ATTEMPT: &str = "/* first attempt */ \
     where not exists (select 1 from runs where run_id = ?1 and term <> ?8) on conflict do nothing";
 
 const LATER_ATTEMPT: &str = "/* later attempt */ \
-    update batches set state = 'sending', attempts = ?5, next_at = null \
+    update batches set state = 'sending', attempts = ?5, next_at = null, body_hash = ?6 \
     where run_id = ?1 and batch = ?2 and part = ?3 and generation = ?4 \
-    and attempts = ?5 - 1 and state in ('waiting', 'ambiguous') and body_hash = ?6 \
+    and attempts = ?5 - 1 and state in ('waiting', 'ambiguous') \
+    and (body_hash = ?6 or length(body_hash) = 0) \
     and not exists (select 1 from runs where run_id = ?1 and term <> ?7)";
 
 const STANDS_READY: &str = "/* stands ready */ \
@@ -28,13 +30,14 @@ const STANDS_READY: &str = "/* stands ready */ \
 const CHANGE_BATCH: &str = "/* change batch */ \
     update batches set state = ?6, status = ?7, http_status = coalesce(?8, http_status), \
     next_at = ?9, ended_at = ?10, error = case when ?6 = 'accepted' then ?11 \
-    else coalesce(?11, error) end, was_ambiguous = was_ambiguous or ?6 = 'ambiguous', settled = 0 \
+    else coalesce(?11, error) end, was_ambiguous = was_ambiguous or ?6 = 'ambiguous', settled = 0, \
+    excused = max(excused, ?13) \
     where run_id = ?1 and batch = ?2 and part = ?3 and attempts = ?4 and state = ?5 \
     and not exists (select 1 from runs where run_id = ?1 and term <> ?12)";
 
 const MARK_SETTLED: &str = "/* mark settled */ \
-    update batches set settled = 1 where run_id = ?1 and (batch, part) in \
-    (select value ->> 0, value ->> 1 from json_each(?2)) and ended_at is not null";
+    update batches set settled = 1 where run_id = ?1 and (batch, part, status) in \
+    (select value ->> 0, value ->> 1, value ->> 2 from json_each(?2)) and ended_at is not null";
 
 const OTHER_TERM: &str = "/* other term */ \
     select count(*) from runs where run_id = ?1 and term <> ?2";
@@ -128,6 +131,7 @@ pub(super) async fn change(db: &mut SqliteConnection, change: &BatchChange) -> R
         .bind(has_ended.then(|| micros(change.at)))
         .bind(&change.error)
         .bind(change.term)
+        .bind(excused(change.excused))
         .execute(db)
         .await?;
     if done.rows_affected() == 1 {
@@ -143,12 +147,17 @@ pub(super) async fn change(db: &mut SqliteConnection, change: &BatchChange) -> R
     Err(conflict(what).into())
 }
 
-/// Notes that the warehouse has these batches; those that have not ended are
-/// left as they are.
+/// A time as it is stored: whole microseconds.
+pub(super) fn excused(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Notes that the warehouse has these outcomes; batches that have another by
+/// now are left as they are.
 pub(super) async fn mark_settled(
     db: &mut SqliteConnection,
     (run, term): (&RunId, i32),
-    paths: &[BatchPath],
+    settled: &[(BatchPath, BatchStatus)],
 ) -> Result<(), Failure> {
     let other: i64 = sqlx::query_scalar(OTHER_TERM)
         .bind(run.as_str())
@@ -158,9 +167,9 @@ pub(super) async fn mark_settled(
     if other != 0 {
         return Err(conflict(format!("run {run} under term {term}")).into());
     }
-    let places: Vec<(u32, &str)> = paths
+    let places: Vec<(u32, &str, &str)> = settled
         .iter()
-        .map(|path| (path.batch, path.part.as_str()))
+        .map(|(path, status)| (path.batch, path.part.as_str(), status.as_str()))
         .collect();
     sqlx::query(MARK_SETTLED)
         .bind(run.as_str())

@@ -116,7 +116,10 @@ async fn end(
         delivered: funnel.planned.saturating_sub(parked_members),
         ..Tally::default()
     };
-    let paths = parked.iter().map(|batch| batch.path.clone()).collect();
+    let settled = parked
+        .iter()
+        .map(|batch| (batch.path.clone(), batch.status))
+        .collect();
     ledger
         .adopt(Adopted {
             run: record(connector, &facts, state, why),
@@ -148,7 +151,7 @@ async fn end(
     };
     let tally = warehouse.close(&closing).await?;
     let term = ledger.run(&facts.run).await?.map_or(0, |run| run.term);
-    ledger.mark_settled(&facts.run, term, paths).await?;
+    ledger.mark_settled(&facts.run, term, settled).await?;
     tracing::error!(
         campaign.name = %facts.campaign, run.id = %facts.run,
         members.delivered = tally.delivered, members.unknown = tally.unknown,

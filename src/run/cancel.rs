@@ -67,6 +67,7 @@ impl Carrier {
             http_status: None,
             at: self.kit.clock.now(),
             next_at: None,
+            excused: batch.excused,
             error: Some(WHY.to_owned()),
         };
         Ok(self.kit.ledger.change_batch(change).await?)

@@ -11,6 +11,7 @@ use super::ports::{
 };
 use super::progress::Reporter;
 use super::records::{RunChange, RunRecord};
+use super::reopen::Reopened;
 use super::retry::{Delays, tries};
 use super::settler::Settler;
 use super::state::{IllegalTransition, RunEvent, RunState};
@@ -218,8 +219,19 @@ impl Carrier {
         if self.kit.ledger.is_cancelled(&self.facts.run).await? {
             self.cancel.cancel();
         }
+        if self.state == RunState::Held {
+            self.settle_held().await?;
+        }
         while self.state.is_open() {
             self.reporter.entered(self.state);
+            match self.reopen().await? {
+                Reopened::Nothing => {}
+                Reopened::Done(tally) => self.tally = tally.or(self.tally),
+                Reopened::Never(step) => {
+                    self.advance(step).await?;
+                    continue;
+                }
+            }
             let step = match self.state {
                 RunState::Queued if self.cancel.is_cancelled() => self.cancel_unbegun().await,
                 RunState::Queued => self.wait_while_paused().await,
@@ -313,6 +325,17 @@ impl Carrier {
             tally: Some(tally),
             ..RunEvent::HistoryWritten.into()
         })
+    }
+
+    /// What a person has decided of a held run's batches goes to history.
+    async fn settle_held(&self) -> Result<(), RunError> {
+        let (unsettled, _) = self.kit.ledger.unsettled_backlog(&self.facts.run).await?;
+        if unsettled > 0 {
+            let record = self.kit.ledger.run(&self.facts.run).await?;
+            let why = record.and_then(|record| record.error);
+            self.settle_ended(RunStatus::Held, why).await?;
+        }
+        Ok(())
     }
 
     async fn close(&self) -> Result<Step, RunError> {

@@ -151,7 +151,7 @@ impl Courier {
             course: Course {
                 first_sending_at: Some(known.first_sending_at),
                 was_ambiguous: known.was_ambiguous,
-                ..Course::default()
+                excused: known.excused,
             },
             state: Some(known.state),
             next_at: known.next_at,
@@ -395,6 +395,7 @@ impl Courier {
             http_status: None,
             at: self.kit.clock.now(),
             next_at: None,
+            excused: batch.course.excused,
             error,
         }
     }

@@ -17,6 +17,7 @@ mod permits;
 mod ports;
 mod progress;
 mod records;
+mod reopen;
 mod restored;
 mod retry;
 mod send;
@@ -31,13 +32,13 @@ pub use lease::{DEFAULT_LEASE, Lease, MARGIN};
 pub use pauses::{PauseChange, PauseScope, Pauses};
 pub use permits::Limit;
 pub use ports::{
-    Destination, Ledger, LedgerError, NOT_OURS, Registration, Request, Warehouse, WarehouseError,
-    WarehouseErrorClass,
+    Destination, GONE, Ledger, LedgerError, NOT_OURS, Registration, Request, Warehouse,
+    WarehouseError, WarehouseErrorClass, gone,
 };
 pub use progress::{Progress, Reporter};
 pub use records::{
-    Adopted, AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, NewRun,
-    RunChange, RunRecord,
+    Adopted, AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, NewRun, Reopen,
+    Reopening, Resolution, RunChange, RunRecord,
 };
 pub use settler::Settler;
 pub use state::{BatchState, IllegalTransition, RunEvent, RunState};

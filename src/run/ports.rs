@@ -3,13 +3,13 @@
 use super::lease::Lease;
 use super::pauses::{PauseChange, PauseScope};
 use super::records::{
-    Adopted, AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, NewRun,
-    RunChange, RunRecord,
+    Adopted, AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, NewRun, Reopen,
+    Reopening, Resolution, RunChange, RunRecord,
 };
 use crate::audience::Funnel;
 use crate::delivery::{Outcome, Page};
 use crate::history::{
-    Closing, Remains, RunFacts, Settlement, SilentRun, Tally, UnstartedRun, Withheld,
+    BatchStatus, Closing, Remains, RunFacts, Settlement, SilentRun, Tally, UnstartedRun, Withheld,
 };
 use crate::id::{BatchPath, CampaignName, ConnectorName, MessageId, RunId};
 use async_trait::async_trait;
@@ -54,7 +54,25 @@ pub struct WarehouseError {
 /// The code of an error that says that the run is not ours, or not any more.
 pub const NOT_OURS: &str = "not ours";
 
+/// The code of an error that says that an ended run cannot be opened again.
+pub const GONE: &str = "gone";
+
+/// What an ended run cannot be opened again for.
+pub fn gone(message: impl Into<String>) -> WarehouseError {
+    WarehouseError {
+        class: WarehouseErrorClass::Statement,
+        code: Some(GONE.to_owned()),
+        message: message.into(),
+        place: None,
+    }
+}
+
 impl WarehouseError {
+    /// Whether it says that an ended run cannot be opened again.
+    pub fn is_gone(&self) -> bool {
+        self.code.as_deref() == Some(GONE)
+    }
+
     /// Whether it says that somebody else has the run.
     pub fn is_not_ours(&self) -> bool {
         self.code.as_deref() == Some(NOT_OURS)
@@ -125,6 +143,26 @@ pub trait Warehouse: Send + Sync {
         _except: &[u32],
     ) -> Result<(), WarehouseError> {
         Ok(())
+    }
+
+    /// Makes a run that has ended an open one of ours again, and what it did
+    /// not deliver still open where `resends`. [`GONE`] if its table is not
+    /// there any more, or history has more of it than `known`, what the
+    /// ledger has settled of it. Returns the tally afterwards.
+    async fn reopen(
+        &self,
+        _run: &RunFacts,
+        _funnel: &Funnel,
+        _known: &Tally,
+        _resends: bool,
+    ) -> Result<Tally, WarehouseError> {
+        Err(gone("this warehouse does not open runs again"))
+    }
+
+    /// Forgets the row of a run that ended before its members were numbered,
+    /// so that it can be begun again. [`GONE`] if it was not so.
+    async fn forget_unstaged(&self, _run: &RunFacts) -> Result<(), WarehouseError> {
+        Err(gone("this warehouse does not open runs again"))
     }
 
     /// Who has been withheld since the members were numbered.
@@ -299,13 +337,14 @@ pub trait Ledger: Send + Sync {
     async fn unsettled_backlog(&self, run: &RunId)
     -> Result<(u64, Option<Timestamp>), LedgerError>;
 
-    /// Notes that the warehouse has these batches; refused with
+    /// Notes that the warehouse has these batches with these outcomes; one
+    /// whose outcome is another by now is left to be settled. Refused with
     /// [`LedgerError::Conflict`] when the run is under another term.
     async fn mark_settled(
         &self,
         run: &RunId,
         term: i32,
-        paths: Vec<BatchPath>,
+        settled: Vec<(BatchPath, BatchStatus)>,
     ) -> Result<(), LedgerError>;
 
     /// The newest run of a connector that its warehouse must have in `runs`,
@@ -340,6 +379,49 @@ pub trait Ledger: Send + Sync {
         target: &str,
         at: Timestamp,
     ) -> Result<(), LedgerError>;
+
+    /// Opens a run that has ended; refused with [`LedgerError::Conflict`]
+    /// unless it is in the state the change expects, and, where something
+    /// will be sent, while another run of its campaign is open. It is not
+    /// cancelled any more where it is resumed.
+    async fn reopen(&self, _reopen: Reopen) -> Result<(), LedgerError> {
+        Err(LedgerError::Conflict {
+            what: "runs to be opened again".to_owned(),
+        })
+    }
+
+    /// What the run was opened again for, until that is applied.
+    async fn reopening(&self, _run: &RunId) -> Result<Option<Reopening>, LedgerError> {
+        Ok(None)
+    }
+
+    /// Does to the run's batches what it was opened again for, once: resumed,
+    /// what failed or was cancelled waits to be sent, and what a person has
+    /// resolved as not delivered does so under the next generation. Refused
+    /// with [`LedgerError::Conflict`] when the run is under another term.
+    async fn apply_reopening(
+        &self,
+        _run: &RunId,
+        _term: i32,
+        _at: Timestamp,
+    ) -> Result<(), LedgerError> {
+        Err(LedgerError::Conflict {
+            what: "runs to be opened again".to_owned(),
+        })
+    }
+
+    /// Decides a parked batch; refused with [`LedgerError::Conflict`] where
+    /// there is none, or not parked.
+    async fn resolve(
+        &self,
+        _run: &RunId,
+        _resolution: &Resolution,
+        _at: Timestamp,
+    ) -> Result<(), LedgerError> {
+        Err(LedgerError::Conflict {
+            what: "runs to be opened again".to_owned(),
+        })
+    }
 
     /// Whether a person has cancelled the run.
     async fn is_cancelled(&self, run: &RunId) -> Result<bool, LedgerError>;

@@ -5,7 +5,9 @@ use crate::audience::Funnel;
 use crate::history::{BatchOutcome, BatchStatus, Tally};
 use crate::id::{BatchPath, CampaignName, ConnectorName, MessageId, RunId, Trigger};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// Who keeps this ledger: drawn when the ledger is made.
@@ -176,6 +178,9 @@ pub struct BatchChange {
     pub at: Timestamp,
     /// When it is sent again, where `to` is `Waiting` or `Ambiguous`.
     pub next_at: Option<Timestamp>,
+    /// Time since its first attempt that it rested for us; never less than
+    /// before.
+    pub excused: Duration,
     /// Why, in our words; never the receiver's.
     pub error: Option<String>,
 }
@@ -203,6 +208,8 @@ pub struct BatchRecord {
     pub next_at: Option<Timestamp>,
     /// When it ended, if it has.
     pub ended_at: Option<Timestamp>,
+    /// Time since its first attempt that it rested for us.
+    pub excused: Duration,
     /// Whether any attempt of it may have arrived; never cleared.
     pub was_ambiguous: bool,
     /// The last status code.
@@ -234,6 +241,60 @@ impl BatchRecord {
             error: self.error.clone(),
         })
     }
+}
+
+/// What a person asks of a run that has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reopening {
+    /// What is not delivered is sent.
+    Resume,
+    /// A run that never got as far as numbering its members is begun again.
+    BeginAgain,
+    /// A parked batch is decided.
+    Resolve(Resolution),
+}
+
+/// What a person knows of a parked batch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolution {
+    /// The batch, as [`BatchPath`] writes it.
+    #[serde(with = "as_text")]
+    pub path: BatchPath,
+    /// Whether its receiver has it. What it has not is failed, and sent under
+    /// another message id when the run is resumed.
+    pub delivered: bool,
+}
+
+mod as_text {
+    use super::BatchPath;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(path: &BatchPath, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(path)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BatchPath, D::Error> {
+        let text = String::deserialize(from)?;
+        text.parse().map_err(D::Error::custom)
+    }
+}
+
+/// An ended run that is opened again.
+#[derive(Debug, Clone)]
+pub struct Reopen {
+    /// The run.
+    pub run: RunId,
+    /// Its campaign.
+    pub campaign: CampaignName,
+    /// The state it must be in.
+    pub from: RunState,
+    /// The open state it is in afterwards.
+    pub to: RunState,
+    /// What for: kept until [`crate::run::Ledger::apply_reopening`].
+    pub reopening: Reopening,
+    /// The wall clock.
+    pub at: Timestamp,
 }
 
 /// A run taken over from a daemon that was lost, of which only the warehouse

@@ -242,9 +242,12 @@ impl Carrier {
                 .patiently(|| self.kit.settler.settle(settlement.clone()))
                 .await?;
             let last = ended.len() < SETTLE_AT_ONCE as usize;
-            let paths = ended.into_iter().map(|batch| batch.path).collect();
+            let settled = ended
+                .into_iter()
+                .filter_map(|batch| Some((batch.path, batch.status?)));
             let (run, term) = (&self.facts.run, self.facts.term);
-            self.kit.ledger.mark_settled(run, term, paths).await?;
+            let settled = settled.collect();
+            self.kit.ledger.mark_settled(run, term, settled).await?;
             if last {
                 return Ok(tally);
             }

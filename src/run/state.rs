@@ -121,6 +121,11 @@ impl RunState {
             (Self::Queued, E::CancelAsked) => Ok(Self::Cancelled),
             (Self::Sending, E::CancelAsked) => Ok(Self::Settling),
             (Self::Held, E::CancelAsked | E::Resumed) => Ok(Self::Sending),
+            (Self::Incomplete | Self::Cancelled, E::Resumed) => Ok(Self::Sending),
+            (Self::Incomplete | Self::Cancelled, E::Resolved) => Ok(Self::Settling),
+            (Self::Failed | Self::Cancelled | Self::Held, E::BegunAgain) => Ok(Self::Queued),
+            (Self::Sending | Self::Settling, E::CannotReopen) => Ok(Self::Incomplete),
+            (Self::Queued, E::CannotReopen) => Ok(Self::Failed),
             (Self::Closing, E::ClosedCancelled) => Ok(Self::Cancelled),
             (Self::Settling, E::HistoryWritten) => Ok(Self::Closing),
             (Self::Closing, E::ClosedWhole) => Ok(Self::Finished),
@@ -166,8 +171,17 @@ pub enum RunEvent {
     /// A person has cancelled it. A held run is taken up once more, to write
     /// down what was not sent.
     CancelAsked,
-    /// A person lets a held run go on from what is not yet delivered.
+    /// A person lets a held run go on from what is not yet delivered, or one
+    /// that has ended.
     Resumed,
+    /// A person has decided a parked batch of a run that has ended.
+    Resolved,
+    /// A person has a run begun again that ended before its members were
+    /// numbered.
+    BegunAgain,
+    /// The warehouse does not have any more what it takes to open an ended
+    /// run again.
+    CannotReopen,
     /// Every outcome is in contact history.
     HistoryWritten,
     /// Closed, with every planned member delivered or rejected.

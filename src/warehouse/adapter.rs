@@ -180,6 +180,20 @@ impl Warehouse for SqlWarehouse {
         self.members_withheld(run).await
     }
 
+    async fn reopen(
+        &self,
+        run: &RunFacts,
+        funnel: &Funnel,
+        known: &Tally,
+        resends: bool,
+    ) -> Result<Tally, WarehouseError> {
+        self.reopen_run(run, funnel, known, resends).await
+    }
+
+    async fn forget_unstaged(&self, run: &RunFacts) -> Result<(), WarehouseError> {
+        self.forget_run(run).await
+    }
+
     async fn has_run(&self, run: &RunId) -> Result<bool, WarehouseError> {
         self.is_known(run).await
     }

@@ -9,15 +9,16 @@ use crate::history::register::{
     RunRow, deregister, known_runs, may_begin_again, open_run, register, replace_run, run_status,
     touch, unstarted,
 };
+use crate::history::reopen::forget_batches;
 use crate::history::settle::{
-    add_to_tally, close_tally, contact_history, count_deliveries, count_new, deliveries,
-    drop_outcomes, outcomes,
+    add_to_tally, changed_outcomes, close_tally, contact_history, count_deliveries, count_new,
+    deliveries, drop_outcomes, outcomes,
 };
 use crate::history::{
     BatchStatus, Closing, RunFacts, Settlement, TABLES, Tally, UnstartedRun, cancelled,
     withheld_history,
 };
-use crate::id::RunId;
+use crate::id::{BatchPath, RunId};
 use crate::run::{Registration, WarehouseError, WarehouseErrorClass};
 use std::collections::{HashMap, HashSet};
 
@@ -124,7 +125,7 @@ impl SqlWarehouse {
             .await?;
         let script = outcomes(&self.schema, settlements).map_err(unwritable)?;
         session.run_all(&script).await?;
-        let new = first_column(&mut session, &count_new(&self.schema)).await?;
+        let new = self.count_new_outcomes(&mut session).await?;
         for settlement in settlements {
             let id = settlement.facts.run.as_str();
             if new.iter().any(|run| run == id) {
@@ -140,6 +141,45 @@ impl SqlWarehouse {
         session.run(&self.schema.commit(what)).await?;
         session.hand_back();
         Ok(tallies)
+    }
+
+    /// The runs with outcomes that `deliveries` does not have. Where it has
+    /// others, because a person has decided a batch since, these are
+    /// forgotten.
+    async fn count_new_outcomes(
+        &self,
+        session: &mut Session,
+    ) -> Result<Vec<String>, WarehouseError> {
+        let mut new = Vec::new();
+        let mut changed: HashMap<String, Vec<BatchPath>> = HashMap::new();
+        for row in session.rows(&count_new(&self.schema)).await? {
+            let others = number(row.get(1).and_then(Option::as_ref));
+            let Some(run) = row.into_iter().next().flatten() else {
+                continue;
+            };
+            if others > 0 {
+                changed.insert(run.clone(), Vec::new());
+            }
+            new.push(run);
+        }
+        if changed.is_empty() {
+            return Ok(new);
+        }
+        for row in session.rows(&changed_outcomes(&self.schema)).await? {
+            let [Some(run), Some(batch), part] = row.as_slice() else {
+                continue;
+            };
+            let path = BatchPath {
+                batch: u32::try_from(number(Some(batch))).unwrap_or(u32::MAX),
+                part: part.clone().unwrap_or_default(),
+            };
+            changed.entry(run.clone()).or_default().push(path);
+        }
+        for (run, paths) in &changed {
+            let script = forget_batches(&self.schema, run, paths).map_err(unwritable)?;
+            session.run_all(&script).await?;
+        }
+        Ok(new)
     }
 
     /// Replaces the row of each run that is still open and ours. A run that
@@ -182,7 +222,7 @@ impl SqlWarehouse {
     }
 
     /// What `deliveries` says of each run, by its id.
-    async fn tallies(
+    pub(super) async fn tallies(
         &self,
         session: &mut Session,
         runs: impl IntoIterator<Item = &RunFacts>,

@@ -11,6 +11,7 @@ mod consent;
 mod errors;
 mod options;
 mod pool;
+mod reopen;
 pub mod sample;
 mod staging;
 

@@ -388,6 +388,7 @@ pub fn begin(kept: &mut Kept, new: AttemptBegun) -> Result<(), LedgerError> {
             first_sending_at: new.at,
             next_at: None,
             ended_at: None,
+            excused: Duration::ZERO,
             was_ambiguous: false,
             http_status: None,
             error: None,

@@ -4,8 +4,8 @@ use super::dream::{Dream, begin, change, conflict};
 use async_trait::async_trait;
 use campaignd::id::{BatchPath, CampaignName, ConnectorName, RunId};
 use campaignd::run::{
-    Adopted, AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, Lease, Ledger,
-    LedgerError, NewRun, PauseChange, PauseScope, RunChange, RunRecord, RunState,
+    Adopted, AttemptBegun, BatchChange, BatchRecord, BatchStatus, Claim, Cursor, Installation,
+    Lease, Ledger, LedgerError, NewRun, PauseChange, PauseScope, RunChange, RunRecord, RunState,
 };
 use jiff::Timestamp;
 use std::collections::BTreeSet;
@@ -166,11 +166,12 @@ impl Ledger for Dream {
         &self,
         _: &RunId,
         _: i32,
-        paths: Vec<BatchPath>,
+        settled: Vec<(BatchPath, BatchStatus)>,
     ) -> Result<(), LedgerError> {
         self.write(|kept| {
-            for path in paths {
-                kept.batches.get_mut(&path).ok_or_else(conflict)?.settled = true;
+            for (path, status) in settled {
+                let batch = kept.batches.get_mut(&path).ok_or_else(conflict)?;
+                batch.settled |= batch.status == Some(status);
             }
             Ok(())
         })

@@ -6,6 +6,7 @@ use campaignd::run::{
     LedgerError, NewRun, RunChange, RunState,
 };
 use jiff::{SignedDuration, Timestamp};
+use std::time::Duration;
 
 pub fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -115,6 +116,7 @@ pub fn ends(path: &str, attempt: u32, to: BatchState) -> BatchChange {
         http_status: None,
         at: minute(30),
         next_at: None,
+        excused: Duration::ZERO,
         error: None,
     }
 }

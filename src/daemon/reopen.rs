@@ -1,0 +1,169 @@
+//! Runs that people open again: resumed, or one of their batches decided.
+
+use super::desk::{Desk, failed};
+use crate::admin::Reply;
+use crate::campaign::RunSpec;
+use crate::id::{BatchPath, RunId};
+use crate::run::{
+    BatchRecord, BatchState, LedgerError, Reopen, Reopening, Resolution, RunEvent, RunRecord,
+    RunState,
+};
+
+/// Parked batches that a message names.
+const NAMED: usize = 5;
+
+impl Desk {
+    /// Lets a held run go on, and opens one that has ended short of its end
+    /// again. Returns it, to be carried.
+    pub async fn resume(&self, run: &RunId, by: &str) -> Result<RunRecord, Reply> {
+        let record = self.find(run).await?;
+        let (event, reopening) = match record.state {
+            RunState::Held => (RunEvent::Resumed, None),
+            RunState::Incomplete => (RunEvent::Resumed, Some(Reopening::Resume)),
+            RunState::Cancelled if record.funnel.is_some() => {
+                (RunEvent::Resumed, Some(Reopening::Resume))
+            }
+            RunState::Cancelled | RunState::Failed => {
+                (RunEvent::BegunAgain, Some(Reopening::BeginAgain))
+            }
+            state => {
+                return Err(Reply::Refused(format!(
+                    "{run} is {}: only a held, incomplete, failed or cancelled run is resumed",
+                    state.as_str()
+                )));
+            }
+        };
+        if is_stand_in(&record) {
+            return Err(Reply::Refused(format!(
+                "{run} was taken over from a daemon that was lost, and what it was to send is not \
+                 known here: resolve its parked batches, and start a new run for the rest"
+            )));
+        }
+        self.refuse_beside_another(&record).await?;
+        tracing::warn!(run.id = %run, resume.by = by, "{run} resumed by {by}");
+        self.note(by, "resume", run.as_str()).await?;
+        match reopening {
+            None => self.move_on(&record, event).await?,
+            Some(reopening) => self.open_again(&record, event, reopening).await?,
+        }
+        self.find(run).await
+    }
+
+    /// Decides a parked batch. Returns the run, to be carried where it is not
+    /// under way.
+    pub async fn resolve(
+        &self,
+        run: &RunId,
+        resolution: Resolution,
+        by: &str,
+    ) -> Result<RunRecord, Reply> {
+        let record = self.find(run).await?;
+        self.refuse_unparked(run, &resolution.path).await?;
+        let what = match resolution.delivered {
+            true => "delivered",
+            false => "not delivered",
+        };
+        let target = format!("{run} batch {}: {what}", resolution.path);
+        match record.state {
+            RunState::Incomplete | RunState::Cancelled => {
+                self.note(by, "resolve", &target).await?;
+                let reopening = Reopening::Resolve(resolution);
+                self.open_again(&record, RunEvent::Resolved, reopening)
+                    .await?;
+            }
+            RunState::Sending | RunState::Held => {
+                self.note(by, "resolve", &target).await?;
+                let now = self.clock.now();
+                let resolved = self.ledger.resolve(run, &resolution, now);
+                resolved.await.map_err(refused)?;
+            }
+            state => {
+                return Err(Reply::Refused(format!(
+                    "{run} is {}: ask again when it has ended",
+                    state.as_str()
+                )));
+            }
+        }
+        tracing::warn!(run.id = %run, resolve.by = by, "{target}, says {by}");
+        self.find(run).await
+    }
+
+    async fn open_again(
+        &self,
+        record: &RunRecord,
+        event: RunEvent,
+        reopening: Reopening,
+    ) -> Result<(), Reply> {
+        let to = record.state.after(event);
+        let reopen = Reopen {
+            run: record.run.clone(),
+            campaign: record.campaign.clone(),
+            from: record.state,
+            to: to.map_err(|error| Reply::Refused(error.to_string()))?,
+            reopening,
+            at: self.clock.now(),
+        };
+        self.ledger.reopen(reopen).await.map_err(refused)
+    }
+
+    /// One run of a campaign is open at a time.
+    async fn refuse_beside_another(&self, record: &RunRecord) -> Result<(), Reply> {
+        let open = self.ledger.open_runs().await.map_err(failed)?;
+        let other = open.iter().find(|open| open.campaign == record.campaign);
+        other.map_or(Ok(()), |other| {
+            Err(Reply::Refused(format!(
+                "{} of the same campaign is open: resume {} when it has ended",
+                other.run, record.run
+            )))
+        })
+    }
+
+    /// Only a parked batch is there to be decided.
+    async fn refuse_unparked(&self, run: &RunId, path: &BatchPath) -> Result<(), Reply> {
+        let batches = self.ledger.batches(run).await.map_err(failed)?;
+        let there = batches.iter().find(|batch| batch.path == *path);
+        if there.is_some_and(|batch| batch.state == BatchState::Parked) {
+            return Ok(());
+        }
+        let state = match there {
+            Some(batch) => format!("batch {path} of {run} is {}", batch.state.as_str()),
+            None => format!("{run} has sent no batch {path}"),
+        };
+        Err(Reply::Refused(format!(
+            "{state}: only a parked batch is resolved; {}",
+            parked(&batches)
+        )))
+    }
+
+    async fn note(&self, by: &str, verb: &str, target: &str) -> Result<(), Reply> {
+        let now = self.clock.now();
+        let noted = self.ledger.note_action(by, verb, target, now);
+        noted.await.map_err(failed)
+    }
+}
+
+fn parked(batches: &[BatchRecord]) -> String {
+    let parked = batches
+        .iter()
+        .filter(|batch| batch.state == BatchState::Parked);
+    let mut names: Vec<String> = parked.map(|batch| batch.path.to_string()).collect();
+    let more = names.len().saturating_sub(NAMED);
+    names.truncate(NAMED);
+    match (names.is_empty(), more) {
+        (true, _) => "none of its batches is parked".to_owned(),
+        (false, 0) => format!("parked: {}", names.join(", ")),
+        (false, more) => format!("parked: {} and {more} more", names.join(", ")),
+    }
+}
+
+/// Whether the ledger has only the name of what the run was to send.
+fn is_stand_in(record: &RunRecord) -> bool {
+    RunSpec::from_json(&record.spec).is_ok_and(|spec| spec.max_body == 0)
+}
+
+fn refused(error: LedgerError) -> Reply {
+    match error {
+        LedgerError::Conflict { .. } => Reply::Refused(error.to_string()),
+        error => failed(error),
+    }
+}
