@@ -1,6 +1,8 @@
 //! Runs that have ended and are opened again: resumed, or a parked batch of
 //! theirs decided by a person; with the built program, killed in between too.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod support;
 
 use std::time::Duration;
