@@ -54,6 +54,7 @@ async fn queued(ledger: &dyn Ledger) {
 
 fn first_attempt(batch: u32) -> AttemptBegun {
     AttemptBegun {
+        places: None,
         run: some_run(),
         term: 0,
         path: BatchPath::whole(batch),

@@ -38,7 +38,8 @@ pub struct Remains {
     pub funnel: Funnel,
     /// Whether its members had been laid out. If not, nothing was sent.
     pub laid_out: bool,
-    /// The batches without a row in `deliveries`, and their members.
+    /// The batches of which `deliveries` does not have every member, and how
+    /// many it does not have.
     pub unsettled: Vec<(u32, u32)>,
 }
 
@@ -118,10 +119,11 @@ pub fn batches(schema: &Schema, run: &RunId) -> Statement {
     Statement::new("adopt", run.as_str(), &sql)
 }
 
-/// The batches that `deliveries` has of a run, and where they were sent.
+/// The batches that `deliveries` has of a run: number, where they were sent,
+/// and the members of all their parts.
 pub fn settled_batches(schema: &Schema, run: &RunId) -> Result<Statement, Unwritable> {
     let sql = format!(
-        "select batch, destination from {} where run_id = {} and part = ''",
+        "select batch, max(destination), sum(members) from {} where run_id = {} group by batch",
         schema.table("deliveries"),
         schema.dialect.literal(run.as_str())?
     );

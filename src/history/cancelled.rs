@@ -8,20 +8,21 @@ use crate::audience::{Schema, Statement, TableNames};
 /// What history says of them.
 const WHY: &str = "the run was cancelled";
 
-/// History rows, then delivery rows, for every batch of the run's table that
-/// `deliveries` does not have: none of it was sent. In this order: the other
-/// way round would write no history. A second time is a no-op.
+/// Delivery rows, then history rows, for every member of the run's table who
+/// has no history: none of them was sent anything, be they a whole batch or
+/// what is left of one that was cut. In this order: the other way round would
+/// write no deliveries. A second time is a no-op.
 pub fn cancelled(schema: &Schema, facts: &RunFacts) -> Result<[Statement; 2], Unwritable> {
     let run = schema.dialect.literal(facts.run.as_str())?;
     let why = schema.dialect.literal(WHY)?;
     let destination = schema.dialect.literal(facts.destination.as_str())?;
     let now = schema.dialect.now();
     let rest = format!(
-        "{members} r left join (select distinct batch from {deliveries} where run_id = {run}) d \
-         on d.batch = r.cd_batch where d.batch is null and r.cd_seq is not null \
+        "{members} r left join (select distinct profile_id from {history} where run_id = {run}) h \
+         on h.profile_id = r.cd_key where h.profile_id is null and r.cd_seq is not null \
          and r.cd_status <> 'suppressed'",
         members = schema.table(&TableNames::of(&facts.run).run),
-        deliveries = schema.table("deliveries"),
+        history = schema.table("contact_history"),
     );
     let before = Cells::new(schema.dialect)
         .text(facts.run.as_str())
@@ -51,5 +52,5 @@ pub fn cancelled(schema: &Schema, facts: &RunFacts) -> Result<[Statement; 2], Un
         columns = table("deliveries").column_list(),
     );
     let statement = |sql: &str| Statement::new("cancel", facts.run.as_str(), sql);
-    Ok([statement(&history), statement(&deliveries)])
+    Ok([statement(&deliveries), statement(&history)])
 }

@@ -115,6 +115,20 @@ pub struct BatchOutcome {
     pub settled_at: Timestamp,
     /// Why it was not delivered, in our words, at most 512 bytes.
     pub error: Option<String>,
+    /// The first and the last place in the run's table, both inclusive, of a
+    /// part of a batch; none for a whole one.
+    pub places: Option<(u64, u64)>,
+    /// The members of an accepted batch that its receiver refused one by one.
+    pub refused: Vec<RefusedMember>,
+}
+
+/// A member that the receiver of its batch did not take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedMember {
+    /// The place in the run's table.
+    pub place: u64,
+    /// The receiver's words, as long as they are remembered.
+    pub reason: Option<String>,
 }
 
 /// A run's row in `runs`, by its status.
@@ -167,6 +181,9 @@ pub struct Settlement {
     pub error: Option<String>,
     /// The batches; those that `deliveries` has already are passed over.
     pub outcomes: Vec<BatchOutcome>,
+    /// Whether members who have a row in history are passed over: those of a
+    /// batch of which only a part is known.
+    pub fills_gaps: bool,
 }
 
 /// The end of a run: its last row in `runs`, its tables dropped.

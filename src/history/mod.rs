@@ -18,7 +18,8 @@ pub use adoption::{Remains, SilentRun};
 pub use bootstrap::{BootstrapOptions, bootstrap};
 pub use cancelled::cancelled;
 pub use facts::{
-    BatchOutcome, BatchStatus, Closing, RunFacts, RunStatus, Settlement, Tally, UnstartedRun,
+    BatchOutcome, BatchStatus, Closing, RefusedMember, RunFacts, RunStatus, Settlement, Tally,
+    UnstartedRun,
 };
 pub use tables::{TABLES, Table};
 pub use unwritable::Unwritable;

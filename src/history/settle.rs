@@ -11,6 +11,9 @@ use std::collections::HashSet;
 /// far below the 16 MB of a Redshift statement.
 const OUTCOMES_PER_INSERT: usize = 1_000;
 
+/// What is said of a refused member whose receiver's words are forgotten.
+const REFUSED: &str = "refused by the receiver";
+
 /// What names these statements: they are of several runs.
 const STEP: &str = "settle";
 
@@ -20,7 +23,7 @@ pub fn outcomes(schema: &Schema, settlements: &[Settlement]) -> Result<Vec<State
                   part varchar(64), message_id varchar(64), destination varchar(128), \
                   status varchar(16), members int, rejected int, attempts int, \
                   http_status int, first_attempt_at timestamp, settled_at timestamp, \
-                  error varchar(512))";
+                  error varchar(512), first_seq bigint, last_seq bigint)";
     // SQLite would read a time in a column declared `timestamp` as a number
     // if it looked like one; ours never does.
     let mut script = vec![Statement::new(STEP, "outcomes", create)];
@@ -37,7 +40,40 @@ pub fn outcomes(schema: &Schema, settlements: &[Settlement]) -> Result<Vec<State
         let sql = format!("insert into cd_outcomes values ({})", chunk.join("), ("));
         script.push(Statement::new(STEP, "outcomes", &sql));
     }
+    script.extend(refused(schema, settlements)?);
     Ok(script)
+}
+
+/// The temporary table of the members refused one by one, with them in it;
+/// nothing where there are none.
+fn refused(schema: &Schema, settlements: &[Settlement]) -> Result<Vec<Statement>, Unwritable> {
+    if !settlements.iter().any(has_refused) {
+        return Ok(Vec::new());
+    }
+    let create = "create temp table cd_refused (run_id varchar(200), cd_seq bigint, \
+                  reason varchar(512))";
+    let mut script = vec![Statement::new(STEP, "refused members", create)];
+    let mut rows = Vec::new();
+    for settlement in settlements {
+        let mut seen = HashSet::new();
+        let members = settlement.outcomes.iter().flat_map(|o| &o.refused);
+        for member in members.filter(|member| seen.insert(member.place)) {
+            let row = Cells::new(schema.dialect)
+                .text(settlement.facts.run.as_str())
+                .number(member.place)
+                .reason(Some(member.reason.as_deref().unwrap_or(REFUSED)));
+            rows.push(row.row()?);
+        }
+    }
+    for chunk in rows.chunks(OUTCOMES_PER_INSERT) {
+        let sql = format!("insert into cd_refused values ({})", chunk.join("), ("));
+        script.push(Statement::new(STEP, "refused members", &sql));
+    }
+    Ok(script)
+}
+
+fn has_refused(settlement: &Settlement) -> bool {
+    settlement.outcomes.iter().any(|o| !o.refused.is_empty())
 }
 
 fn outcome_row(
@@ -45,13 +81,11 @@ fn outcome_row(
     facts: &RunFacts,
     outcome: &BatchOutcome,
 ) -> Result<String, Unwritable> {
-    if !outcome.path.part.is_empty() {
-        return Err(Unwritable::Part);
-    }
     let rejected = match outcome.status {
         BatchStatus::Rejected => outcome.members,
-        _ => 0,
+        _ => u32::try_from(outcome.refused.len()).unwrap_or(outcome.members),
     };
+    let (first, last) = outcome.places.unzip();
     Cells::new(schema.dialect)
         .text(facts.run.as_str())
         .number(outcome.path.batch)
@@ -66,6 +100,8 @@ fn outcome_row(
         .maybe_instant(outcome.first_attempt_at)
         .instant(outcome.settled_at)
         .reason(outcome.error.as_deref())
+        .maybe_number(first)
+        .maybe_number(last)
         .row()
 }
 
@@ -127,14 +163,39 @@ pub fn contact_history(schema: &Schema, settlement: &Settlement) -> Result<State
         .maybe_text(facts.attributes.as_deref())
         .text(&facts.campaign_version)
         .row()?;
+    // A part shares its batch's number with its neighbours.
+    let has_parts = settlement.outcomes.iter().any(|o| o.places.is_some());
+    let within = match has_parts {
+        true => " and (o.first_seq is null or r.cd_seq between o.first_seq and o.last_seq)",
+        false => "",
+    };
+    let (status, reason, refused) = match has_refused(settlement) {
+        true => (
+            "case when x.cd_seq is null then o.status else 'rejected' end",
+            "case when x.cd_seq is null then o.error else x.reason end",
+            " left join cd_refused x on x.run_id = o.run_id and x.cd_seq = r.cd_seq",
+        ),
+        false => ("o.status", "o.error", ""),
+    };
+    let (known, unknown) = match settlement.fills_gaps {
+        true => (
+            format!(
+                " left join (select distinct profile_id from {} where run_id = {run}) h \
+                 on h.profile_id = r.cd_key",
+                schema.table("contact_history")
+            ),
+            " and h.profile_id is null",
+        ),
+        false => (String::new(), ""),
+    };
     let sql = format!(
         "insert into {history} ({columns}) \
-         select o.run_id, {before}, r.cd_key, {place}, o.status, \
-         case when o.status in ('delivered', 'unknown') then {yes} else {no} end, {no}, \
-         o.batch, o.part, o.message_id, o.error, {about}, o.first_attempt_at, {now} \
+         select o.run_id, {before}, r.cd_key, {place}, {status}, \
+         case when {status} in ('delivered', 'unknown') then {yes} else {no} end, {no}, \
+         o.batch, o.part, o.message_id, {reason}, {about}, o.first_attempt_at, {now} \
          from (select o.* from {new} and o.run_id = {run}) o \
-         join {members} r on r.cd_batch = o.batch \
-         where r.cd_seq between {first_seq} and {last_seq} and r.cd_status <> 'suppressed'",
+         join {members} r on r.cd_batch = o.batch{within}{refused}{known} \
+         where r.cd_seq between {first_seq} and {last_seq} and r.cd_status <> 'suppressed'{unknown}",
         history = schema.table("contact_history"),
         columns = table("contact_history").column_list(),
         yes = schema.dialect.boolean(true),
@@ -161,9 +222,17 @@ pub fn deliveries(schema: &Schema) -> Statement {
     Statement::new(STEP, "deliveries", &sql)
 }
 
-/// Drops the outcomes' table.
-pub fn drop_outcomes() -> Statement {
-    Statement::new(STEP, "outcomes", "drop table cd_outcomes")
+/// Drops the temporary tables.
+pub fn drop_outcomes(settlements: &[Settlement]) -> Vec<Statement> {
+    let mut script = vec![Statement::new(STEP, "outcomes", "drop table cd_outcomes")];
+    if settlements.iter().any(has_refused) {
+        script.push(Statement::new(
+            STEP,
+            "refused members",
+            "drop table cd_refused",
+        ));
+    }
+    script
 }
 
 /// What `deliveries` says of `runs`: run id, status, members and the rejected

@@ -8,8 +8,4 @@ pub enum Unwritable {
     /// It holds text that no literal can hold.
     #[error(transparent)]
     Text(#[from] BadText),
-    /// It is a part of a split batch, whose members are not known by batch
-    /// number alone.
-    #[error("a part of a split batch cannot be settled yet")]
-    Part,
 }

@@ -20,7 +20,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Reads at a time: a status page, a resume and a settle beside each other.
 const MAX_READERS: u32 = 4;
 
-const MIGRATIONS: [(i64, &str, &str); 6] = [
+const MIGRATIONS: [(i64, &str, &str); 7] = [
     (1, "ledger", include_str!("migrations/0001_ledger.sql")),
     (2, "lease", include_str!("migrations/0002_lease.sql")),
     (
@@ -35,6 +35,7 @@ const MIGRATIONS: [(i64, &str, &str); 6] = [
         "reopenings",
         include_str!("migrations/0024_reopenings.sql"),
     ),
+    (25, "parts", include_str!("migrations/0025_parts.sql")),
 ];
 
 /// How the writer opens the store.

@@ -32,7 +32,7 @@ use uuid::Uuid;
 /// The longest a read may take, a server that has gone silent included.
 const READ_LIMIT: Duration = Duration::from_secs(40);
 
-const MIGRATIONS: [(i64, &str, &str); 5] = [
+const MIGRATIONS: [(i64, &str, &str); 6] = [
     (
         1,
         "ledger",
@@ -57,6 +57,11 @@ const MIGRATIONS: [(i64, &str, &str); 5] = [
         24,
         "reopenings",
         include_str!("migrations/postgres/0024_reopenings.sql"),
+    ),
+    (
+        25,
+        "parts",
+        include_str!("migrations/postgres/0025_parts.sql"),
     ),
 ];
 

@@ -3,7 +3,7 @@
 use super::command::Failure;
 use super::rows::micros;
 use super::trouble::conflict;
-use super::write_batch::excused;
+use super::write_batch::{excused, place, refused};
 use crate::id::{BatchPath, RunId};
 use crate::run::{AttemptBegun, BatchChange, BatchState, BatchStatus, LedgerError};
 use sqlx::PgConnection;
@@ -15,7 +15,8 @@ const TERM: &str = "/* term */ select term from runs where run_id = $1 for share
 
 const FIRST_ATTEMPT: &str = "/* first attempt */ \
     insert into batches (run_id, batch, part, generation, state, attempts, members, body_hash, \
-    first_sending_at) values ($1, $2, $3, $4, 'sending', 1, $5, $6, $7) on conflict do nothing";
+    first_sending_at, first_place, last_place) \
+    values ($1, $2, $3, $4, 'sending', 1, $5, $6, $7, $8, $9) on conflict do nothing";
 
 const LATER_ATTEMPT: &str = "/* later attempt */ \
     update batches set state = 'sending', attempts = $5, next_at = null, body_hash = $6 \
@@ -33,7 +34,7 @@ const CHANGE_BATCH: &str = "/* change batch */ \
     update batches set state = $6, status = $7, http_status = coalesce($8, http_status), \
     next_at = $9, ended_at = $10, error = case when $6 = 'accepted' then $11 \
     else coalesce($11, error) end, was_ambiguous = was_ambiguous or $6 = 'ambiguous', \
-    settled = false, excused = greatest(excused, $12) \
+    settled = false, excused = greatest(excused, $12), rejected = $13 \
     where run_id = $1 and batch = $2 and part = $3 and attempts = $4 and state = $5";
 
 const MARK_SETTLED: &str = "/* mark settled */ \
@@ -82,6 +83,8 @@ pub(super) async fn begin(db: &mut PgConnection, attempt: &AttemptBegun) -> Resu
         .bind(i64::from(attempt.members))
         .bind(attempt.body_hash.as_slice())
         .bind(micros(attempt.at))
+        .bind(place(attempt.places.map(|(first, _)| first)))
+        .bind(place(attempt.places.map(|(_, last)| last)))
         .execute(db)
         .await?;
     if done.rows_affected() == 1 {
@@ -148,6 +151,7 @@ pub(super) async fn change(db: &mut PgConnection, change: &BatchChange) -> Resul
         .bind(has_ended.then(|| micros(change.at)))
         .bind(&change.error)
         .bind(excused(change.excused))
+        .bind(refused(&change.refused))
         .execute(db)
         .await?;
     if done.rows_affected() == 1 {

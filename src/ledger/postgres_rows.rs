@@ -63,6 +63,8 @@ pub(super) fn batch(row: &PgRow) -> Result<BatchRecord, LedgerError> {
             .map_err(unreadable)?,
         error: get(row, "error")?,
         settled: get(row, "settled")?,
+        places: super::rows::places(get(row, "first_place")?, get(row, "last_place")?),
+        refused: json(row, "rejected")?.unwrap_or_default(),
     })
 }
 

@@ -25,7 +25,8 @@ pub(super) use run_columns;
 macro_rules! batch_columns {
     () => {
         "batch, part, generation, state, status, attempts, members, body_hash, \
-         first_sending_at, next_at, ended_at, was_ambiguous, http_status, error, settled, excused \
+         first_sending_at, next_at, ended_at, was_ambiguous, http_status, error, settled, excused, \
+         first_place, last_place, rejected \
          from batches"
     };
 }
@@ -89,7 +90,14 @@ pub(super) fn batch(row: &SqliteRow) -> Result<BatchRecord, LedgerError> {
         http_status: get(row, "http_status")?,
         error: get(row, "error")?,
         settled: get(row, "settled")?,
+        places: places(get(row, "first_place")?, get(row, "last_place")?),
+        refused: json(row, "rejected")?.unwrap_or_default(),
     })
+}
+
+/// The places of a part of a batch.
+pub(super) fn places(first: Option<i64>, last: Option<i64>) -> Option<(u64, u64)> {
+    Some((first?.unsigned_abs(), last?.unsigned_abs()))
 }
 
 /// The hash of a body; all zero where the batch is to be sent in other bytes

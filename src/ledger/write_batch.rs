@@ -10,7 +10,8 @@ use std::time::Duration;
 
 const FIRST_ATTEMPT: &str = "/* first attempt */ \
     insert into batches (run_id, batch, part, generation, state, attempts, members, body_hash, \
-    first_sending_at) select ?1, ?2, ?3, ?4, 'sending', 1, ?5, ?6, ?7 \
+    first_sending_at, first_place, last_place) \
+    select ?1, ?2, ?3, ?4, 'sending', 1, ?5, ?6, ?7, ?9, ?10 \
     where not exists (select 1 from runs where run_id = ?1 and term <> ?8) on conflict do nothing";
 
 const LATER_ATTEMPT: &str = "/* later attempt */ \
@@ -31,7 +32,7 @@ const CHANGE_BATCH: &str = "/* change batch */ \
     update batches set state = ?6, status = ?7, http_status = coalesce(?8, http_status), \
     next_at = ?9, ended_at = ?10, error = case when ?6 = 'accepted' then ?11 \
     else coalesce(?11, error) end, was_ambiguous = was_ambiguous or ?6 = 'ambiguous', settled = 0, \
-    excused = max(excused, ?13) \
+    excused = max(excused, ?13), rejected = ?14 \
     where run_id = ?1 and batch = ?2 and part = ?3 and attempts = ?4 and state = ?5 \
     and not exists (select 1 from runs where run_id = ?1 and term <> ?12)";
 
@@ -59,6 +60,8 @@ pub(super) async fn begin(
         .bind(attempt.body_hash.as_slice())
         .bind(micros(attempt.at))
         .bind(attempt.term)
+        .bind(place(attempt.places.map(|(first, _)| first)))
+        .bind(place(attempt.places.map(|(_, last)| last)))
         .execute(db)
         .await?;
     if done.rows_affected() == 1 {
@@ -132,6 +135,7 @@ pub(super) async fn change(db: &mut SqliteConnection, change: &BatchChange) -> R
         .bind(&change.error)
         .bind(change.term)
         .bind(excused(change.excused))
+        .bind(refused(&change.refused))
         .execute(db)
         .await?;
     if done.rows_affected() == 1 {
@@ -145,6 +149,16 @@ pub(super) async fn change(db: &mut SqliteConnection, change: &BatchChange) -> R
         change.attempt
     );
     Err(conflict(what).into())
+}
+
+/// A place as it is stored.
+pub(super) fn place(place: Option<u64>) -> Option<i64> {
+    place.map(|place| i64::try_from(place).unwrap_or(i64::MAX))
+}
+
+/// Places as they are stored; nothing for none.
+pub(super) fn refused(places: &[u64]) -> Option<String> {
+    (!places.is_empty()).then(|| rows::to_json(&places))
 }
 
 /// A time as it is stored: whole microseconds.

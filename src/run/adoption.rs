@@ -106,6 +106,8 @@ async fn end(
             first_attempt_at: Some(now),
             settled_at: now,
             error: Some(PARKED.to_owned()),
+            places: None,
+            refused: Vec::new(),
         }
     });
     let parked: Vec<BatchOutcome> = parked.collect();
@@ -137,6 +139,7 @@ async fn end(
             status: RunStatus::Open,
             error: None,
             outcomes: parked,
+            fills_gaps: true,
         };
         warehouse.settle(&[settlement]).await?;
     }

@@ -69,6 +69,7 @@ impl Carrier {
             next_at: None,
             excused: batch.excused,
             error: Some(WHY.to_owned()),
+            refused: Vec::new(),
         };
         Ok(self.kit.ledger.change_batch(change).await?)
     }

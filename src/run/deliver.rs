@@ -217,6 +217,7 @@ impl Courier {
             attempt: batch.attempts + 1,
             members: batch.members,
             body_hash: hash,
+            places: None,
             at: now,
         });
         match begun.await {
@@ -397,6 +398,7 @@ impl Courier {
             next_at: None,
             excused: batch.course.excused,
             error,
+            refused: Vec::new(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::state::{BatchState, RunState};
 use crate::audience::Funnel;
-use crate::history::{BatchOutcome, BatchStatus, Tally};
+use crate::history::{BatchOutcome, BatchStatus, RefusedMember, Tally};
 use crate::id::{BatchPath, CampaignName, ConnectorName, MessageId, RunId, Trigger};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -151,6 +151,8 @@ pub struct AttemptBegun {
     /// HMAC-SHA-256 of the body under the installation's key. A later attempt
     /// must bring the same.
     pub body_hash: [u8; 32],
+    /// The first and the last place of a part of a batch.
+    pub places: Option<(u64, u64)>,
     /// The wall clock.
     pub at: Timestamp,
 }
@@ -183,6 +185,8 @@ pub struct BatchChange {
     pub excused: Duration,
     /// Why, in our words; never the receiver's.
     pub error: Option<String>,
+    /// The places of the members that its receiver refused one by one.
+    pub refused: Vec<u64>,
 }
 
 /// A batch, as the ledger has it.
@@ -218,6 +222,10 @@ pub struct BatchRecord {
     pub error: Option<String>,
     /// Whether the warehouse has its outcome.
     pub settled: bool,
+    /// The first and the last place of a part of a batch.
+    pub places: Option<(u64, u64)>,
+    /// The places of the members that its receiver refused one by one.
+    pub refused: Vec<u64>,
 }
 
 impl BatchRecord {
@@ -225,6 +233,17 @@ impl BatchRecord {
     pub(super) fn newest(&self) -> Timestamp {
         self.ended_at
             .map_or(self.first_sending_at, |at| at.max(self.first_sending_at))
+    }
+
+    /// Adds its members to a tally of what has ended.
+    pub(super) fn count(&self, tally: &mut Tally) {
+        let Some(status) = self.status else {
+            return;
+        };
+        let refused = self.refused.len() as u64;
+        let members = u64::from(self.members);
+        tally.add(BatchStatus::Rejected, refused.min(members));
+        tally.add(status, members.saturating_sub(refused));
     }
 
     /// Its row for the warehouse, if it has ended.
@@ -239,6 +258,15 @@ impl BatchRecord {
             first_attempt_at: Some(self.first_sending_at),
             settled_at: self.ended_at?,
             error: self.error.clone(),
+            places: self.places,
+            refused: self
+                .refused
+                .iter()
+                .map(|&place| RefusedMember {
+                    place,
+                    reason: None,
+                })
+                .collect(),
         })
     }
 }

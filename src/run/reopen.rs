@@ -55,8 +55,8 @@ impl Carrier {
     async fn settled_so_far(&self) -> Result<Tally, RunError> {
         let mut tally = Tally::default();
         for batch in self.kit.ledger.batches(&self.facts.run).await? {
-            if let Some(status) = batch.status.filter(|_| batch.settled) {
-                tally.add(status, u64::from(batch.members));
+            if batch.settled {
+                batch.count(&mut tally);
             }
         }
         Ok(tally)

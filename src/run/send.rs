@@ -174,9 +174,7 @@ impl Carrier {
         let records = self.kit.ledger.batches(&self.facts.run).await?;
         let mut tally = Tally::default();
         for record in &records {
-            if let Some(status) = record.status {
-                tally.add(status, u64::from(record.members));
-            }
+            record.count(&mut tally);
         }
         self.reporter.admitted(self.funnel(), tally);
         Ok(records
@@ -237,6 +235,7 @@ impl Carrier {
                     .iter()
                     .filter_map(|batch| batch.outcome(&self.facts.run))
                     .collect(),
+                fills_gaps: false,
             };
             let tally = self
                 .patiently(|| self.kit.settler.settle(settlement.clone()))

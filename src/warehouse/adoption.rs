@@ -14,7 +14,7 @@ use crate::history::{Remains, RunFacts, SilentRun};
 use crate::id::RunId;
 use crate::run::{WarehouseError, WarehouseErrorClass};
 use jiff::Timestamp;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -146,12 +146,12 @@ impl SqlWarehouse {
         (facts, funnel): (&mut RunFacts, &mut Funnel),
     ) -> Result<Vec<(u32, u32)>, WarehouseError> {
         let statement = settled_batches(&self.schema, &silent.run).map_err(unwritable)?;
-        let mut settled = HashSet::new();
+        let mut settled = HashMap::new();
         for row in session.rows(&statement).await? {
-            let [Some(batch), destination] = row.as_slice() else {
+            let [Some(batch), destination, members] = row.as_slice() else {
                 continue;
             };
-            settled.insert(batch.clone());
+            settled.insert(batch.clone(), number(members.as_ref()));
             let name = destination.as_deref().unwrap_or(UNKNOWN_DESTINATION);
             facts.destination = name.parse().unwrap_or_else(|_| facts.destination.clone());
         }
@@ -167,8 +167,10 @@ impl SqlWarehouse {
                 facts.batch_size = small(number(last.as_ref()))?.max(1);
             }
             planned += u64::from(members);
-            if members > 0 && !settled.contains(batch) {
-                unsettled.push((place, members));
+            let known = settled.get(batch).copied().unwrap_or(0);
+            let rest = u64::from(members).saturating_sub(known);
+            if rest > 0 {
+                unsettled.push((place, small(rest)?));
             }
         }
         // Some may have been withheld since the run's row was written.

@@ -137,7 +137,7 @@ impl SqlWarehouse {
             session.run(&deliveries(&self.schema)).await?;
         }
         let tallies = self.write_run_rows(&mut session, settlements, &new).await?;
-        session.run(&drop_outcomes()).await?;
+        session.run_all(&drop_outcomes(settlements)).await?;
         session.run(&self.schema.commit(what)).await?;
         session.hand_back();
         Ok(tallies)

@@ -393,6 +393,8 @@ pub fn begin(kept: &mut Kept, new: AttemptBegun) -> Result<(), LedgerError> {
             http_status: None,
             error: None,
             settled: false,
+            places: new.places,
+            refused: Vec::new(),
         };
         kept.batches.insert(new.path, batch);
         return Ok(());

@@ -233,6 +233,8 @@ pub const PEOPLE: &str = "select id, email, age from people";
 pub fn outcome(facts: &RunFacts, batch: u32, members: u32, status: BatchStatus) -> BatchOutcome {
     let path = BatchPath::whole(batch);
     BatchOutcome {
+        places: None,
+        refused: Vec::new(),
         message_id: MessageId::of(&facts.run, &path, 0),
         path,
         status,
@@ -247,6 +249,7 @@ pub fn outcome(facts: &RunFacts, batch: u32, members: u32, status: BatchStatus) 
 
 pub fn settlement(facts: &RunFacts, funnel: Funnel, outcomes: Vec<BatchOutcome>) -> Settlement {
     Settlement {
+        fills_gaps: false,
         facts: Arc::new(facts.clone()),
         funnel,
         status: RunStatus::Open,

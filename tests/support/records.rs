@@ -94,6 +94,7 @@ pub fn attempt(path: &str, attempt: u32) -> AttemptBegun {
         attempt,
         members: 500,
         body_hash: [7; 32],
+        places: None,
         at: minute(i64::from(attempt)),
     }
 }
@@ -118,6 +119,7 @@ pub fn ends(path: &str, attempt: u32, to: BatchState) -> BatchChange {
         next_at: None,
         excused: Duration::ZERO,
         error: None,
+        refused: Vec::new(),
     }
 }
 
