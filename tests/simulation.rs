@@ -13,7 +13,7 @@ use campaignd::run::{
     Carrier, Clock as _, DEFAULT_LEASE, Guards, Kit, Limit, Pauses, Reporter, RunError, RunRecord,
     RunState, Settler,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use support::dream::{Dream, Kept, draw};
@@ -154,6 +154,11 @@ fn play(seed: u64) -> RunState {
     panic!("SEED={seed}: the run has not ended");
 }
 
+fn part(body: &[u8]) -> String {
+    let body: serde_json::Value = serde_json::from_slice(body).unwrap();
+    body["data"]["part"].as_str().unwrap().to_owned()
+}
+
 fn keys(body: &[u8]) -> Vec<u64> {
     let body: serde_json::Value = serde_json::from_slice(body).unwrap();
     let members = body["data"]["members"].as_array().unwrap();
@@ -204,10 +209,12 @@ fn check(dream: &Dream, rules: &Rules, state: RunState) {
         "SEED={seed}"
     );
 
-    let mut ids: BTreeMap<u64, BTreeSet<&str>> = BTreeMap::new();
+    // Of each member, the parts it was sent in, and whether one took effect.
+    let mut parts: BTreeMap<u64, BTreeMap<String, bool>> = BTreeMap::new();
     for had in &kept.had {
         for key in keys(&had.body) {
-            ids.entry(key).or_default().insert(&had.id);
+            let part = parts.entry(key).or_default().entry(part(&had.body));
+            *part.or_default() |= had.has_effect;
             let status = recorded.get(&key).map(|row| row.status);
             let hides_it = matches!(status, Some(BatchStatus::Failed | BatchStatus::Cancelled));
             assert!(
@@ -221,10 +228,21 @@ fn check(dream: &Dream, rules: &Rules, state: RunState) {
             );
         }
     }
-    assert!(
-        ids.values().all(|ids| ids.len() == 1),
-        "SEED={seed}: {ids:?}"
-    );
+    for (key, parts) in &parts {
+        // In the order of their names a part comes before those it was cut
+        // into, which are sent only because it was refused.
+        let (all, effects): (Vec<&String>, Vec<&bool>) = parts.iter().unzip();
+        let is_cut = |pair: &[&String]| pair[1].starts_with(pair[0].as_str());
+        assert!(
+            all.windows(2).all(is_cut),
+            "SEED={seed}: p-{key} in {all:?}"
+        );
+        let cut = effects.len() - 1;
+        assert!(
+            !effects[..cut].iter().any(|effect| **effect),
+            "SEED={seed}: p-{key} took effect in a part that was cut"
+        );
+    }
     for (key, row) in &recorded {
         let was_accepted = kept
             .had

@@ -42,7 +42,7 @@ impl Desk {
 
     /// What is paused, now and later.
     pub fn pauses(&self) -> Pauses {
-        Pauses::new(self.paused.subscribe())
+        Pauses::new(self.paused.clone())
     }
 
     /// Reads what is paused.
@@ -71,6 +71,21 @@ impl Desk {
         }
     }
 
+    /// Lifts a pause if there is one.
+    pub(super) async fn lift(&self, scope: PauseScope, by: &str) -> Result<(), LedgerError> {
+        if !self.ledger.pauses().await?.contains(&scope) {
+            return Ok(());
+        }
+        let change = PauseChange {
+            scope,
+            paused: false,
+            by: by.to_owned(),
+            at: self.clock.now(),
+        };
+        self.ledger.set_pause(change).await?;
+        self.look().await
+    }
+
     /// Begins or lifts a pause: durable, then effective, then answered.
     pub async fn set_pause(&self, scope: &str, paused: bool, by: &str) -> Reply {
         let scope: PauseScope = match scope.parse() {
@@ -83,10 +98,16 @@ impl Desk {
             by: by.to_owned(),
             at: self.clock.now(),
         };
-        let done = match self.ledger.set_pause(change).await {
-            Ok(()) => self.look().await,
-            Err(error) => Err(error),
+        let done = async {
+            // Who unpauses a destination has seen to it.
+            if let (PauseScope::Destination(name), false) = (&scope, paused) {
+                let refusing = PauseScope::Refusing(name.clone());
+                self.lift(refusing, by).await?;
+            }
+            self.ledger.set_pause(change).await?;
+            self.look().await
         };
+        let done = done.await;
         let (word, after) = match paused {
             true => ("paused", "no new request leaves until it is unpaused"),
             false => ("unpaused", "what was waiting goes on"),

@@ -3,10 +3,10 @@
 use super::desk::{Desk, failed};
 use crate::admin::Reply;
 use crate::campaign::RunSpec;
-use crate::id::{BatchPath, RunId};
+use crate::id::{BatchPath, DestinationName, RunId};
 use crate::run::{
-    BatchRecord, BatchState, LedgerError, Reopen, Reopening, Resolution, RunEvent, RunRecord,
-    RunState,
+    BatchRecord, BatchState, LedgerError, PauseScope, Reopen, Reopening, Resolution, RunEvent,
+    RunRecord, RunState,
 };
 
 /// Parked batches that a message names.
@@ -41,6 +41,11 @@ impl Desk {
         }
         self.refuse_beside_another(&record).await?;
         tracing::warn!(run.id = %run, resume.by = by, "{run} resumed by {by}");
+        if let Some(destination) = destination(&record) {
+            // Who lets its run go on has seen to it.
+            let refusing = PauseScope::Refusing(destination);
+            self.lift(refusing, by).await.map_err(failed)?;
+        }
         self.note(by, "resume", run.as_str()).await?;
         match reopening {
             None => self.move_on(&record, event).await?,
@@ -154,6 +159,11 @@ fn parked(batches: &[BatchRecord]) -> String {
         (false, 0) => format!("parked: {}", names.join(", ")),
         (false, more) => format!("parked: {} and {more} more", names.join(", ")),
     }
+}
+
+fn destination(record: &RunRecord) -> Option<DestinationName> {
+    let spec = RunSpec::from_json(&record.spec).ok()?;
+    Some(spec.destination)
 }
 
 /// Whether the ledger has only the name of what the run was to send.

@@ -8,6 +8,7 @@ mod payload;
 mod retry_after;
 mod rules;
 mod signature;
+mod split;
 mod value;
 mod verdict;
 
@@ -18,4 +19,5 @@ pub use payload::{Envelope, Renderer};
 pub use retry_after::retry_after;
 pub use rules::{OnAmbiguous, Rules};
 pub use signature::{BadSecret, SigningKey, body_hash, sign};
+pub use split::{SplitBudget, halves, rows_of_part};
 pub use verdict::{may_resend, verdict};

@@ -2,11 +2,10 @@
 //! is asked again before members are read long afterwards.
 
 use super::carrier::{Carrier, RunError};
-use super::records::BatchRecord;
+use super::known::Known;
 use crate::audience::Funnel;
 use crate::history::Withheld;
 use jiff::Timestamp;
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -42,10 +41,10 @@ impl Carrier {
         &self,
         consent: &mut Consent,
         from: u32,
-        known: &BTreeMap<u32, BatchRecord>,
+        known: &Known,
     ) -> Result<(), RunError> {
         let asked_at = self.kit.clock.now();
-        let attempted: Vec<u32> = known.range(from..).map(|(&batch, _)| batch).collect();
+        let attempted = known.attempted(from);
         let attempted = attempted.as_slice();
         self.ask(|warehouse| async move { warehouse.withhold(&self.facts, from, attempted).await })
             .await?;
@@ -88,7 +87,42 @@ impl Carrier {
     }
 }
 
+/// Where the members of a delivery are in the run's table.
+#[derive(Debug, Clone)]
+pub(super) struct Places {
+    /// The places of the whole batch.
+    whole: Range<u64>,
+    /// Which of its rows are the delivery's.
+    rows: Range<usize>,
+    withheld: Arc<Withheld>,
+}
+
+impl Places {
+    /// The place of a row of the delivery; none beyond its last.
+    pub(super) fn of(&self, row: usize) -> Option<u64> {
+        let row = self.rows.start.checked_add(row)?;
+        let is_there = |place: &u64| self.withheld.members.binary_search(place).is_err();
+        let mut places = self.whole.clone().filter(is_there);
+        places.nth(row).filter(|_| row < self.rows.end)
+    }
+
+    /// The first and the last.
+    pub(super) fn ends(&self) -> Option<(u64, u64)> {
+        let last = self.rows.len().checked_sub(1)?;
+        Some((self.of(0)?, self.of(last)?))
+    }
+}
+
 impl Consent {
+    /// Where the rows `part` of a batch at `whole` are.
+    pub(super) fn places(&self, whole: Range<u64>, part: Range<usize>) -> Places {
+        Places {
+            whole,
+            rows: part,
+            withheld: Arc::clone(&self.withheld),
+        }
+    }
+
     /// The rows of the places `places` in a page that begins at `first`.
     pub(super) fn rows(&self, first: u64, places: Range<u64>) -> Range<usize> {
         let row = |place: u64| {

@@ -3,27 +3,34 @@
 
 use super::alive::Alive;
 use super::carrier::{Carrier, Kit, RunError};
+use super::consent::Places;
 use super::lease::Held;
+use super::pauses::{PauseChange, PauseScope};
 use super::ports::{LedgerError, Request};
 use super::progress::Reporter;
 use super::records::{AttemptBegun, BatchChange, BatchRecord};
 use super::retry::Delays;
 use super::state::BatchState;
-use crate::delivery::{Clearance, Course, Move, Outcome, Page, Renderer, body_hash};
+use crate::delivery::{Clearance, Course, Move, Outcome, Page, Renderer, SplitBudget, body_hash};
 use crate::history::{BatchStatus, RunFacts};
 use crate::id::{BatchPath, MessageId, RunId};
 use bytes::Bytes;
 use jiff::Timestamp;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+
+/// Who pauses a destination that refuses everything.
+pub const PAUSED_BY: &str = "campaignd";
 
 /// A batch on its way.
 pub(super) struct Delivery {
     pub(super) path: BatchPath,
     pub(super) page: Arc<Page>,
     pub(super) rows: Range<usize>,
+    /// Where these are in the run's table.
+    pub(super) places: Places,
     pub(super) renderer: Arc<Renderer>,
     /// What the ledger knows of earlier attempts.
     pub(super) known: Option<BatchRecord>,
@@ -37,8 +44,18 @@ pub(super) enum Delivered {
     Ended,
     /// We were stopped before it had; the ledger knows where it is.
     Left,
+    /// It is cut in two, and its halves are to be sent.
+    Cut(BatchPath),
     /// The destination does not take what we send.
-    Halt(String),
+    Halt(Refusal),
+}
+
+/// Why nothing more of a run is sent until a person has looked.
+#[derive(Debug, Clone)]
+pub(super) struct Refusal {
+    pub(super) reason: String,
+    /// Whether nothing else may go to the destination either.
+    pub(super) pauses_destination: bool,
 }
 
 /// What the deliveries of a run have in common.
@@ -55,6 +72,8 @@ pub(super) struct Courier {
     newest: Timestamp,
     facts: Arc<RunFacts>,
     alive: Arc<Alive>,
+    /// A blocking mutex: never held across an await.
+    budget: Arc<Mutex<SplitBudget>>,
 }
 
 impl Carrier {
@@ -70,7 +89,27 @@ impl Carrier {
             newest: newest.unwrap_or(Timestamp::MIN),
             facts: Arc::clone(&self.facts),
             alive: Arc::clone(&self.alive),
+            budget: Arc::new(Mutex::new(SplitBudget::new(self.funnel().planned))),
         }
+    }
+
+    /// Nothing more goes to the run's destination until a person lets it.
+    pub(super) async fn pause_destination(&self, reason: &str) -> Result<(), RunError> {
+        let scope = PauseScope::Refusing(self.facts.destination.clone());
+        tracing::error!(
+            campaign.name = %self.facts.campaign, run.id = %self.facts.run,
+            destination.name = %self.facts.destination,
+            "{scope} paused: {reason}",
+        );
+        let change = PauseChange {
+            scope: scope.clone(),
+            paused: true,
+            by: PAUSED_BY.to_owned(),
+            at: self.kit.clock.now(),
+        };
+        self.kit.ledger.set_pause(change).await?;
+        self.kit.pauses.begin(scope);
+        Ok(())
     }
 }
 
@@ -78,6 +117,7 @@ impl Carrier {
 struct Batch {
     path: BatchPath,
     members: u32,
+    places: Option<(u64, u64)>,
     generation: u32,
     attempts: u32,
     course: Course,
@@ -100,13 +140,11 @@ impl Courier {
         let body = delivery
             .renderer
             .render(&delivery.path, &delivery.page, delivery.rows.clone());
-        if body.len() as u64 > self.max_body {
-            return Ok(Delivered::Halt(format!(
-                "batch {} takes {} bytes, over the destination's max_body of {}; make batch_size smaller",
-                delivery.path,
-                body.len(),
-                self.max_body,
-            )));
+        let is_new = delivery.known.is_none();
+        if body.len() as u64 > self.max_body && delivery.rows.len() > 1 && is_new {
+            // Each time the same, since the bytes are. A single member that
+            // is too large goes alone: who decides is the destination.
+            return Ok(Delivered::Cut(delivery.path));
         }
         let hash = body_hash(&self.kit.ledger.installation().body_key, &body);
         let mut batch = self.begin(&delivery).await?;
@@ -131,10 +169,13 @@ impl Courier {
     async fn begin(&self, delivery: &Delivery) -> Result<Batch, RunError> {
         let members = u32::try_from(delivery.rows.len()).unwrap_or(u32::MAX);
         let now = self.kit.clock.now().max(self.newest);
+        let is_part = !delivery.path.part.is_empty();
+        let places = delivery.places.ends().filter(|_| is_part);
         let Some(known) = &delivery.known else {
             return Ok(Batch {
                 path: delivery.path.clone(),
                 members,
+                places,
                 generation: 0,
                 attempts: 0,
                 course: Course::default(),
@@ -146,6 +187,7 @@ impl Courier {
         let mut batch = Batch {
             path: delivery.path.clone(),
             members,
+            places,
             generation: known.generation,
             attempts: known.attempts,
             course: Course {
@@ -209,6 +251,16 @@ impl Courier {
             let why = "may have arrived, and may not be sent again";
             return self.park(batch, None, why.to_owned()).await;
         }
+        if !self.budget().may_send(&batch.path) {
+            return Ok(Next::Done(Delivered::Halt(Refusal {
+                reason: format!(
+                    "the destination refuses whatever it is sent: nothing of batch {}, the first it refused, \
+                     was accepted; check the campaign's columns against what the destination takes",
+                    batch.path.batch
+                ),
+                pauses_destination: true,
+            })));
+        }
         let begun = self.kit.ledger.begin_attempt(AttemptBegun {
             run: self.run.clone(),
             term: self.held.term(),
@@ -217,7 +269,7 @@ impl Courier {
             attempt: batch.attempts + 1,
             members: batch.members,
             body_hash: hash,
-            places: None,
+            places: batch.places,
             at: now,
         });
         match begun.await {
@@ -296,12 +348,19 @@ impl Courier {
         let (code, why) = described(outcome);
         match batch.course.after(outcome, rules, now, delay) {
             Move::Accepted => {
+                self.budget().accepted(&batch.path);
                 let ended = (BatchState::Accepted, BatchStatus::Delivered);
                 self.end(batch, ended, code, None).await
             }
+            Move::Rejected if batch.members > 1 => self.cut(batch, code, why).await,
             Move::Rejected => {
+                let path = batch.path.clone();
                 let ended = (BatchState::Refused, BatchStatus::Rejected);
-                self.end(batch, ended, code, Some(why)).await
+                let next = self.end(batch, ended, code, Some(why)).await?;
+                Ok(match self.single_out(&path) {
+                    Some(refusal) => Next::Done(Delivered::Halt(refusal)),
+                    None => next,
+                })
             }
             Move::Failed => {
                 let ended = (BatchState::Refused, BatchStatus::Failed);
@@ -331,9 +390,46 @@ impl Courier {
             } => {
                 let change = self.stays(&mut batch, may_have_arrived, code, why);
                 self.kit.ledger.change_batch(change).await?;
-                Ok(Next::Done(Delivered::Halt(reason)))
+                Ok(Next::Done(Delivered::Halt(Refusal {
+                    reason,
+                    pauses_destination: true,
+                })))
             }
         }
+    }
+
+    fn budget(&self) -> MutexGuard<'_, SplitBudget> {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One of its members may be to blame, and does not cost the others.
+    async fn cut(
+        &self,
+        batch: Batch,
+        http_status: Option<u16>,
+        why: String,
+    ) -> Result<Next, RunError> {
+        let change = BatchChange {
+            http_status,
+            ..self.change(&batch, BatchState::Split, Some(why))
+        };
+        self.kit.ledger.change_batch(change).await?;
+        self.budget().cut(&batch.path, batch.members);
+        Ok(Next::Done(Delivered::Cut(batch.path)))
+    }
+
+    /// A single member was refused: too many of them, and something else is
+    /// wrong.
+    fn single_out(&self, path: &BatchPath) -> Option<Refusal> {
+        let mut budget = self.budget();
+        (!budget.singled_out()).then(|| Refusal {
+            reason: format!(
+                "the destination has refused more than {} members one by one, batch {path} the last; \
+                 `resume` goes on with the next as many",
+                budget.most_singled_out()
+            ),
+            pauses_destination: false,
+        })
     }
 
     /// The batch has not ended: to be sent again, or not for now.

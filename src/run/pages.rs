@@ -1,8 +1,7 @@
 //! Which members are read together.
 
-use super::records::BatchRecord;
+use super::known::Known;
 use crate::delivery::Page;
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// Members of the first page, which tells how large a member is.
@@ -46,13 +45,8 @@ impl PagePlan {
     }
 
     /// The next page, if anything is left to send.
-    pub(super) fn next(&mut self, known: &BTreeMap<u32, BatchRecord>) -> Option<PageRange> {
-        let ended = |batch: &u64| {
-            u32::try_from(*batch)
-                .ok()
-                .and_then(|batch| known.get(&batch))
-                .is_some_and(|record| record.state.has_ended())
-        };
+    pub(super) fn next(&mut self, known: &Known) -> Option<PageRange> {
+        let ended = |batch: &u64| u32::try_from(*batch).is_ok_and(|batch| known.has_ended(batch));
         let batches = u64::from(self.batches());
         let first = (self.next_batch..=batches).find(|batch| !ended(batch))?;
         let at_most = (self.members_per_page / self.batch_size).max(1);
@@ -67,6 +61,16 @@ impl PagePlan {
             batch_size: self.batch_size,
             planned: self.planned,
         })
+    }
+
+    /// A page of one batch.
+    pub(super) fn only(&self, batch: u32) -> PageRange {
+        PageRange {
+            first: u64::from(batch),
+            last: u64::from(batch),
+            batch_size: self.batch_size,
+            planned: self.planned,
+        }
     }
 
     /// Takes up the plan at `batch` again, which was planned before.
@@ -113,7 +117,7 @@ mod tests {
 
     fn ranges(planned: u64, batch_size: u32, bytes: usize) -> Vec<(u64, u64)> {
         let mut plan = PagePlan::new(planned, batch_size, bytes);
-        let none = BTreeMap::new();
+        let none = Known::default();
         std::iter::from_fn(|| plan.next(&none))
             .map(|range| range.members())
             .collect()
@@ -137,7 +141,7 @@ mod tests {
     #[test]
     fn the_last_batch_is_as_short_as_its_page() {
         let mut plan = PagePlan::new(1_203, 500, 1 << 20);
-        let none = BTreeMap::new();
+        let none = Known::default();
         plan.next(&none);
         let last = plan.next(&none).unwrap();
         assert_eq!(last.batches().collect::<Vec<_>>(), [3]);

@@ -7,8 +7,8 @@ use std::fmt;
 use std::str::FromStr;
 use tokio::sync::watch;
 
-/// What is paused. Stored and spoken of as `all`, `campaign:<name>` or
-/// `destination:<name>`.
+/// What is paused. Stored and spoken of as `all`, `campaign:<name>`,
+/// `destination:<name>` or `refusing:<name>`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PauseScope {
     /// Everything.
@@ -17,6 +17,9 @@ pub enum PauseScope {
     Campaign(CampaignName),
     /// What goes to one destination.
     Destination(DestinationName),
+    /// The same, because it refuses whatever it is sent: found by who carries
+    /// a run, and lifted by a person who has mended it.
+    Refusing(DestinationName),
 }
 
 impl fmt::Display for PauseScope {
@@ -25,6 +28,7 @@ impl fmt::Display for PauseScope {
             Self::All => f.write_str("all"),
             Self::Campaign(name) => write!(f, "campaign:{name}"),
             Self::Destination(name) => write!(f, "destination:{name}"),
+            Self::Refusing(name) => write!(f, "refusing:{name}"),
         }
     }
 }
@@ -36,6 +40,7 @@ impl FromStr for PauseScope {
         match text.split_once(':') {
             Some(("campaign", name)) => Ok(Self::Campaign(name.parse()?)),
             Some(("destination", name)) => Ok(Self::Destination(name.parse()?)),
+            Some(("refusing", name)) => Ok(Self::Refusing(name.parse()?)),
             _ if text == "all" => Ok(Self::All),
             // A bare name is a campaign's, as on the command line.
             _ => Ok(Self::Campaign(text.parse()?)),
@@ -58,31 +63,42 @@ pub struct PauseChange {
 
 /// What is paused now; clones see the same.
 #[derive(Debug, Clone)]
-pub struct Pauses(watch::Receiver<BTreeSet<PauseScope>>);
+pub struct Pauses {
+    now: watch::Receiver<BTreeSet<PauseScope>>,
+    tell: watch::Sender<BTreeSet<PauseScope>>,
+}
 
 impl Default for Pauses {
-    /// Nothing is paused, and never will be.
+    /// Nothing is paused but by who carries a run.
     fn default() -> Self {
-        Self(watch::channel(BTreeSet::new()).1)
+        Self::new(watch::channel(BTreeSet::new()).0)
     }
 }
 
 impl Pauses {
     /// What the sender says, and says later.
-    pub fn new(now: watch::Receiver<BTreeSet<PauseScope>>) -> Self {
-        Self(now)
+    pub fn new(tell: watch::Sender<BTreeSet<PauseScope>>) -> Self {
+        Self {
+            now: tell.subscribe(),
+            tell,
+        }
+    }
+
+    /// Tells all who hold a clone of a pause that the ledger has.
+    pub(super) fn begin(&self, scope: PauseScope) {
+        self.tell.send_if_modified(|paused| paused.insert(scope));
     }
 
     /// Whether nothing may be begun for `campaign` at `destination`.
     pub fn cover(&self, campaign: &CampaignName, destination: &DestinationName) -> bool {
-        is_covered(&self.0.borrow(), campaign, destination)
+        is_covered(&self.now.borrow(), campaign, destination)
     }
 
     /// Returns when something may be begun again; at once if nothing is
     /// paused.
     pub async fn lifted(&mut self, campaign: &CampaignName, destination: &DestinationName) {
         let is_free = |paused: &BTreeSet<PauseScope>| !is_covered(paused, campaign, destination);
-        if self.0.wait_for(is_free).await.is_err() {
+        if self.now.wait_for(is_free).await.is_err() {
             // Who could lift it is gone; whoever waits here is stopped.
             std::future::pending::<()>().await;
         }
@@ -97,7 +113,7 @@ fn is_covered(
     paused.iter().any(|scope| match scope {
         PauseScope::All => true,
         PauseScope::Campaign(name) => name == campaign,
-        PauseScope::Destination(name) => name == destination,
+        PauseScope::Destination(name) | PauseScope::Refusing(name) => name == destination,
     })
 }
 
@@ -113,14 +129,15 @@ mod tests {
             ("campaign:winback", true),
             ("winback", true),
             ("destination:esp", true),
+            ("refusing:esp", true),
             ("campaign:esp", false),
             ("destination:winback", false),
         ] {
             let scope: PauseScope = scope.parse().unwrap();
             assert_eq!(scope.to_string().parse::<PauseScope>().unwrap(), scope);
-            let (_sender, receiver) = watch::channel(BTreeSet::from([scope.clone()]));
+            let (sender, _) = watch::channel(BTreeSet::from([scope.clone()]));
             assert_eq!(
-                Pauses::new(receiver).cover(&campaign, &destination),
+                Pauses::new(sender).cover(&campaign, &destination),
                 covers,
                 "{scope}"
             );

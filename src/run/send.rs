@@ -4,17 +4,17 @@
 use super::behind::Backlog;
 use super::carrier::{Carrier, RunError, Step};
 use super::consent::Consent;
-use super::deliver::{Delivered, Delivery};
+use super::deliver::{Delivery, Refusal};
+use super::known::Known;
+use super::lanes::Lanes;
 use super::pages::{PagePlan, PageRange};
 use super::ports::{WarehouseError, WarehouseErrorClass};
 use super::records::BatchRecord;
 use super::state::RunEvent;
-use crate::delivery::{Envelope, Page, Renderer};
+use crate::delivery::{Envelope, Page, Renderer, rows_of_part};
 use crate::history::{RunStatus, Settlement, Tally};
 use crate::id::BatchPath;
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// Outcomes settled in one transaction: commits are dear, and this many rows
@@ -24,8 +24,35 @@ const SETTLE_AT_ONCE: u32 = 50_000;
 /// How sending came to its end.
 enum Sent {
     Whole,
-    Halted(String),
+    Halted(Refusal),
     Interrupted,
+}
+
+/// What is read next.
+struct Work {
+    range: PageRange,
+    /// The parts of the one batch of the range that was cut; all that is open
+    /// of each batch where none.
+    parts: Option<Vec<BatchPath>>,
+}
+
+/// What is to be sent next: first what was cut, then the next page. Waits for
+/// what is under way once nothing else is left, since it may be cut.
+async fn next_work(lanes: &mut Lanes, plan: &mut PagePlan, known: &Known) -> Option<Work> {
+    loop {
+        if let Some((batch, parts)) = lanes.next_cut() {
+            return Some(Work {
+                range: plan.only(batch),
+                parts: Some(parts),
+            });
+        }
+        if let Some(range) = plan.next(known) {
+            return Some(Work { range, parts: None });
+        }
+        if !lanes.wait_for_one().await {
+            return None;
+        }
+    }
 }
 
 impl Carrier {
@@ -54,7 +81,13 @@ impl Carrier {
                 ..RunEvent::LastBatchEnded.into()
             }),
             Sent::Halted(_) if self.cancel.is_cancelled() => self.cancel_rest().await,
-            Sent::Halted(reason) => {
+            Sent::Halted(Refusal {
+                reason,
+                pauses_destination,
+            }) => {
+                if pauses_destination {
+                    self.pause_destination(&reason).await?;
+                }
                 let tally = self
                     .settle_ended(RunStatus::Held, Some(reason.clone()))
                     .await?;
@@ -77,21 +110,31 @@ impl Carrier {
         if unsettled > 0 {
             self.settle_ended(RunStatus::Open, None).await?;
         }
-        let mut known = self.known_batches().await?;
-        let courier = self.courier(known.values().map(BatchRecord::newest).max());
+        let known = self.known_batches().await?;
+        let courier = self.courier(known.records().map(BatchRecord::newest).max());
         let places = consent.withheld.places.max(self.funnel().planned);
         let mut plan = PagePlan::new(places, self.facts.batch_size, self.kit.page_bytes);
         let renderer = Arc::new(Renderer::new(&self.envelope(plan.batches())));
         let mut lanes = Lanes::new(self.kit.destination_requests.size(), halt.clone());
         let mut backlog = Backlog::default();
-        let mut next = plan.next(&known);
-        while let Some(range) = next {
+        while !halt.is_cancelled() {
             // Room first: what is read is sent at once, and not much later.
             lanes.wait_for_room().await;
+            let Some(work) = next_work(&mut lanes, &mut plan, &known).await else {
+                break;
+            };
+            let range = work.range;
+            let reading = async {
+                if work.parts.is_none() && self.is_stale(&consent) {
+                    self.ask_again(&mut consent, range.first_batch(), &known)
+                        .await?;
+                }
+                self.read(range, &consent).await
+            };
             let page = tokio::select! {
                 biased;
                 () = halt.cancelled() => break,
-                page = self.read(range, &mut consent, &known) => page,
+                page = reading => page,
             };
             let page = match page {
                 Ok(page) => Arc::new(page),
@@ -102,51 +145,47 @@ impl Carrier {
             };
             plan.learn(&page);
             for batch in range.batches() {
-                lanes.wait_for_room().await;
-                if let Err(error) = self.caught_up(&mut backlog, halt).await {
-                    lanes.fail(error);
-                }
-                if halt.is_cancelled() {
-                    break;
-                }
                 // The first goes in any case, so that a slow page is no loop.
                 if batch > range.first_batch() && self.is_stale(&consent) {
                     // The page has waited for long: it is read again.
                     plan.back_to(batch);
                     break;
                 }
-                let rows = consent.rows(range.members().0, range.places_of(batch));
-                if rows.is_empty() {
-                    continue;
-                }
-                let delivery = Delivery {
-                    path: BatchPath::whole(batch),
-                    page: Arc::clone(&page),
-                    rows,
-                    renderer: Arc::clone(&renderer),
-                    known: known.remove(&batch),
-                    halt: halt.clone(),
+                let whole = consent.rows(range.members().0, range.places_of(batch));
+                let open = match &work.parts {
+                    Some(parts) => parts.iter().map(|part| (part.clone(), None)).collect(),
+                    None => known.open(batch),
                 };
-                lanes.begin(courier.clone().deliver(delivery));
+                for (path, known) in open {
+                    lanes.wait_for_room().await;
+                    if let Err(error) = self.caught_up(&mut backlog, halt).await {
+                        lanes.fail(error);
+                    }
+                    let part = rows_of_part(whole.len(), &path.part);
+                    if halt.is_cancelled() || part.is_empty() {
+                        break;
+                    }
+                    let delivery = Delivery {
+                        path,
+                        page: Arc::clone(&page),
+                        rows: whole.start + part.start..whole.start + part.end,
+                        places: consent.places(range.places_of(batch), part),
+                        renderer: Arc::clone(&renderer),
+                        known,
+                        halt: halt.clone(),
+                    };
+                    lanes.begin(courier.clone().deliver(delivery));
+                }
             }
-            next = plan.next(&known);
         }
         Ok(match lanes.finish().await? {
-            Some(reason) => Sent::Halted(reason),
+            Some(refusal) => Sent::Halted(refusal),
             None if halt.is_cancelled() => Sent::Interrupted,
             None => Sent::Whole,
         })
     }
 
-    async fn read(
-        &self,
-        range: PageRange,
-        consent: &mut Consent,
-        known: &BTreeMap<u32, BatchRecord>,
-    ) -> Result<Page, RunError> {
-        if self.is_stale(consent) {
-            self.ask_again(consent, range.first_batch(), known).await?;
-        }
+    async fn read(&self, range: PageRange, consent: &Consent) -> Result<Page, RunError> {
         let (first, last) = range.members();
         let page = self
             .ask(|warehouse| async move { warehouse.page(&self.facts, first, last).await })
@@ -170,17 +209,14 @@ impl Carrier {
     }
 
     /// What the ledger knows of earlier attempts, and the tally so far.
-    async fn known_batches(&self) -> Result<BTreeMap<u32, BatchRecord>, RunError> {
+    async fn known_batches(&self) -> Result<Known, RunError> {
         let records = self.kit.ledger.batches(&self.facts.run).await?;
         let mut tally = Tally::default();
         for record in &records {
             record.count(&mut tally);
         }
         self.reporter.admitted(self.funnel(), tally);
-        Ok(records
-            .into_iter()
-            .map(|record| (record.path.batch, record))
-            .collect())
+        Ok(Known::new(records))
     }
 
     fn envelope(&self, batches: u32) -> Envelope {
@@ -250,70 +286,6 @@ impl Carrier {
             if last {
                 return Ok(tally);
             }
-        }
-    }
-}
-
-/// Deliveries side by side.
-struct Lanes {
-    tasks: JoinSet<Result<Delivered, RunError>>,
-    size: usize,
-    /// Cancelled with the first error or refusal: nothing more is begun, and
-    /// what was begun ends by itself, so that no request is cut off.
-    halt: CancellationToken,
-    refusal: Option<String>,
-    error: Option<RunError>,
-}
-
-impl Lanes {
-    /// Twice as many as there may be requests: while some are on the wire,
-    /// others render their body or write their outcome.
-    fn new(requests: u32, halt: CancellationToken) -> Self {
-        Self {
-            tasks: JoinSet::new(),
-            size: 2 * requests as usize,
-            halt,
-            refusal: None,
-            error: None,
-        }
-    }
-
-    fn begin(
-        &mut self,
-        delivery: impl Future<Output = Result<Delivered, RunError>> + Send + 'static,
-    ) {
-        self.tasks.spawn(delivery);
-    }
-
-    fn fail(&mut self, error: RunError) {
-        self.error.get_or_insert(error);
-        self.halt.cancel();
-    }
-
-    async fn wait_for_room(&mut self) {
-        while self.tasks.len() >= self.size {
-            self.join_one().await;
-        }
-    }
-
-    /// Waits for all that were begun. Returns why the destination is not to
-    /// be sent to, if one of them found that.
-    async fn finish(mut self) -> Result<Option<String>, RunError> {
-        while !self.tasks.is_empty() {
-            self.join_one().await;
-        }
-        self.error.map_or(Ok(self.refusal), Err)
-    }
-
-    async fn join_one(&mut self) {
-        match self.tasks.join_next().await {
-            None | Some(Ok(Ok(Delivered::Ended | Delivered::Left))) => {}
-            Some(Ok(Ok(Delivered::Halt(reason)))) => {
-                self.refusal.get_or_insert(reason);
-                self.halt.cancel();
-            }
-            Some(Ok(Err(error))) => self.fail(error),
-            Some(Err(error)) => self.fail(RunError::Task(error.to_string())),
         }
     }
 }

@@ -343,7 +343,17 @@ fn settle(kept: &mut Kept, settlement: &Settlement) -> Result<Tally, WarehouseEr
             continue;
         }
         let batch = members.chunks(size).nth(outcome.path.batch as usize - 1);
-        for key in batch.ok_or_else(|| wrong("no such batch"))? {
+        let first = (outcome.path.batch as usize - 1) * size;
+        let places = outcome.places.unwrap_or((0, u64::MAX));
+        for (n, key) in batch
+            .ok_or_else(|| wrong("no such batch"))?
+            .iter()
+            .enumerate()
+        {
+            let place = (first + n + 1) as u64;
+            if place < places.0 || place > places.1 {
+                continue;
+            }
             kept.history.push(HistoryRow {
                 key: *key,
                 status: outcome.status,

@@ -103,15 +103,37 @@ fn history_is_what_was_sent(
     most: usize,
 ) {
     let mut sent: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
+    let mut parts: BTreeMap<(String, String), BTreeSet<(String, String)>> = BTreeMap::new();
+    let mut refused: BTreeMap<&str, bool> = BTreeMap::new();
     for request in requests {
-        let run = request.json()["data"]["run_id"]
-            .as_str()
-            .unwrap()
-            .to_owned();
+        let data = &request.json()["data"];
+        let (run, part) = (&data["run_id"], &data["part"]);
+        let run = run.as_str().unwrap().to_owned();
+        let part = part.as_str().unwrap().to_owned();
+        *refused.entry(request.id()).or_insert(true) &=
+            matches!(request.answered, 400 | 413 | 422 | 429);
         for member in request.members() {
             let key = member["profile_id"].as_str().unwrap().trim_end().to_owned();
-            let ids = sent.entry((run.clone(), key)).or_default();
+            let member = (run.clone(), key);
+            let ids = sent.entry(member.clone()).or_default();
             ids.insert(request.id().to_owned());
+            let of_member = parts.entry(member).or_default();
+            of_member.insert((part.clone(), request.id().to_owned()));
+        }
+    }
+    // A second id is that of a part of what was refused for good.
+    for (member, parts) in &parts {
+        let all: Vec<_> = parts.iter().collect();
+        for pair in all.windows(2) {
+            let ((cut, id), (part, _)) = (pair[0], pair[1]);
+            if cut == part {
+                continue;
+            }
+            assert!(
+                part.starts_with(cut) && refused[id.as_str()],
+                "{member:?} went out in part {cut:?}, not refused, and in part {part:?}"
+            );
+            sent.get_mut(member).expect("it was sent").remove(id);
         }
     }
     let mut recorded = BTreeSet::new();

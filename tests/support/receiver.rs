@@ -35,6 +35,8 @@ pub struct Recorded {
     pub headers: Vec<(String, String)>,
     /// Empty where the script does not read it.
     pub body: Vec<u8>,
+    /// The status it is answered with; 0 for an answer that is none.
+    pub answered: u16,
 }
 
 impl Recorded {
@@ -101,6 +103,19 @@ enum Act {
     EndlessHeaders,
     /// 200, and a body of so many bytes.
     HugeBody(u64),
+}
+
+impl Act {
+    fn status(&self) -> u16 {
+        let Self::Reply(bytes) = self else {
+            return 0;
+        };
+        let code = bytes
+            .get("HTTP/1.1 ".len()..)
+            .and_then(|rest| rest.get(..3));
+        let code = code.and_then(|code| std::str::from_utf8(code).ok());
+        code.and_then(|code| code.parse().ok()).unwrap_or(0)
+    }
 }
 
 impl Answer {
@@ -341,6 +356,7 @@ async fn converse(stream: TcpStream, shared: &Shared) -> io::Result<()> {
             read_body(&mut stream, &mut request).await?;
         }
         let answer = scripted.unwrap_or_else(|| shared.rule.lock().unwrap()(&request));
+        request.answered = answer.act.status();
         record(shared, request)?;
         tokio::time::sleep(answer.delay).await;
         if !act(&mut stream, answer.act, shared).await? {
@@ -381,6 +397,7 @@ async fn read_head(
         request_line: request_line.trim_end().to_owned(),
         headers,
         body: Vec::new(),
+        answered: 0,
     }))
 }
 
@@ -398,6 +415,7 @@ fn record(shared: &Shared, request: Recorded) -> io::Result<()> {
             "number": request.number,
             "headers": request.headers,
             "body": String::from_utf8_lossy(&request.body),
+            "answered": request.answered,
         });
         writeln!(journal, "{line}")?;
         journal.sync_data()?;

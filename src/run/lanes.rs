@@ -1,0 +1,95 @@
+//! Deliveries side by side.
+
+use super::carrier::RunError;
+use super::deliver::{Delivered, Refusal};
+use crate::delivery::halves;
+use crate::id::BatchPath;
+use std::collections::BTreeMap;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Deliveries side by side.
+pub(super) struct Lanes {
+    tasks: JoinSet<Result<Delivered, RunError>>,
+    size: usize,
+    /// Cancelled with the first error or refusal: nothing more is begun, and
+    /// what was begun ends by itself, so that no request is cut off.
+    halt: CancellationToken,
+    refusal: Option<Refusal>,
+    error: Option<RunError>,
+    /// Parts of batches that were cut, to be sent: at most two for each
+    /// delivery that has ended since they were last taken.
+    cut: BTreeMap<u32, Vec<BatchPath>>,
+}
+
+impl Lanes {
+    /// Twice as many as there may be requests: while some are on the wire,
+    /// others render their body or write their outcome.
+    pub(super) fn new(requests: u32, halt: CancellationToken) -> Self {
+        Self {
+            tasks: JoinSet::new(),
+            size: 2 * requests as usize,
+            halt,
+            refusal: None,
+            error: None,
+            cut: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn begin(
+        &mut self,
+        delivery: impl Future<Output = Result<Delivered, RunError>> + Send + 'static,
+    ) {
+        self.tasks.spawn(delivery);
+    }
+
+    pub(super) fn fail(&mut self, error: RunError) {
+        self.error.get_or_insert(error);
+        self.halt.cancel();
+    }
+
+    pub(super) async fn wait_for_room(&mut self) {
+        while self.tasks.len() >= self.size {
+            self.join_one().await;
+        }
+    }
+
+    /// The parts of one batch that was cut.
+    pub(super) fn next_cut(&mut self) -> Option<(u32, Vec<BatchPath>)> {
+        self.cut.pop_first()
+    }
+
+    /// Waits for the next delivery to end; false if none is under way.
+    pub(super) async fn wait_for_one(&mut self) -> bool {
+        let busy = !self.tasks.is_empty();
+        if busy {
+            self.join_one().await;
+        }
+        busy
+    }
+
+    /// Waits for all that were begun. Returns why the destination is not to
+    /// be sent to, if one of them found that.
+    pub(super) async fn finish(mut self) -> Result<Option<Refusal>, RunError> {
+        while !self.tasks.is_empty() {
+            self.join_one().await;
+        }
+        self.error.map_or(Ok(self.refusal), Err)
+    }
+
+    async fn join_one(&mut self) {
+        match self.tasks.join_next().await {
+            None | Some(Ok(Ok(Delivered::Ended | Delivered::Left))) => {}
+            Some(Ok(Ok(Delivered::Cut(path)))) => {
+                let parts = self.cut.entry(path.batch).or_default();
+                parts.extend(halves(&path));
+            }
+            Some(Ok(Ok(Delivered::Halt(refusal)))) => {
+                self.refusal.get_or_insert(refusal);
+                self.halt.cancel();
+            }
+            Some(Ok(Err(error))) => self.fail(error),
+            Some(Err(error)) => self.fail(RunError::Task(error.to_string())),
+        }
+    }
+}
