@@ -2,6 +2,7 @@
 //! `history` run in the order the design gives.
 
 mod adapter;
+mod admission;
 mod adoption;
 mod book;
 mod bootstrap;
