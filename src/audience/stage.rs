@@ -1,7 +1,7 @@
 //! The statements of a run's own tables: freeze, admit, lay out, page.
 
-use super::columns::Column;
 use super::caps::OpenMembers;
+use super::columns::Column;
 use super::limit::BadPolicy;
 use super::policy::{NONE, Policy};
 use super::quote::identifier;

@@ -6,10 +6,9 @@ use crate::id::CampaignName;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// For how long contacts can be counted: longer than a moment, and not longer
-/// than history is kept.
-const COUNTED: RangeInclusive<Duration> =
-    Duration::from_secs(60)..=Duration::from_secs(400 * 86_400);
+/// For how long, in seconds, contacts can be counted: for a minute at least,
+/// and for 400 days, as long as history is kept.
+const COUNTED: RangeInclusive<u64> = 60..=400 * 86_400;
 
 /// More contacts than anybody allows.
 const MAX_CONTACTS: u32 = 10_000;
@@ -35,9 +34,7 @@ pub(super) fn policy_of(mut section: Section, about: &About) -> Option<Policy> {
     let caps = section.optional("frequency_cap");
     let caps = caps.map_or(Some(Vec::new()), |field| frequency_caps(&field));
     let cooldown = section.optional("cooldown");
-    let cooldown = cooldown.map_or(Some(None), |field| {
-        Some(Some(field.duration(COUNTED)?.as_secs()))
-    });
+    let cooldown = cooldown.map_or(Some(None), |field| Some(Some(seconds(&field)?)));
     let holdout = section.optional("holdout");
     let holdout = holdout.map_or(Some(None), |field| {
         Some(Some(holdout_of(field.section()?, about.name)?))
@@ -71,16 +68,26 @@ fn frequency_caps(field: &Field) -> Option<Vec<FrequencyCap>> {
         let contacts = section.required("contacts");
         let contacts = contacts.and_then(|f| f.number(1..=MAX_CONTACTS));
         let within = section.required("within");
-        let within = within.and_then(|f| f.duration(COUNTED));
+        let within = within.and_then(|f| seconds(&f));
         let channel = section.optional("channel");
         let channel = channel.map_or(Some(None), |f| Some(Some(short(&f, MAX_CHANNEL_BYTES)?)));
         section.finish();
         Some(FrequencyCap {
             contacts: contacts?,
-            within_secs: within?.as_secs(),
+            within_secs: within?,
             channel: channel?,
         })
     })
+}
+
+fn seconds(field: &Field) -> Option<u64> {
+    let seconds = field.duration(Duration::ZERO..=Duration::MAX)?.as_secs();
+    if !COUNTED.contains(&seconds) {
+        let path = field.path();
+        field.error(format!("`{path}` must be from 1m to 400d"));
+        return None;
+    }
+    Some(seconds)
 }
 
 fn short(field: &Field, bytes: usize) -> Option<String> {

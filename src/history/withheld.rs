@@ -11,7 +11,10 @@ const WITHHELD: [(&str, &str); 5] = [
     ("suppressed", "on a suppression list"),
     ("held_out", "held out to measure the effect"),
     ("capped", "contacted as often as a frequency cap allows"),
-    ("cooling_down", "contacted by this campaign within its cooldown"),
+    (
+        "cooling_down",
+        "contacted by this campaign within its cooldown",
+    ),
     ("over_limit", "beyond the limit of members a run"),
 ];
 

@@ -6,8 +6,8 @@ use super::errors::unwritable;
 use super::pool::Session;
 use super::staging::count_rows;
 use crate::audience::{Funnel, OpenMembers};
-use crate::history::register::admitted_runs;
 use crate::history::RunFacts;
+use crate::history::register::admitted_runs;
 use crate::run::{WarehouseError, WarehouseErrorClass};
 
 /// What PostgreSQL and Redshift call a table that is not there.
@@ -27,9 +27,7 @@ impl SqlWarehouse {
             false => Vec::new(),
         };
         let tables = self.tables(run);
-        let admit = tables
-            .admit(&run.campaign, &open)
-            .map_err(unwritable)?;
+        let admit = tables.admit(&run.campaign, &open).map_err(unwritable)?;
         session.run(&admit).await.map_err(moved)?;
         count_rows(session, &tables.count_admitted(), frozen.before_admission()).await
     }

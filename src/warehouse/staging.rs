@@ -18,7 +18,8 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 impl SqlWarehouse {
     pub(super) fn tables<'a>(&'a self, run: &'a RunFacts) -> RunTables<'a> {
-        RunTables::new(&self.schema, &run.run, &run.audience).without(&run.suppress)
+        RunTables::new(&self.schema, &run.run, &run.audience)
+            .without(&run.suppress)
             .under(&run.policy)
     }
 
