@@ -9,6 +9,7 @@ mod support;
 use campaignd::audience::{FrequencyCap, Holdout, OrderBy, Policy, TableNames};
 use campaignd::history::{BatchStatus, RunFacts, RunStatus};
 use campaignd::id::RunId;
+use campaignd::warehouse::{Change, apply_lift};
 use md5::{Digest as _, Md5};
 use std::collections::{BTreeMap, BTreeSet};
 use support::place::{Eyes, Place, at, closing, facts_of, outcome, settlement};
@@ -36,6 +37,7 @@ on_both! {
     a_holdout_has_its_share_and_stays_the_same
     an_order_by_a_column_that_is_not_returned_is_refused
     a_run_held_before_anything_was_sent_leaves_no_reasons_behind
+    the_views_show_what_became_of_members_and_what_the_contact_was_worth
 }
 
 /// How many random worlds each database sees.
@@ -534,4 +536,61 @@ async fn a_run_held_before_anything_was_sent_leaves_no_reasons_behind(place: &mu
     let end = closing(&facts, funnel, RunStatus::Cancelled);
     place.warehouse.close(&end).await.unwrap();
     assert_eq!(place.rows(rows).await, ["4"]);
+}
+
+async fn the_views_show_what_became_of_members_and_what_the_contact_was_worth(place: &mut Place) {
+    let mut facts = facts_of(OURS, "select id from people");
+    facts.policy.limit = Some(3);
+    let funnel = place.laid_out(&facts).await;
+    let sent = vec![outcome(&facts, 1, 3, BatchStatus::Delivered)];
+    let settled = settlement(&facts, funnel, sent);
+    place.warehouse.settle(&[settled]).await.unwrap();
+    let end = closing(&facts, funnel, RunStatus::Finished);
+    place.warehouse.close(&end).await.unwrap();
+    // What a holdout of some of them would have left.
+    place
+        .run_ours(
+            "update campaignd.contact_history set status = 'held_out' \
+             where status = 'over_limit' and profile_id <> 'p-7'",
+        )
+        .await;
+    let performance = "select campaign, channel, cast(day as varchar(10)), members, contacts, \
+                       delivered, held_out, over_limit from campaignd.contact_performance";
+    assert_eq!(
+        place.rows(performance).await,
+        ["winback|email|2026-11-22|7|3|3|3|1"]
+    );
+
+    place
+        .run("create table conversions (profile_id varchar(40), converted_at timestamp)")
+        .await;
+    let contacted = "select profile_id from campaignd.contact_history where status = 'delivered' \
+                     order by profile_id";
+    let contacted = place.rows(contacted).await;
+    let held_out = "select profile_id from campaignd.contact_history where status = 'held_out'";
+    let held_out = place.rows(held_out).await;
+    for (key, when) in [
+        (&contacted[0], "2026-11-22 15:00:00"),
+        (&contacted[0], "2026-11-23 15:00:00"),
+        (&contacted[1], "2026-12-01 00:00:00"),
+        (&contacted[2], "2026-11-22 13:59:59"),
+        (&contacted[2], "2026-12-22 14:00:00"),
+        (&held_out[0], "2026-11-22 14:00:00"),
+    ] {
+        let key = literal(Some(key));
+        let insert = format!("insert into conversions values ({key}, '{when}')");
+        place.run(&insert).await;
+    }
+    let relation = match place.eyes {
+        Eyes::Sqlite(_) => "conversions",
+        Eyes::Postgres(_) => "public.conversions",
+    };
+    let relation = relation.parse().unwrap();
+    for change in [Change::Created, Change::None] {
+        let applied = apply_lift(place.options.clone(), &relation).await.unwrap();
+        assert_eq!(applied.change, change);
+    }
+    let lift = "select campaign, contacted, contacted_converted, held_out, held_out_converted, \
+                cast(round(cast(lift * 300 as numeric)) as int) from campaignd.holdout_lift";
+    assert_eq!(place.rows(lift).await, ["winback|3|2|3|1|100"]);
 }

@@ -11,6 +11,7 @@ pub mod register;
 pub mod settle;
 mod tables;
 mod unwritable;
+pub mod views;
 mod withheld;
 
 pub use adoption::{Remains, SilentRun};

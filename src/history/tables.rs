@@ -188,6 +188,14 @@ pub(super) fn table(name: &str) -> &'static Table {
         .expect("only our own tables are asked for")
 }
 
+/// The day, UTC, of a `timestamp` column.
+pub(super) fn day_of(dialect: Dialect, column: &str) -> String {
+    match dialect {
+        Dialect::Sqlite => format!("substr({column}, 1, 10)"),
+        Dialect::Postgres | Dialect::Redshift => format!("cast({column} as date)"),
+    }
+}
+
 /// SQLite keeps times as text and has no lengths.
 fn declared(dialect: Dialect, (name, type_name): (&str, &str)) -> String {
     let type_name = match (dialect, type_name) {

@@ -16,5 +16,5 @@ pub mod sample;
 mod staging;
 
 pub use adapter::open;
-pub use bootstrap::{Applied, Change, apply_bootstrap};
+pub use bootstrap::{Applied, Change, apply_bootstrap, apply_lift};
 pub use options::{ConnectorOptions, ServerOptions, Tls};
