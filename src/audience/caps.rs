@@ -171,3 +171,104 @@ impl Dialect {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audience::{AudienceSpec, Column, Holdout, OrderBy, RunTables};
+    use crate::id::RunId;
+
+    fn policy() -> Policy {
+        Policy {
+            frequency_cap: vec![FrequencyCap {
+                contacts: 2,
+                within_secs: 7 * 86_400,
+                channel: Some("e'mail".to_owned()),
+            }],
+            cooldown_secs: Some(86_400),
+            holdout: Some(Holdout {
+                basis_points: 1_000,
+                salt: "spring".to_owned(),
+            }),
+            limit: Some(10),
+            order_by: vec![OrderBy {
+                column: "spent".to_owned(),
+                descending: true,
+            }],
+        }
+    }
+
+    fn open(campaign: &str, channel: &str) -> OpenMembers {
+        OpenMembers {
+            table: format!("run_{campaign}"),
+            campaign: campaign.to_owned(),
+            channel: channel.to_owned(),
+        }
+    }
+
+    /// The statements that freeze and admit under [`policy`].
+    fn statements(dialect: Dialect) -> Vec<String> {
+        let schema = Schema {
+            dialect,
+            name: "campaignd".to_owned(),
+        };
+        let run: RunId = "winback@20261122T140000Z".parse().unwrap();
+        let audience = AudienceSpec {
+            key: "id".to_owned(),
+            sql: "select id, spent from people".to_owned(),
+        };
+        let policy = policy();
+        let tables = RunTables::new(&schema, &run, &audience).under(&policy);
+        let columns = ["id", "spent"].map(|name| Column {
+            name: name.to_owned(),
+            type_name: "1043".to_owned(),
+        });
+        let mut script = tables.freeze(&columns, &columns[0], 500).unwrap();
+        let others = [open("winback", "sms"), open("digest", "e'mail")];
+        let none = [open("other", "push")];
+        let campaign = "winback".parse().unwrap();
+        let others = [&others[..], &none[..]].concat();
+        script.push(tables.admit(&campaign, &others).unwrap());
+        script.into_iter().map(|statement| statement.sql).collect()
+    }
+
+    #[test]
+    fn redshift_is_asked_nothing_that_it_refuses() {
+        for sql in statements(Dialect::Redshift) {
+            let (_, sql) = sql.split_once("*/").unwrap();
+            let read = sqlparser::parser::Parser::parse_sql(
+                &sqlparser::dialect::RedshiftSqlDialect {},
+                &sql.replace("diststyle even compound sortkey (cd_seq)", ""),
+            );
+            assert!(read.is_ok(), "{read:?}: {sql}");
+            for refused in [
+                "nulls last",
+                "distinct from",
+                "array",
+                "::",
+                "interval",
+                "exists",
+            ] {
+                assert!(!sql.to_lowercase().contains(refused), "{refused}: {sql}");
+            }
+        }
+    }
+
+    #[test]
+    fn members_of_an_open_run_count_where_channel_or_campaign_agree() {
+        let admit = statements(Dialect::Postgres).pop().unwrap();
+        let of = |table: &str| admit.split(" union all ").find(|part| part.contains(table));
+        assert!(
+            of("run_winback")
+                .unwrap()
+                .contains("0 as cd_cap_1, 1 as cd_cooldown")
+        );
+        assert!(
+            of("run_digest")
+                .unwrap()
+                .contains("1 as cd_cap_1, 0 as cd_cooldown")
+        );
+        assert_eq!(of("run_other"), None);
+        assert!(admit.contains("h.channel = 'e''mail'"));
+    }
+}

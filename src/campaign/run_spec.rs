@@ -191,6 +191,17 @@ mod tests {
     }
 
     #[test]
+    fn a_policy_is_part_of_the_text_and_reads_back() {
+        let mut under = spec();
+        under.policy.limit = Some(10);
+        under.policy.cooldown_secs = Some(60);
+        let json = under.to_json();
+        assert!(json.ends_with(r#","policy":{"cooldown_secs":60,"limit":10}}"#));
+        assert_eq!(RunSpec::from_json(&json).unwrap(), under);
+        assert_ne!(under.version(), spec().version());
+    }
+
+    #[test]
     fn every_float_survives_the_ledger() {
         proptest::proptest!(|(float in proptest::num::f64::NORMAL)| {
             let mut before = spec();
