@@ -121,7 +121,11 @@ async fn what_bootstrap_prints_can_be_run_twice_by_an_administrator() {
         schema: "other \"schema\"".to_owned(),
         user: "campaigner".to_owned(),
         shared: vec!["public.people".to_owned()],
+        conversions: Some("public.conversions".parse().unwrap()),
     };
+    place
+        .run("create table conversions (profile_id text, converted_at timestamp)")
+        .await;
     let sql = bootstrap(Dialect::Postgres, &options).unwrap();
     place.run(&sql).await;
     place.run(&sql).await;

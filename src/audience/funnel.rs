@@ -38,12 +38,25 @@ impl Funnel {
             "duplicate" => &mut self.duplicate,
             "suppressed" => &mut self.suppressed,
             "held_out" => &mut self.held_out,
-            "ok" => &mut self.planned,
+            "capped" => &mut self.capped,
+            "cooling_down" => &mut self.cooling_down,
+            "over_limit" => &mut self.over_limit,
+            "ok" | "planned" => &mut self.planned,
             other => return Err(other),
         };
         *field += rows;
         self.audience += rows;
         Ok(())
+    }
+
+    /// The same without the planned members, who are to be counted anew.
+    #[must_use]
+    pub fn before_admission(self) -> Self {
+        Self {
+            audience: self.audience - self.planned,
+            planned: 0,
+            ..self
+        }
     }
 
     /// Whether every row of the audience is accounted for exactly once.

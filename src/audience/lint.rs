@@ -224,6 +224,22 @@ fn projection_problems(query: &Query, key: &str) -> Vec<SqlProblem> {
     vec![SqlProblem::at(place.start, missing_key(key, &names))]
 }
 
+/// The columns `sql` returns, as far as they have names of their own; nothing
+/// where that cannot be judged: our parser does not know all of it, or one of
+/// its columns is named by the warehouse.
+pub fn selected_columns(sql: &str) -> Option<Vec<String>> {
+    let statements = Parser::parse_sql(&RedshiftSqlDialect {}, sql).ok()?;
+    let Some(Statement::Query(query)) = statements.first() else {
+        return None;
+    };
+    let mut selects = Vec::new();
+    outermost(&query.body, &mut selects);
+    let names = selects.first()?.projection.iter();
+    names
+        .map(|item| column_name(item).map(str::to_owned))
+        .collect()
+}
+
 fn missing_key(key: &str, names: &[&str]) -> String {
     let nearest = names
         .iter()

@@ -1,20 +1,28 @@
 //! Whom a campaign asks for: lint of its SQL, the statements that freeze and
 //! admit its audience inside the warehouse, and the funnel they count.
 
+mod caps;
 mod columns;
 mod dialect;
 mod funnel;
+mod holdout;
+mod limit;
 mod lint;
+mod policy;
 mod quote;
 mod spec;
 mod stage;
 mod statement;
 mod suppress;
 
+pub use caps::{FrequencyCap, OpenMembers};
 pub use columns::{BadColumns, Column, MAX_COLUMNS, check_columns};
 pub use dialect::{Dialect, TableNames};
 pub use funnel::Funnel;
-pub use lint::{SqlProblem, lint};
+pub use holdout::Holdout;
+pub use limit::{BadPolicy, OrderBy};
+pub use lint::{SqlProblem, lint, selected_columns};
+pub use policy::Policy;
 pub use quote::{BadText, identifier};
 pub use spec::AudienceSpec;
 pub use stage::RunTables;

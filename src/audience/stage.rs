@@ -1,10 +1,13 @@
 //! The statements of a run's own tables: freeze, admit, lay out, page.
 
+use super::caps::OpenMembers;
 use super::columns::Column;
+use super::limit::BadPolicy;
+use super::policy::{NONE, Policy};
 use super::quote::identifier;
 use super::suppress::key_text;
-use super::{AudienceSpec, Dialect, Schema, Statement, TableNames};
-use crate::id::RunId;
+use super::{AudienceSpec, BadText, Dialect, Schema, Statement, TableNames};
+use crate::id::{CampaignName, RunId};
 
 /// The longest member key, in bytes: the width of `profile_id`.
 const MAX_KEY_BYTES: u32 = 256;
@@ -16,6 +19,7 @@ pub struct RunTables<'a> {
     run: &'a RunId,
     audience: &'a AudienceSpec,
     pub(super) suppress: &'a [String],
+    policy: &'a Policy,
 }
 
 impl<'a> RunTables<'a> {
@@ -26,6 +30,7 @@ impl<'a> RunTables<'a> {
             run,
             audience,
             suppress: &[],
+            policy: &NONE,
         }
     }
 
@@ -33,6 +38,12 @@ impl<'a> RunTables<'a> {
     #[must_use]
     pub fn without(self, suppress: &'a [String]) -> Self {
         Self { suppress, ..self }
+    }
+
+    /// The same under `policy`.
+    #[must_use]
+    pub fn under(self, policy: &'a Policy) -> Self {
+        Self { policy, ..self }
     }
 
     pub(super) fn names(&self) -> TableNames {
@@ -92,21 +103,37 @@ impl<'a> RunTables<'a> {
     /// `ok` the places are those of the members to be sent. One statement
     /// where one can carry the types, else one transaction: the stage table is
     /// there complete or not at all.
-    pub fn freeze(&self, columns: &[Column], key: &Column, batch_size: u32) -> Vec<Statement> {
+    pub fn freeze(
+        &self,
+        columns: &[Column],
+        key: &Column,
+        batch_size: u32,
+    ) -> Result<Vec<Statement>, BadPolicy> {
         let stage = self.schema.table(&self.names().stage);
         let (join, arm) = self.suppression(key);
-        let (before, after) = self.placed_rows(columns, key, &join);
+        let held_out = match &self.policy.holdout {
+            None => String::new(),
+            Some(holdout) => {
+                let condition = holdout.condition(self.schema.dialect, "x.cd_key")?;
+                format!("when {condition} then 'held_out' ")
+            }
+        };
+        let (order, order_type) = match self.policy.keeps_order() {
+            true => (", x.cd_order", ", cd_order integer"),
+            false => ("", ""),
+        };
+        let (before, after) = self.placed_rows(columns, key, &join)?;
         let select = format!(
             "select {}, x.cd_key, case when x.cd_bytes is null then 'no_key' \
              when x.cd_key is null then 'bad_key' when x.cd_key = x.cd_before then 'duplicate' \
-             {arm}else 'ok' end as cd_status, x.cd_seq, {} as cd_batch from (",
+             {arm}{held_out}else 'ok' end as cd_status, x.cd_seq, {} as cd_batch{order} from (",
             listed(columns, "x."),
             self.batch_of("x.cd_seq", batch_size),
         );
-        match self.schema.dialect {
+        Ok(match self.schema.dialect {
             Dialect::Sqlite => {
                 let create = format!(
-                    "create table {stage} ({}, cd_key text, cd_status text, cd_seq integer, cd_batch integer)",
+                    "create table {stage} ({}, cd_key text, cd_status text, cd_seq integer, cd_batch integer{order_type})",
                     declared(columns),
                 );
                 let insert = format!("insert into {stage} {select}{before}");
@@ -120,14 +147,20 @@ impl<'a> RunTables<'a> {
                 let create = format!("create table {stage}{} as {select}{before}", self.sorted());
                 vec![self.around("freeze", &create, &after)]
             }
-        }
+        })
     }
 
     /// The two sides of the campaign's SQL that give each row its key, the key
     /// of the row before it and its place. A key that is too long is none; its
     /// length tells it from one that was not there. Both windows are the same,
-    /// so that the rows are sorted once.
-    fn placed_rows(&self, columns: &[Column], key: &Column, join: &str) -> (String, String) {
+    /// so that the rows are sorted once. A limit that is taken in another order
+    /// has that order's places, as `cd_order`: sorted here, outside the lock.
+    fn placed_rows(
+        &self,
+        columns: &[Column],
+        key: &Column,
+        join: &str,
+    ) -> Result<(String, String), BadPolicy> {
         let key = format!("q.{}", identifier(&key.name));
         let dialect = self.schema.dialect;
         let text = key_text(dialect, &key);
@@ -135,25 +168,36 @@ impl<'a> RunTables<'a> {
             Dialect::Sqlite => format!("length(cast({text} as blob))"),
             Dialect::Postgres | Dialect::Redshift => format!("octet_length({text})"),
         };
-        let order = columns
+        let chosen = self.policy.order_terms(dialect, columns, "k")?;
+        let first = match self.policy.keeps_order() {
+            true => format!(
+                ", row_number() over (order by {}, k.cd_key) as cd_order",
+                chosen.join(", ")
+            ),
+            false => String::new(),
+        };
+        let all = columns
             .iter()
-            .filter_map(|column| column.order_term(dialect, "k"))
+            .filter_map(|column| column.order_term(dialect, "k"));
+        let order = chosen
+            .into_iter()
+            .chain(all)
             .fold("order by k.cd_key".to_owned(), |order, term| {
                 format!("{order}, {term}")
             });
         let before = format!(
             "select k.*, lag(k.cd_key) over ({order}) as cd_before, \
-             row_number() over ({order}) as cd_seq from (\
+             row_number() over ({order}) as cd_seq{first} from (\
              select {columns}, {bytes} as cd_bytes, \
              case when {bytes} <= {MAX_KEY_BYTES} then {text} end as cd_key from (",
             columns = listed(columns, "q."),
         );
         // By the key, not by the place: the planner knows that the rows are in
         // this order already, and does not sort them again.
-        (
+        Ok((
             before,
             format!(") as q) as k) as x{join} order by x.cd_key"),
-        )
+        ))
     }
 
     fn batch_of(&self, place: &str, batch_size: u32) -> String {
@@ -179,16 +223,51 @@ impl<'a> RunTables<'a> {
         self.statement("count", &sql)
     }
 
-    /// Decides who is contacted and numbers them from 1 without a gap.
-    pub fn admit(&self) -> Statement {
+    /// Decides who of the frozen members `campaign` contacts, and numbers them
+    /// from 1 without a gap; the others keep the reason. `open` are the runs
+    /// under way whose members count as contacted.
+    pub fn admit(
+        &self,
+        campaign: &CampaignName,
+        open: &[OpenMembers],
+    ) -> Result<Statement, BadText> {
         let names = self.names();
+        let counted = self.policy.counted(self.schema, campaign, open)?;
+        let verdict = match counted.arms.as_str() {
+            "" => "'planned'".to_owned(),
+            arms => format!("case {arms}else 'planned' end"),
+        };
+        let (over, within) = match self.policy.limit {
+            None => (String::new(), String::new()),
+            Some(limit) => (
+                format!("when c.cd_rank > {limit} then 'over_limit' "),
+                format!(" and c.cd_rank <= {limit}"),
+            ),
+        };
+        let place = match self.policy.keeps_order() {
+            true => "s.cd_order",
+            false => "s.cd_seq",
+        };
         let sql = format!(
-            "create table {} as select s.cd_key, 'planned' as cd_status, \
-             row_number() over (order by s.cd_seq) as cd_seq from {} s where s.cd_status = 'ok'",
+            "create table {} as select c.cd_key, cast(case when c.cd_verdict <> 'planned' \
+             then c.cd_verdict {over}else 'planned' end as varchar(16)) as cd_status, \
+             case when c.cd_verdict = 'planned'{within} then c.cd_rank end as cd_seq from (\
+             select v.cd_key, v.cd_verdict, row_number() over \
+             (partition by v.cd_verdict order by v.cd_place) as cd_rank from (\
+             select s.cd_key, {place} as cd_place, {verdict} as cd_verdict \
+             from {} s{} where s.cd_status = 'ok') as v) as c",
             self.schema.table(&names.admit),
             self.schema.table(&names.stage),
+            counted.join,
         );
-        self.statement("admit", &sql)
+        Ok(self.statement("admit", &sql))
+    }
+
+    /// Counts the admitted rows: a status and its count a row.
+    pub fn count_admitted(&self) -> Statement {
+        let admit = self.schema.table(&self.names().admit);
+        let sql = format!("select cd_status, count(*) from {admit} group by cd_status");
+        self.statement("count", &sql)
     }
 
     /// The run table where every row of the stage is planned: the stage under
@@ -213,7 +292,7 @@ impl<'a> RunTables<'a> {
         let run = self.schema.table(&names.run);
         let select = format!(
             "select {}, a.cd_key, a.cd_status, a.cd_seq, {} as cd_batch from {} s join {} a \
-             on a.cd_key = s.cd_key where s.cd_status = 'ok' order by a.cd_seq",
+             on a.cd_key = s.cd_key where s.cd_status = 'ok' and a.cd_status = 'planned' order by a.cd_seq",
             listed(columns, "s."),
             self.batch_of("a.cd_seq", batch_size),
             self.schema.table(&names.stage),
@@ -232,11 +311,17 @@ impl<'a> RunTables<'a> {
             }
         };
         // Who is left out for a reason keeps key and reason, without a place.
-        lines.push(format!(
-            "insert into {run} (cd_key, cd_status) select s.cd_key, s.cd_status from {} s \
-             where s.cd_status = 'suppressed'",
-            self.schema.table(&names.stage),
-        ));
+        let left_out = [
+            (&names.stage, "in ('suppressed', 'held_out')"),
+            (&names.admit, "<> 'planned'"),
+        ];
+        lines.extend(left_out.map(|(table, reasons)| {
+            format!(
+                "insert into {run} (cd_key, cd_status) select s.cd_key, s.cd_status from {} s \
+                 where s.cd_status {reasons}",
+                self.schema.table(table),
+            )
+        }));
         let sources = [&names.stage, &names.admit];
         lines.extend(sources.map(|table| format!("drop table {}", self.schema.table(table))));
         self.laid_out(lines)

@@ -1,8 +1,9 @@
 //! From a campaign file's text to a campaign, or all its problems.
 
 use super::file::{Activation, Campaign, Known};
+use super::policy::{About, policy_of};
 use super::yaml::{Document, Field, Problem, Reader, Section, Source, suggestion};
-use crate::audience::{AudienceSpec, lint};
+use crate::audience::{AudienceSpec, Policy, lint};
 use crate::id::{CampaignName, ConnectorName, DestinationName};
 use crate::schedule::{Schedule, SchedulePart};
 use serde_json::{Map, Value};
@@ -84,8 +85,17 @@ fn read(mut top: Section, known: &Known) -> Option<Campaign> {
     let activation = activation.and_then(|f| activation_of(f.section()?, known));
     let history = top.optional("contact_history");
     let attributes = history.map_or(Some(Map::new()), |f| attributes(f.section()?));
-    let suppress = top.optional("policy");
-    let suppress = suppress.map_or(Some(Vec::new()), |f| suppress_of(f.section()?));
+    let about = About {
+        name: name.as_ref(),
+        audience: audience.as_ref(),
+    };
+    let (suppress, policy) = match top.optional("policy") {
+        None => (Some(Vec::new()), Some(Policy::default())),
+        Some(field) => match field.section() {
+            None => (None, None),
+            Some(mut section) => (suppress_of(&mut section), policy_of(section, &about)),
+        },
+    };
     top.not_yet(&["fresh_when", "vars"]);
     top.finish();
     Some(Campaign {
@@ -100,6 +110,7 @@ fn read(mut top: Section, known: &Known) -> Option<Campaign> {
         activation: activation?,
         attributes: attributes?,
         suppress: suppress?,
+        policy: policy?,
     })
 }
 
@@ -223,10 +234,8 @@ fn activation_of(mut section: Section, known: &Known) -> Option<Activation> {
 }
 
 /// The relations of `policy.suppress`, each once, as they are written.
-fn suppress_of(mut section: Section) -> Option<Vec<String>> {
+fn suppress_of(section: &mut Section) -> Option<Vec<String>> {
     let field = section.optional("suppress");
-    section.not_yet(&["frequency_cap", "cooldown", "holdout", "limit", "order_by"]);
-    section.finish();
     let mut relations = Vec::new();
     let mut all_sound = true;
     for item in field.as_ref().map(Field::one_or_more).unwrap_or_default() {

@@ -1,6 +1,6 @@
 //! A campaign: a checked value, and the names it may be checked against.
 
-use crate::audience::AudienceSpec;
+use crate::audience::{AudienceSpec, Policy};
 use crate::id::{CampaignName, ConnectorName, DestinationName};
 use crate::schedule::Schedule;
 use std::collections::BTreeSet;
@@ -32,6 +32,8 @@ pub struct Campaign {
     /// `policy.suppress`: relations with the key column, whose members are
     /// not contacted.
     pub suppress: Vec<String>,
+    /// The rest of `policy`.
+    pub policy: Policy,
 }
 
 /// Where a campaign's members go, and how many at a time.

@@ -3,6 +3,7 @@
 
 mod compile;
 mod file;
+mod policy;
 mod run_spec;
 pub mod yaml;
 

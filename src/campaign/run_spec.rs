@@ -2,7 +2,7 @@
 //! settings that reaches SQL or bytes.
 
 use super::file::Campaign;
-use crate::audience::AudienceSpec;
+use crate::audience::{AudienceSpec, Policy};
 use crate::id::{CampaignName, ConnectorName, DestinationName};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -48,6 +48,9 @@ pub struct RunSpec {
     /// The relations whose members are not contacted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub suppress: Vec<String>,
+    /// Who else is not.
+    #[serde(default, skip_serializing_if = "Policy::is_empty")]
+    pub policy: Policy,
 }
 
 /// A stored specification that this version cannot read.
@@ -71,6 +74,7 @@ impl RunSpec {
             max_body: terms.max_body,
             attributes: sorted(&campaign.attributes),
             suppress: campaign.suppress.clone(),
+            policy: campaign.policy.clone(),
         }
     }
 
@@ -157,6 +161,7 @@ mod tests {
             max_body: 1_048_576,
             attributes,
             suppress: Vec::new(),
+            policy: Policy::default(),
         }
     }
 
@@ -183,6 +188,17 @@ mod tests {
             spec().version(),
             "7dd50a7497632dc165273ef10933c03bc3425f06b3771a357b8a815992b13ab1"
         );
+    }
+
+    #[test]
+    fn a_policy_is_part_of_the_text_and_reads_back() {
+        let mut under = spec();
+        under.policy.limit = Some(10);
+        under.policy.cooldown_secs = Some(60);
+        let json = under.to_json();
+        assert!(json.ends_with(r#","policy":{"cooldown_secs":60,"limit":10}}"#));
+        assert_eq!(RunSpec::from_json(&json).unwrap(), under);
+        assert_ne!(under.version(), spec().version());
     }
 
     #[test]

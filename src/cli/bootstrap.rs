@@ -4,9 +4,10 @@ use super::exit::Failure;
 use super::load;
 use super::show::{Format, counted, say, say_json, those_there_are};
 use crate::daemon::settings::{Connector, Secrets, Settings};
+use crate::history::views::Conversions;
 use crate::history::{BootstrapOptions, bootstrap};
 use crate::id::ConnectorName;
-use crate::warehouse::{Applied, Change, apply_bootstrap};
+use crate::warehouse::{Applied, Change, apply_bootstrap, apply_lift};
 use serde::Serialize;
 use std::path::Path;
 
@@ -19,6 +20,10 @@ pub(super) struct Args {
     /// the tables, and columns that are missing in them.
     #[arg(long)]
     apply: bool,
+    /// A table or view with the columns `profile_id` and `converted_at`: adds
+    /// the view `holdout_lift`, which compares contacted with held out by it.
+    #[arg(long, value_name = "RELATION")]
+    conversions: Option<Conversions>,
 }
 
 #[derive(Debug, Serialize)]
@@ -36,9 +41,13 @@ pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<()
     let settings = load::settings(config)?;
     let connector = find(&settings, &args.name)?;
     if args.apply {
-        return apply(connector, format).await;
+        return apply(connector, args.conversions.as_ref(), format).await;
     }
-    let sql = bootstrap(connector.dialect(), &options(connector)).map_err(anyhow::Error::from)?;
+    let options = BootstrapOptions {
+        conversions: args.conversions.clone(),
+        ..options(connector)
+    };
+    let sql = bootstrap(connector.dialect(), &options).map_err(anyhow::Error::from)?;
     match format {
         Format::Json => say_json(&Printed { sql }),
         Format::Text => say(sql),
@@ -66,22 +75,32 @@ fn options(connector: &Connector) -> BootstrapOptions {
             schema: String::new(),
             user: String::new(),
             shared: Vec::new(),
+            conversions: None,
         },
         Connector::Server(server) => BootstrapOptions {
             schema: server.schema.clone(),
             user: server.user.clone(),
             shared: Vec::new(),
+            conversions: None,
         },
     }
 }
 
-async fn apply(connector: &Connector, format: Format) -> Result<(), Failure> {
+async fn apply(
+    connector: &Connector,
+    conversions: Option<&Conversions>,
+    format: Format,
+) -> Result<(), Failure> {
     let options = connector
         .options(&Secrets::from_process())
         .map_err(Failure::unreachable)?;
-    let applied = apply_bootstrap(options)
+    let mut applied = apply_bootstrap(options.clone())
         .await
         .map_err(Failure::unreachable)?;
+    if let Some(conversions) = conversions {
+        let lift = apply_lift(options, conversions).await;
+        applied.push(lift.map_err(Failure::unreachable)?);
+    }
     let lines: Vec<Line> = applied.iter().map(line).collect();
     match format {
         Format::Json => say_json(&lines),

@@ -1,7 +1,7 @@
 //! The statements about runs that nobody shows to be alive any more.
 
 use super::{RunFacts, Unwritable};
-use crate::audience::{AudienceSpec, Dialect, Funnel, Schema, Statement, TableNames};
+use crate::audience::{AudienceSpec, Dialect, Funnel, Policy, Schema, Statement, TableNames};
 use crate::id::{CampaignName, RunId, Trigger};
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -152,6 +152,7 @@ pub fn bare_facts(silent: &SilentRun, by: Uuid, now: Timestamp) -> RunFacts {
         owner: by,
         term: silent.term.saturating_add(1),
         suppress: Vec::new(),
+        policy: Policy::default(),
     }
 }
 

@@ -1,7 +1,8 @@
 //! The SQL that an administrator runs once.
 
 use super::tables::TABLES;
-use crate::audience::{BadText, Dialect, Schema, identifier};
+use super::views::{CONTACT_PERFORMANCE, Conversions, contact_performance, holdout_lift};
+use crate::audience::{BadText, Dialect, Schema, Statement, identifier};
 use std::fmt::Write as _;
 
 /// Whom and what the bootstrap is for.
@@ -13,6 +14,8 @@ pub struct BootstrapOptions {
     pub user: String,
     /// The relations that campaigns read, as `schema.relation`.
     pub shared: Vec<String>,
+    /// What `holdout_lift` measures by; without it there is no such view.
+    pub conversions: Option<Conversions>,
 }
 
 /// The SQL that makes a connector ready: user, grants, schema, tables. It can
@@ -23,7 +26,7 @@ pub fn bootstrap(dialect: Dialect, options: &BootstrapOptions) -> Result<String,
         name: options.schema.clone(),
     };
     let mut text = String::new();
-    let parts: &[String] = &match dialect {
+    let mut parts = match dialect {
         Dialect::Sqlite => vec![tables(&schema, None)],
         Dialect::Postgres | Dialect::Redshift => vec![
             user(dialect, options)?,
@@ -32,10 +35,16 @@ pub fn bootstrap(dialect: Dialect, options: &BootstrapOptions) -> Result<String,
             tables(&schema, Some(&options.user)),
         ],
     };
+    if let Some(conversions) = &options.conversions {
+        parts.push(format!(
+            "-- The view that compares contacted with held out. It is the administrator's own.\n{};\n",
+            holdout_lift(&schema, conversions).sql
+        ));
+    }
     text.push_str("-- Prepares a warehouse for campaignd. It can be run again.\n");
     for part in parts {
         text.push('\n');
-        text.push_str(part);
+        text.push_str(&part);
     }
     Ok(text)
 }
@@ -96,17 +105,21 @@ fn tables(schema: &Schema, owner: Option<&str>) -> String {
     // On SQLite there is nothing before them.
     let number = owner.map_or("", |_| "4. ");
     let mut text = format!("-- {number}Its tables. No keys are declared on purpose.\n");
-    for table in TABLES {
-        let statements = std::iter::once(table.create(schema)).chain(table.index(schema));
+    let mut add = |name: &str, statements: &[Statement]| {
         for statement in statements {
             writeln!(text, "{};", statement.sql).expect("writing to a string cannot fail");
         }
         if let Some(owner) = owner {
-            let name = schema.table(table.name);
+            let name = schema.table(name);
             writeln!(text, "alter table {name} owner to {};", identifier(owner))
                 .expect("writing to a string cannot fail");
         }
+    };
+    for table in TABLES {
+        let statements = std::iter::once(table.create(schema)).chain(table.index(schema));
+        add(table.name, &statements.collect::<Vec<_>>());
     }
+    add(CONTACT_PERFORMANCE, &[contact_performance(schema)]);
     text
 }
 
@@ -119,6 +132,7 @@ mod tests {
             schema: "campaignd".to_owned(),
             user: "campaignd".to_owned(),
             shared: vec!["shared.lapsed_buyers".to_owned()],
+            conversions: Some("shared.conversions".parse().unwrap()),
         }
     }
 

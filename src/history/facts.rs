@@ -2,6 +2,7 @@
 
 use crate::audience::AudienceSpec;
 use crate::audience::Funnel;
+use crate::audience::Policy;
 use crate::id::{BatchPath, CampaignName, DestinationName, MessageId, RunId, Trigger};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,8 @@ pub struct RunFacts {
     pub term: i32,
     /// The relations, with the key column, whose members are not contacted.
     pub suppress: Vec<String>,
+    /// Who else is not.
+    pub policy: Policy,
 }
 
 /// How a settled batch ended, as history records it.

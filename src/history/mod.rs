@@ -12,6 +12,7 @@ pub mod reopen;
 pub mod settle;
 mod tables;
 mod unwritable;
+pub mod views;
 mod withheld;
 
 pub use adoption::{Remains, SilentRun};

@@ -25,6 +25,17 @@ pub fn open_run(schema: &Schema, run: &RunFacts) -> Result<Statement, Unwritable
     Ok(Statement::new("look", run.run.as_str(), &sql))
 }
 
+/// The other runs whose members are numbered: campaign, channel and the name
+/// of the run's table a row. Nothing changes them while `cap_lock` is held.
+pub fn admitted_runs(schema: &Schema, run: &RunFacts) -> Result<Statement, Unwritable> {
+    let sql = format!(
+        "select campaign, channel, run_table from {} where state = '{ADMITTED}' and run_id <> {}",
+        schema.table("open_runs"),
+        schema.dialect.literal(run.run.as_str())?
+    );
+    Ok(Statement::new("look", run.run.as_str(), &sql))
+}
+
 /// The row of a run in `runs`: its status and how many of its members have
 /// ended, if there is one.
 pub fn run_status(schema: &Schema, run: &RunFacts) -> Result<Statement, Unwritable> {

@@ -6,8 +6,17 @@ use super::{RunFacts, Unwritable};
 use crate::audience::{Schema, Statement, TableNames};
 use std::ops::Range;
 
-/// What history says of a member on a suppression list.
-const SUPPRESSED: &str = "on a suppression list";
+/// The statuses of withheld members, and what history says of each.
+const WITHHELD: [(&str, &str); 5] = [
+    ("suppressed", "on a suppression list"),
+    ("held_out", "held out to measure the effect"),
+    ("capped", "contacted as often as a frequency cap allows"),
+    (
+        "cooling_down",
+        "contacted by this campaign within its cooldown",
+    ),
+    ("over_limit", "beyond the limit of members a run"),
+];
 
 /// The members of a run who were numbered and then withheld.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -39,16 +48,19 @@ pub fn withheld_history(schema: &Schema, facts: &RunFacts) -> Result<Statement, 
         .text(&facts.channel)
         .row()?;
     let about = Cells::new(schema.dialect)
-        .text(SUPPRESSED)
         .maybe_text(facts.attributes.as_deref())
         .text(&facts.campaign_version)
         .row()?;
+    let reasons = WITHHELD.map(|(status, reason)| format!("when '{status}' then '{reason}'"));
+    let statuses = WITHHELD.map(|(status, _)| format!("'{status}'"));
     let sql = format!(
         "insert into {history} ({columns}) \
          select {before}, r.cd_key, {place}, r.cd_status, {no}, {no}, null, null, null, \
-         {about}, null, {now} from {members} r left join \
+         case r.cd_status {reasons} end, {about}, null, {now} from {members} r left join \
          (select distinct profile_id from {history} where run_id = {run}) h \
-         on h.profile_id = r.cd_key where r.cd_status = 'suppressed' and h.profile_id is null",
+         on h.profile_id = r.cd_key where r.cd_status in ({statuses}) and h.profile_id is null",
+        reasons = reasons.join(" "),
+        statuses = statuses.join(", "),
         history = schema.table("contact_history"),
         columns = table("contact_history").column_list(),
         no = schema.dialect.boolean(false),

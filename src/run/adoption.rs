@@ -7,7 +7,7 @@ use super::guards::Guards;
 use super::ports::{Ledger, Warehouse};
 use super::records::{Adopted, NewRun};
 use super::state::RunState;
-use crate::audience::AudienceSpec;
+use crate::audience::{AudienceSpec, Policy};
 use crate::campaign::RunSpec;
 use crate::history::{
     BatchOutcome, BatchStatus, Closing, Remains, RunFacts, RunStatus, Settlement, SilentRun, Tally,
@@ -180,6 +180,7 @@ fn record(connector: &ConnectorName, facts: &RunFacts, state: RunState, why: &st
         max_body: 0,
         attributes: serde_json::Map::new(),
         suppress: Vec::new(),
+        policy: Policy::default(),
     };
     NewRun {
         run: facts.run.clone(),

@@ -157,6 +157,7 @@ impl Carrier {
             attributes: spec.attributes_text(),
             owner: kit.ledger.installation().id,
             suppress: spec.suppress.clone(),
+            policy: spec.policy.clone(),
             term: record.term,
         };
         Ok(Self {

@@ -15,7 +15,7 @@ use crate::history::settle::{
     deliveries, drop_outcomes, outcomes,
 };
 use crate::history::{
-    BatchStatus, Closing, RunFacts, Settlement, TABLES, Tally, UnstartedRun, cancelled,
+    BatchStatus, Closing, RunFacts, RunStatus, Settlement, TABLES, Tally, UnstartedRun, cancelled,
     withheld_history,
 };
 use crate::id::{BatchPath, RunId};
@@ -290,7 +290,10 @@ impl SqlWarehouse {
         };
         let row = replace_run(&self.schema, row).map_err(unwritable)?;
         session.run_all(&row).await?;
-        if closing.funnel.suppressed > 0 && !there.is_empty() {
+        // A run held before anything was sent is staged anew, and may then
+        // find other reasons.
+        let begins_anew = closing.status == RunStatus::Held && tally.still_open == tally.total();
+        if closing.funnel.withheld() > 0 && !there.is_empty() && !begins_anew {
             let rows = withheld_history(&self.schema, facts).map_err(unwritable)?;
             session.run(&rows).await?;
         }

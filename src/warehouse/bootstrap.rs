@@ -5,13 +5,17 @@ use super::adapter::{SqlWarehouse, first_column};
 use super::errors::error;
 use super::pool::Session;
 use crate::audience::{Dialect, Statement, identifier};
+use crate::history::views::{
+    CONTACT_PERFORMANCE, Conversions, HOLDOUT_LIFT, contact_performance, existing_view,
+    holdout_lift,
+};
 use crate::history::{TABLES, Table};
 use crate::run::{WarehouseError, WarehouseErrorClass};
 
 /// What became of one thing that the bootstrap makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
-    /// The schema or table.
+    /// The schema, table or view.
     pub what: String,
     /// What was done.
     pub change: Change,
@@ -34,6 +38,23 @@ pub async fn apply_bootstrap(options: ConnectorOptions) -> Result<Vec<Applied>, 
     SqlWarehouse::new(options).apply().await
 }
 
+/// Makes the view `holdout_lift` over `conversions`, which the connector's
+/// login must be able to read.
+pub async fn apply_lift(
+    options: ConnectorOptions,
+    conversions: &Conversions,
+) -> Result<Applied, WarehouseError> {
+    let warehouse = SqlWarehouse::new(options);
+    let _turn = warehouse.cap_turn.lock().await;
+    let mut session = warehouse.pool.session().await?;
+    let create = holdout_lift(&warehouse.schema, conversions);
+    let applied = warehouse
+        .apply_view(&mut session, HOLDOUT_LIFT, &create)
+        .await?;
+    session.hand_back();
+    Ok(applied)
+}
+
 impl SqlWarehouse {
     /// See [`apply_bootstrap`].
     pub(super) async fn apply(&self) -> Result<Vec<Applied>, WarehouseError> {
@@ -46,8 +67,28 @@ impl SqlWarehouse {
         for table in TABLES {
             applied.push(self.apply_table(&mut session, table).await?);
         }
+        let create = contact_performance(&self.schema);
+        let view = self.apply_view(&mut session, CONTACT_PERFORMANCE, &create);
+        applied.push(view.await?);
         session.hand_back();
         Ok(applied)
+    }
+
+    async fn apply_view(
+        &self,
+        session: &mut Session,
+        name: &str,
+        create: &Statement,
+    ) -> Result<Applied, WarehouseError> {
+        let there = first_column(session, &existing_view(&self.schema, name)).await?;
+        session.run(create).await?;
+        Ok(Applied {
+            what: format!("view {name}"),
+            change: match there.is_empty() {
+                true => Change::Created,
+                false => Change::None,
+            },
+        })
     }
 
     async fn apply_schema(&self, session: &mut Session) -> Result<Applied, WarehouseError> {

@@ -2,6 +2,7 @@
 //! `history` run in the order the design gives.
 
 mod adapter;
+mod admission;
 mod adoption;
 mod book;
 mod bootstrap;
@@ -16,5 +17,5 @@ pub mod sample;
 mod staging;
 
 pub use adapter::open;
-pub use bootstrap::{Applied, Change, apply_bootstrap};
+pub use bootstrap::{Applied, Change, apply_bootstrap, apply_lift};
 pub use options::{ConnectorOptions, ServerOptions, Tls};

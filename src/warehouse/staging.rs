@@ -18,7 +18,9 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 impl SqlWarehouse {
     pub(super) fn tables<'a>(&'a self, run: &'a RunFacts) -> RunTables<'a> {
-        RunTables::new(&self.schema, &run.run, &run.audience).without(&run.suppress)
+        RunTables::new(&self.schema, &run.run, &run.audience)
+            .without(&run.suppress)
+            .under(&run.policy)
     }
 
     /// FREEZE: one statement makes the stage table. Any table of the run is
@@ -37,7 +39,9 @@ impl SqlWarehouse {
             session.run(&tables.drop_probe()).await?;
             let key = check_columns(&columns, &run.audience.key)
                 .map_err(|bad| error(WarehouseErrorClass::Statement, bad.to_string()))?;
-            let script = tables.freeze(&columns, key, run.batch_size);
+            let script = tables
+                .freeze(&columns, key, run.batch_size)
+                .map_err(|bad| error(WarehouseErrorClass::Statement, bad.to_string()))?;
             if let Err(failed) = session.run_all(&script).await {
                 return self.done_meanwhile(run, &names.stage, failed).await;
             }
@@ -65,9 +69,11 @@ impl SqlWarehouse {
         let funnel = match self.admitted(&mut session, run).await? {
             Some(earlier) => earlier,
             None => {
-                if funnel.planned < funnel.audience {
-                    session.run(&tables.admit()).await?;
-                }
+                let all = funnel.planned == funnel.audience;
+                let funnel = match all && !run.policy.decides_on(funnel.planned) {
+                    true => funnel,
+                    false => self.decide(&mut session, run, funnel).await?,
+                };
                 let tally = Tally {
                     still_open: funnel.planned,
                     ..Tally::default()
@@ -286,12 +292,20 @@ async fn count_stage(
     session: &mut Session,
     statement: &Statement,
 ) -> Result<Funnel, WarehouseError> {
-    let mut funnel = Funnel::default();
+    count_rows(session, statement, Funnel::default()).await
+}
+
+/// Adds the rows of `statement`, a status and its count each, to `funnel`.
+pub(super) async fn count_rows(
+    session: &mut Session,
+    statement: &Statement,
+    mut funnel: Funnel,
+) -> Result<Funnel, WarehouseError> {
     for row in session.rows(statement).await? {
         let status = row.first().cloned().flatten().unwrap_or_default();
         let rows = number(row.get(1).and_then(Option::as_ref));
         funnel.count(&status, rows).map_err(|unknown| {
-            let message = format!("the stage table holds the unknown status `{unknown}`");
+            let message = format!("a table of the run holds the unknown status `{unknown}`");
             error(WarehouseErrorClass::Statement, message)
         })?;
     }

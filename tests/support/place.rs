@@ -2,7 +2,7 @@
 //! asks for them.
 
 use super::postgres::Postgres;
-use campaignd::audience::{AudienceSpec, Dialect, Funnel, TableNames};
+use campaignd::audience::{AudienceSpec, Dialect, Funnel, Policy, TableNames};
 use campaignd::history::{BatchOutcome, BatchStatus, Closing, RunFacts, RunStatus, Settlement};
 use campaignd::id::{BatchPath, CampaignName, MessageId, RunId, Trigger};
 use campaignd::run::{Registration, Warehouse};
@@ -225,6 +225,7 @@ pub fn facts_of(campaign: &str, sql: &str) -> RunFacts {
         owner: Uuid::from_u128(1),
         term: 1,
         suppress: Vec::new(),
+        policy: Policy::default(),
     }
 }
 

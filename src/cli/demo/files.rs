@@ -13,7 +13,7 @@ pub(super) const SANDBOX: &str = "sandbox.db";
 /// Signs what the demo sends to itself; not a secret.
 pub(super) const SIGNING_SECRET: &str = "whsec_Y2FtcGFpZ25kLWRlbW8tc2lnbmluZy1rZXktMzI=";
 
-const CAMPAIGNS: [(&str, &str); 3] = [
+const CAMPAIGNS: [(&str, &str); 4] = [
     (
         "winback-lapsed-buyers.yaml",
         include_str!("../../../campaigns/winback-lapsed-buyers.yaml"),
@@ -25,6 +25,10 @@ const CAMPAIGNS: [(&str, &str); 3] = [
     (
         "weekly-digest.yaml",
         include_str!("../../../campaigns/weekly-digest.yaml"),
+    ),
+    (
+        "second-purchase-nudge.yaml",
+        include_str!("../../../campaigns/second-purchase-nudge.yaml"),
     ),
 ];
 
