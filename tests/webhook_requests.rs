@@ -6,7 +6,7 @@
 mod support;
 
 use bytes::Bytes;
-use campaignd::delivery::Outcome;
+use campaignd::delivery::{Outcome, Rejections};
 use campaignd::id::{BatchPath, MessageId, RunId};
 use campaignd::run::{Clock, Destination, Request, SystemClock};
 use campaignd::webhook::{Auth, DestinationOptions, HttpDestination};
@@ -31,6 +31,7 @@ fn options(url: String) -> DestinationOptions {
         headers: Vec::new(),
         auth: None,
         tls_ca_file: None,
+        client_certificate: None,
         timeout: LONG,
         max_in_flight: 4,
         allow_private_network: true,
@@ -44,6 +45,7 @@ fn request() -> Request {
         id: MessageId::of(&run, &BatchPath::whole(1), 0),
         at: SystemClock.now(),
         body: Bytes::from_static(BODY.as_bytes()),
+        rejected_at: None,
     }
 }
 
@@ -248,6 +250,7 @@ async fn retry_after_is_read_and_clamped() {
         let expect = Outcome::Answered {
             status: 429,
             retry_after: expect.map(Duration::from_secs),
+            rejections: Rejections::None,
         };
         assert_eq!(outcome, expect, "{header}");
     }

@@ -5,18 +5,48 @@ use super::guard::{AddressRefused, refusal};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use std::net::SocketAddr;
 
-/// The system's resolver behind the address guard.
-pub(super) struct GuardedResolver {
-    /// Whether loopback and private addresses may be dialled.
-    pub(super) allow_private_network: bool,
+/// A resolver behind the address guard.
+pub(super) struct GuardedResolver<L = SystemLookup> {
+    allow_private_network: bool,
+    lookup: L,
 }
 
-impl Resolve for GuardedResolver {
+/// What turns a name into addresses, good and bad.
+pub(super) trait Lookup: Clone + Send + Sync + 'static {
+    /// The addresses of `name` now; their ports mean nothing.
+    fn addresses(
+        &self,
+        name: Name,
+    ) -> impl Future<Output = std::io::Result<Vec<SocketAddr>>> + Send;
+}
+
+/// The system's way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SystemLookup;
+
+impl Lookup for SystemLookup {
+    async fn addresses(&self, name: Name) -> std::io::Result<Vec<SocketAddr>> {
+        Ok(tokio::net::lookup_host((name.as_str(), 0)).await?.collect())
+    }
+}
+
+impl GuardedResolver {
+    /// The system's resolver behind the guard.
+    pub(super) fn new(allow_private_network: bool) -> Self {
+        Self {
+            allow_private_network,
+            lookup: SystemLookup,
+        }
+    }
+}
+
+impl<L: Lookup> Resolve for GuardedResolver<L> {
     fn resolve(&self, name: Name) -> Resolving {
         let allow_private_network = self.allow_private_network;
+        let lookup = self.lookup.clone();
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let admitted = admit(found, allow_private_network)?;
+            let found = lookup.addresses(name).await?;
+            let admitted = admit(found.into_iter(), allow_private_network)?;
             let addresses: Addrs = Box::new(admitted.into_iter());
             Ok(addresses)
         })
