@@ -9,6 +9,7 @@ mod rejections;
 mod retry_after;
 mod rules;
 mod signature;
+mod trial;
 mod value;
 mod verdict;
 
@@ -20,4 +21,5 @@ pub use rejections::{Rejection, Rejections};
 pub use retry_after::retry_after;
 pub use rules::{OnAmbiguous, Rules};
 pub use signature::{BadSecret, SigningKey, body_hash, sign};
+pub use trial::trial_body;
 pub use verdict::{may_resend, verdict};

@@ -8,7 +8,7 @@ use super::failure::{handshake_refusal, why_ambiguous, why_not_sent};
 use super::headers::fixed_headers;
 use super::oauth::{Token, Tokens};
 use super::options::{Auth, DestinationOptions};
-use super::reach::reach;
+use super::reach::{JudgedAddress, judged, reach};
 use crate::delivery::{Outcome, SigningKey, sign};
 use crate::run::{Destination, Request};
 use async_trait::async_trait;
@@ -77,6 +77,12 @@ impl HttpDestination {
             timeout: options.timeout,
             allow_private_network: options.allow_private_network,
         })
+    }
+
+    /// The addresses its host has now, each judged; dials none. An error says
+    /// why there are none.
+    pub async fn addresses(&self) -> Result<Vec<JudgedAddress>, String> {
+        judged(&self.url, self.allow_private_network).await
     }
 
     fn headers(&self, request: &Request) -> HeaderMap {

@@ -17,3 +17,4 @@ pub use destination::HttpDestination;
 pub use error::WebhookError;
 pub use guard::AddressRefused;
 pub use options::{Auth, ClientCertificate, DestinationOptions, OAuth2};
+pub use reach::JudgedAddress;

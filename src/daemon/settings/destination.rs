@@ -113,6 +113,14 @@ impl DestinationSettings {
         })
     }
 
+    /// Scheme, host and port of its URL: what may be shown of it.
+    pub fn origin(&self) -> String {
+        match url::Url::parse(&self.url) {
+            Ok(url) => url.origin().ascii_serialization(),
+            Err(_) => String::new(),
+        }
+    }
+
     /// How deliveries are timed and retried.
     pub fn rules(&self) -> Rules {
         self.rules.clone()
