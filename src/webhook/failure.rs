@@ -108,7 +108,7 @@ fn what_tls_says(error: &rustls::Error) -> &'static str {
         C::NotValidForName | C::NotValidForNameContext { .. } => {
             "its certificate is for another name; check the host in `url`"
         }
-        C::UnknownIssuer => {
+        C::UnknownIssuer | C::BadSignature => {
             "its certificate is signed by nobody we trust; a private root goes into `tls_ca_file`"
         }
         _ => "its certificate is not sound",
