@@ -360,7 +360,9 @@ async fn a_private_address_is_not_dialled_unless_allowed() {
         "127.0.0.1",
         "0x7f.1",
         "2130706433",
+        "0177.0.0.1",
         "127.1",
+        "127.0.0.1.",
         "[::ffff:127.0.0.1]",
         "[::1]",
     ] {
@@ -380,11 +382,17 @@ async fn a_private_address_is_not_dialled_unless_allowed() {
 #[tokio::test]
 async fn a_name_that_leads_to_a_private_address_is_not_dialled() {
     let receiver = Receiver::start().await;
-    let options = DestinationOptions {
-        allow_private_network: false,
-        ..options(format!("http://localhost:{}/", receiver.address().port()))
-    };
-    assert_not_sent(&attempt(options).await, "is loopback");
+    for name in ["localhost", "LOCALHOST", "localhost."] {
+        let options = DestinationOptions {
+            allow_private_network: false,
+            ..options(format!("http://{name}:{}/", receiver.address().port()))
+        };
+        let outcome = attempt(options).await;
+        assert!(matches!(outcome, Outcome::NotSent { .. }), "{outcome:?}");
+        if !name.ends_with('.') {
+            assert_not_sent(&outcome, "is loopback");
+        }
+    }
     assert_eq!(receiver.connections(), 0);
 }
 
