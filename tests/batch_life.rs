@@ -5,7 +5,7 @@
 //! can tell.
 #![cfg(test)]
 
-use campaignd::delivery::{Clearance, Course, Move, OnAmbiguous, Outcome, Rules};
+use campaignd::delivery::{Clearance, Course, Move, OnAmbiguous, Outcome, Rejections, Rules};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::HashSet;
 use std::time::Duration;
@@ -313,6 +313,7 @@ fn answer(status: u16) -> Outcome {
     Outcome::Answered {
         status,
         retry_after: None,
+        rejections: Rejections::None,
     }
 }
 

@@ -158,6 +158,7 @@ fn kit(receiver: &Receiver, ledger: Arc<dyn Ledger>, warehouse: Arc<dyn Warehous
         headers: Vec::new(),
         auth: None,
         tls_ca_file: None,
+        client_certificate: None,
         timeout: Duration::from_secs(5),
         max_in_flight: 1,
         allow_private_network: true,

@@ -6,7 +6,7 @@
 mod support;
 
 use bytes::Bytes;
-use campaignd::delivery::Outcome;
+use campaignd::delivery::{Outcome, Rejections};
 use campaignd::id::{BatchPath, MessageId, RunId};
 use campaignd::run::{Clock, Destination, Request, SystemClock};
 use campaignd::webhook::{Auth, DestinationOptions, HttpDestination};
@@ -31,6 +31,7 @@ fn options(url: String) -> DestinationOptions {
         headers: Vec::new(),
         auth: None,
         tls_ca_file: None,
+        client_certificate: None,
         timeout: LONG,
         max_in_flight: 4,
         allow_private_network: true,
@@ -44,6 +45,7 @@ fn request() -> Request {
         id: MessageId::of(&run, &BatchPath::whole(1), 0),
         at: SystemClock.now(),
         body: Bytes::from_static(BODY.as_bytes()),
+        rejected_at: None,
     }
 }
 
@@ -248,6 +250,7 @@ async fn retry_after_is_read_and_clamped() {
         let expect = Outcome::Answered {
             status: 429,
             retry_after: expect.map(Duration::from_secs),
+            rejections: Rejections::None,
         };
         assert_eq!(outcome, expect, "{header}");
     }
@@ -357,7 +360,9 @@ async fn a_private_address_is_not_dialled_unless_allowed() {
         "127.0.0.1",
         "0x7f.1",
         "2130706433",
+        "0177.0.0.1",
         "127.1",
+        "127.0.0.1.",
         "[::ffff:127.0.0.1]",
         "[::1]",
     ] {
@@ -377,11 +382,17 @@ async fn a_private_address_is_not_dialled_unless_allowed() {
 #[tokio::test]
 async fn a_name_that_leads_to_a_private_address_is_not_dialled() {
     let receiver = Receiver::start().await;
-    let options = DestinationOptions {
-        allow_private_network: false,
-        ..options(format!("http://localhost:{}/", receiver.address().port()))
-    };
-    assert_not_sent(&attempt(options).await, "is loopback");
+    for name in ["localhost", "LOCALHOST", "localhost."] {
+        let options = DestinationOptions {
+            allow_private_network: false,
+            ..options(format!("http://{name}:{}/", receiver.address().port()))
+        };
+        let outcome = attempt(options).await;
+        assert!(matches!(outcome, Outcome::NotSent { .. }), "{outcome:?}");
+        if !name.ends_with('.') {
+            assert_not_sent(&outcome, "is loopback");
+        }
+    }
     assert_eq!(receiver.connections(), 0);
 }
 

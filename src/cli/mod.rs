@@ -5,6 +5,7 @@ mod cancel;
 mod check;
 mod connector;
 mod demo;
+mod destination;
 mod exit;
 mod load;
 mod pause;
@@ -76,6 +77,9 @@ enum Command {
     /// What a person decides about a connector.
     #[command(after_help = "Example: campaignd connector accept warehouse")]
     Connector(connector::Args),
+    /// The destinations, and a test message to one of them.
+    #[command(after_help = "Example: campaignd destination test email-esp")]
+    Destination(destination::Args),
     /// Emergency stop: durable, no new request within a second.
     #[command(after_help = "Example: campaignd pause --all")]
     Pause(pause::Args),
@@ -117,6 +121,7 @@ pub fn run() -> Result<(), Failure> {
             Command::Status(args) => status::run(&cli.config, &args, cli.format).await,
             Command::Runs(args) => runs::run(&cli.config, &args, cli.format).await,
             Command::Connector(args) => connector::run(&cli.config, &args, cli.format).await,
+            Command::Destination(args) => destination::run(&cli.config, &args, cli.format).await,
             Command::Cancel(args) => {
                 cancel::run(&cli.config, args, cancel::Verb::Cancel, cli.format).await
             }

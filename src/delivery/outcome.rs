@@ -1,5 +1,6 @@
 //! How an attempt ended, and what follows from it.
 
+use super::rejections::Rejections;
 use std::time::Duration;
 
 /// How one attempt ended.
@@ -11,6 +12,8 @@ pub enum Outcome {
         status: u16,
         /// What `Retry-After` asks for, clamped.
         retry_after: Option<Duration>,
+        /// The members it refused one by one, where it was asked for them.
+        rejections: Rejections,
     },
     /// Nothing of the body left us: a definite no.
     NotSent {

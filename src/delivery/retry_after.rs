@@ -38,6 +38,7 @@ fn http_date(text: &str) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
 
     #[track_caller]
     fn check(header: &str, expect: Option<u64>) {
@@ -69,6 +70,36 @@ mod tests {
     fn anything_else_asks_for_nothing() {
         for garbage in ["", "-5", "1.5", "+3", "soon", "22 Nov", "ten years"] {
             check(garbage, None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_asks_for_more_than_an_hour(header: String, at in -62_135_596_800_i64..253_402_300_800) {
+            let now = Timestamp::from_second(at).unwrap_or(Timestamp::UNIX_EPOCH);
+            prop_assert!(retry_after(&header, now).is_none_or(|delay| delay <= LONGEST));
+        }
+
+        #[test]
+        fn a_number_is_what_it_says_up_to_an_hour(seconds: u64) {
+            let expect = Duration::from_secs(seconds).min(LONGEST);
+            let now = Timestamp::UNIX_EPOCH;
+            prop_assert_eq!(retry_after(&seconds.to_string(), now), Some(expect));
+            prop_assert_eq!(retry_after(&format!("-{seconds}"), now), None);
+        }
+
+        #[test]
+        fn a_date_is_within_the_bounds_whenever_it_is_read(
+            then in -62_000_000_000_i64..253_000_000_000,
+            now in -62_000_000_000_i64..253_000_000_000,
+        ) {
+            let instant = |second| Timestamp::from_second(second).unwrap_or(Timestamp::UNIX_EPOCH);
+            let (then, now) = (instant(then), instant(now));
+            let header = then.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+            let wait = Duration::try_from(then.duration_since(now)).unwrap_or_default();
+            if let Some(delay) = retry_after(&header, now) {
+                prop_assert_eq!(delay, wait.min(LONGEST));
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ pub fn verdict(outcome: &Outcome, rules: &Rules) -> Verdict {
         Outcome::Answered {
             status,
             retry_after,
+            ..
         } => answered(*status, retry_after.unwrap_or_default(), rules),
         Outcome::NotSent { .. } => Verdict::RetryLater {
             at_least: Duration::ZERO,
@@ -70,6 +71,7 @@ pub fn may_resend(rules: &Rules, first_sending: Timestamp, now: Timestamp) -> bo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::delivery::Rejections;
 
     fn rules() -> Rules {
         Rules {
@@ -89,6 +91,7 @@ mod tests {
             let outcome = Outcome::Answered {
                 status,
                 retry_after: Some(Duration::from_secs(7)),
+                rejections: Rejections::None,
             };
             let shown = match verdict(&outcome, &rules()) {
                 Verdict::Accept => "accept".to_owned(),
@@ -122,6 +125,7 @@ mod tests {
             let outcome = Outcome::Answered {
                 status,
                 retry_after: None,
+                rejections: Rejections::None,
             };
             let at_least = Duration::ZERO;
             assert_eq!(verdict(&outcome, &rules), Verdict::RetryLater { at_least });

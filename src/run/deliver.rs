@@ -293,6 +293,7 @@ impl Courier {
             // Receivers refuse a timestamp that is far from their own clock.
             at: self.kit.clock.now(),
             body: body.clone(),
+            rejected_at: None,
         };
         let outcome = self.kit.destination.attempt(request).await;
         // Given back before the outcome is written: the wire is free already.

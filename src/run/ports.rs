@@ -16,6 +16,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -207,6 +208,9 @@ pub struct Request {
     pub at: Timestamp,
     /// The same bytes in every attempt.
     pub body: Bytes,
+    /// Where a 2xx answer lists the members it refused one by one: a JSON
+    /// pointer.
+    pub rejected_at: Option<Arc<str>>,
 }
 
 /// A channel's endpoint.

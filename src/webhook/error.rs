@@ -9,14 +9,19 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WebhookError {
     /// The URL cannot be used.
-    #[error("its `url` {why}")]
+    #[error("its `{key}` {why}")]
     BadUrl {
+        /// Which one.
+        key: &'static str,
         /// What is wrong with it.
         why: &'static str,
     },
     /// It would go out unencrypted.
-    #[error("its `url` begins with `http://`; use `https://`, or set `allow_http: true`")]
-    HttpRefused,
+    #[error("its `{key}` begins with `http://`; use `https://`, or set `allow_http: true`")]
+    HttpRefused {
+        /// Which one.
+        key: &'static str,
+    },
     /// Its host is an address that may not be dialled.
     #[error(transparent)]
     AddressRefused(#[from] AddressRefused),
@@ -34,9 +39,11 @@ pub enum WebhookError {
         /// What is wrong with it.
         why: &'static str,
     },
-    /// The extra root cannot be read.
-    #[error("its `tls_ca_file` {} cannot be used: {why}", path.display())]
-    CaFile {
+    /// A file with a certificate or key cannot be used.
+    #[error("its `{key}` {} cannot be used: {why}", path.display())]
+    File {
+        /// The key that names it.
+        key: &'static str,
         /// Which file.
         path: PathBuf,
         /// What is wrong with it.

@@ -53,19 +53,62 @@ pub(super) fn why_ambiguous(error: &reqwest::Error, host: &str, timeout: Duratio
     }
 }
 
+/// Why the other side refused the handshake after our half of it: in TLS 1.3
+/// that is heard when the request has left already. A server that refuses a
+/// client's certificate hands nothing of the connection on to anybody, so this
+/// is a definite no.
+pub(super) fn handshake_refusal(error: &reqwest::Error, host: &str) -> Option<String> {
+    let mut said = causes(error).filter_map(|cause| cause.downcast_ref::<rustls::Error>());
+    let advice = said.find_map(about_our_certificate)?;
+    Some(format!("no TLS connection to {host}: {advice}"))
+}
+
+/// What an alert says of the certificate we show, or do not.
+fn about_our_certificate(error: &rustls::Error) -> Option<&'static str> {
+    use rustls::AlertDescription as A;
+    let rustls::Error::AlertReceived(alert) = error else {
+        return None;
+    };
+    match alert {
+        A::CertificateRequired => {
+            Some("it wants a client certificate; set `client_cert_file` and `client_key_file`")
+        }
+        A::UnknownCA
+        | A::BadCertificate
+        | A::UnsupportedCertificate
+        | A::CertificateRevoked
+        | A::CertificateExpired
+        | A::CertificateUnknown => {
+            Some("it refuses our client certificate; ask its owner which one it takes")
+        }
+        _ => None,
+    }
+}
+
 fn what_tls_says(error: &rustls::Error) -> &'static str {
     use rustls::CertificateError as C;
-    let rustls::Error::InvalidCertificate(certificate) = error else {
-        return "the handshake failed";
+    let certificate = match error {
+        rustls::Error::InvalidCertificate(certificate) => certificate,
+        rustls::Error::InvalidMessage(_) => {
+            return "what answers there does not speak TLS; check host and port";
+        }
+        rustls::Error::PeerIncompatible(_) => {
+            return "we have no version or cipher of TLS in common";
+        }
+        other => return about_our_certificate(other).unwrap_or("the handshake failed"),
     };
     match certificate {
-        C::Expired | C::ExpiredContext { .. } => "its certificate has expired",
-        C::NotValidYet | C::NotValidYetContext { .. } => "its certificate is not valid yet",
+        C::Expired | C::ExpiredContext { .. } => {
+            "its certificate has expired; its owner must renew it"
+        }
+        C::NotValidYet | C::NotValidYetContext { .. } => {
+            "its certificate is not valid yet; check this machine's clock"
+        }
         C::Revoked => "its certificate has been revoked",
         C::NotValidForName | C::NotValidForNameContext { .. } => {
-            "its certificate is for another name"
+            "its certificate is for another name; check the host in `url`"
         }
-        C::UnknownIssuer => {
+        C::UnknownIssuer | C::BadSignature => {
             "its certificate is signed by nobody we trust; a private root goes into `tls_ca_file`"
         }
         _ => "its certificate is not sound",

@@ -49,6 +49,9 @@ fn reach(address: IpAddr) -> Reach {
     }
 }
 
+const LINK_LOCAL: &str = "link-local";
+const METADATA: &str = "a cloud's metadata service";
+
 /// The addresses at which clouds hand out credentials, besides link-local.
 const METADATA_V4: [[u8; 4]; 2] = [[168, 63, 129, 16], [100, 100, 100, 200]];
 const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254);
@@ -56,14 +59,14 @@ const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x025
 fn reach_v4(address: Ipv4Addr) -> Reach {
     use Reach::{Never, Private, Public};
     if METADATA_V4.contains(&address.octets()) {
-        return Never("a cloud's metadata service");
+        return Never(METADATA);
     }
     match address.octets() {
         [0, ..] => Never("unspecified"),
         [10, ..] | [172, 16..=31, ..] | [192, 168, ..] => Private("private"),
         [100, 64..=127, ..] => Private("shared by a carrier (private)"),
         [127, ..] => Private("loopback"),
-        [169, 254, ..] => Never("link-local"),
+        [169, 254, ..] => Never(LINK_LOCAL),
         [192, 0, 2, _] | [198, 51, 100, _] | [203, 0, 113, _] => Private("for documentation"),
         [192, 0, 0, _] => Private("reserved for protocols"),
         [192, 88, 99, _] => Private("a 6to4 relay"),
@@ -77,7 +80,7 @@ fn reach_v4(address: Ipv4Addr) -> Reach {
 fn reach_v6(address: Ipv6Addr) -> Reach {
     use Reach::{Never, Private, Public};
     if address == METADATA_V6 {
-        return Never("a cloud's metadata service");
+        return Never(METADATA);
     }
     let s = address.segments();
     match s {
@@ -87,13 +90,18 @@ fn reach_v6(address: Ipv6Addr) -> Reach {
         [0, 0, 0, 0, 0, 0xffff, high, low] => inside("an IPv4-mapped address", high, low),
         // A network without IPv4 of its own reaches all of it through here.
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => reach_v4(v4(high, low)),
-        [0x64, 0xff9b, 1, ..] => Private("a local NAT64 address"),
+        // A translator of one's own. Where it keeps the IPv4 address is its
+        // own affair; at the end, the usual place, no credentials are fetched.
+        [0x64, 0xff9b, 1, .., high, low] => match reach_v4(v4(high, low)) {
+            Never(what @ (LINK_LOCAL | METADATA)) => Never(what),
+            _ => Private("a local NAT64 address"),
+        },
         [0x2001, 0, _, _, _, _, high, low] => inside("a Teredo address", !high, !low),
         [0x2001, 0x0db8, ..] | [0x3fff, 0..=0x0fff, ..] => Private("for documentation"),
         [0x2001, 0..=0x01ff, ..] => Private("reserved for protocols"),
         [0x2002, high, low, ..] => inside("a 6to4 address", high, low),
         [0xfc00..=0xfdff, ..] => Private("private"),
-        [0xfe80..=0xfebf, ..] => Never("link-local"),
+        [0xfe80..=0xfebf, ..] => Never(LINK_LOCAL),
         [0xfec0..=0xfeff, ..] => Private("site-local (private)"),
         [0xff00..=0xffff, ..] => Never("multicast"),
         [0x2000..=0x3fff, ..] => Public,
@@ -146,6 +154,8 @@ mod tests {
                 "198.20.0.1",
                 "223.255.255.255",
                 "2606:4700::1111",
+                "2001:200::1",
+                "3fff:1000::1",
                 "2001:4860:4860::8888",
                 "64:ff9b::8.8.8.8",
             ],
@@ -181,6 +191,10 @@ mod tests {
                 "64:ff9b:1::1",
                 "2001::f7f7:f7f7",
                 "2001:2::1",
+                "2001:10::1",
+                "2001:20::1",
+                "2001:1ff:ffff::1",
+                "3fff:fff::1",
                 "2001:db8::1",
                 "2002:808:808::1",
                 "2002:7f00:1::1",
@@ -213,12 +227,17 @@ mod tests {
                 "::ffff:169.254.169.254",
                 "::ffff:0.0.0.0",
                 "64:ff9b::169.254.169.254",
+                "64:ff9b:1::169.254.169.254",
+                "64:ff9b:1::168.63.129.16",
                 "2002:a9fe:a9fe::1",
                 "2001:0:4136:e378:8000:63bf:5601:5601",
                 "fd00:ec2::254",
                 "fe80::1",
                 "ff02::1",
                 "100::1",
+                "100:0:0:1::1",
+                "febf::1",
+                "fe00::1",
                 "4000::1",
                 "5f00::1",
             ],

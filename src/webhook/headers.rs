@@ -45,8 +45,16 @@ pub(super) fn fixed_headers(options: &DestinationOptions) -> Result<HeaderMap, W
         let value = sensitive(value.expose_secret()).ok_or_else(|| bad(UNFIT))?;
         headers.insert(key, value);
     }
-    if let Some(auth) = &options.auth {
-        let value = authorization(auth).ok_or_else(|| WebhookError::BadHeader {
+    let authorization = match &options.auth {
+        None | Some(Auth::OAuth2(_)) => None,
+        Some(Auth::Bearer(token)) => Some(format!("Bearer {}", token.expose_secret())),
+        Some(Auth::Basic { user, password }) => {
+            let pair = STANDARD.encode(format!("{user}:{}", password.expose_secret()));
+            Some(format!("Basic {pair}"))
+        }
+    };
+    if let Some(text) = authorization {
+        let value = sensitive(&text).ok_or_else(|| WebhookError::BadHeader {
             name: "authorization".to_owned(),
             why: UNFIT,
         })?;
@@ -56,16 +64,6 @@ pub(super) fn fixed_headers(options: &DestinationOptions) -> Result<HeaderMap, W
 }
 
 const UNFIT: &str = "has a value with line breaks or control characters";
-
-fn authorization(auth: &Auth) -> Option<HeaderValue> {
-    match auth {
-        Auth::Bearer(token) => sensitive(&format!("Bearer {}", token.expose_secret())),
-        Auth::Basic { user, password } => {
-            let pair = STANDARD.encode(format!("{user}:{}", password.expose_secret()));
-            sensitive(&format!("Basic {pair}"))
-        }
-    }
-}
 
 fn sensitive(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(text).ok()?;

@@ -1,11 +1,14 @@
 //! One attempt: a signed request out, an outcome back.
 
+mod answer;
 mod body;
+mod client;
 mod destination;
 mod error;
 mod failure;
 mod guard;
 mod headers;
+mod oauth;
 mod options;
 mod reach;
 mod resolver;
@@ -13,4 +16,5 @@ mod resolver;
 pub use destination::HttpDestination;
 pub use error::WebhookError;
 pub use guard::AddressRefused;
-pub use options::{Auth, DestinationOptions};
+pub use options::{Auth, ClientCertificate, DestinationOptions, OAuth2};
+pub use reach::JudgedAddress;

@@ -18,6 +18,8 @@ pub struct DestinationOptions {
     pub auth: Option<Auth>,
     /// An extra root certificate, PEM.
     pub tls_ca_file: Option<PathBuf>,
+    /// What we show of ourselves where the other side asks.
+    pub client_certificate: Option<ClientCertificate>,
     /// The longest one attempt may take.
     pub timeout: Duration,
     /// Requests at a time.
@@ -40,4 +42,28 @@ pub enum Auth {
         /// The password.
         password: SecretString,
     },
+    /// `Bearer <token>`, the token being fetched when needed.
+    OAuth2(OAuth2),
+}
+
+/// How tokens are asked for: RFC 6749, section 4.4.
+#[derive(Debug, Clone)]
+pub struct OAuth2 {
+    /// Where.
+    pub token_url: String,
+    /// As whom.
+    pub client_id: String,
+    /// And its secret.
+    pub client_secret: SecretString,
+    /// What for, if the host wants to be told.
+    pub scope: Option<String>,
+}
+
+/// A client's certificate, PEM.
+#[derive(Debug, Clone)]
+pub struct ClientCertificate {
+    /// The certificate, and those between it and its root.
+    pub cert_file: PathBuf,
+    /// Its private key, without a password.
+    pub key_file: PathBuf,
 }

@@ -1,8 +1,10 @@
 //! Whether a destination can be dialled, without sending it anything.
 
 use super::failure::why_not_connected;
+use super::guard::{AddressRefused, refusal};
 use super::resolver::admit;
 use reqwest::Url;
+use std::net::IpAddr;
 use std::time::Duration;
 use tokio::net::{TcpStream, lookup_host};
 
@@ -20,6 +22,35 @@ pub(super) async fn reach(url: &Url, allow_private_network: bool) -> Result<(), 
         Ok(dialled) => dialled,
         Err(_) => Err(format!("no connection to {shown} within {PATIENCE:?}")),
     }
+}
+
+/// An address of a destination's host, and why it is not dialled, if it is not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JudgedAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// What the guard has against it.
+    pub refused: Option<AddressRefused>,
+}
+
+/// The addresses of the host of `url` now, each judged; dials none. An error
+/// names host and port.
+pub(super) async fn judged(
+    url: &Url,
+    allow_private_network: bool,
+) -> Result<Vec<JudgedAddress>, String> {
+    let host = url.host_str().unwrap_or_default();
+    let port = url.port_or_known_default().unwrap_or_default();
+    let name = host.trim_start_matches('[').trim_end_matches(']');
+    let looking = tokio::time::timeout(PATIENCE, lookup_host((name, port)));
+    let Ok(Ok(found)) = looking.await else {
+        return Err(format!("the name of {host}:{port} could not be resolved"));
+    };
+    let judge = |address| JudgedAddress {
+        address,
+        refused: refusal(address, allow_private_network),
+    };
+    Ok(found.map(|socket| judge(socket.ip())).collect())
 }
 
 async fn dial(

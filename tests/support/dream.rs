@@ -3,7 +3,7 @@
 //! says. Rules of its own; it shares none with the adapters.
 
 use async_trait::async_trait;
-use campaignd::delivery::{Outcome, Page};
+use campaignd::delivery::{Outcome, Page, Rejections};
 use campaignd::history::{
     BatchStatus, Closing, RunFacts, RunStatus, Settlement, Tally, UnstartedRun,
 };
@@ -444,6 +444,7 @@ fn fate(luck: u64) -> (bool, Outcome) {
     let answered = |status| Outcome::Answered {
         status,
         retry_after: None,
+        rejections: Rejections::None,
     };
     let reason = || "told to fail".to_owned();
     match luck % 200 {

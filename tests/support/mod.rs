@@ -17,3 +17,4 @@ pub mod postgres;
 pub mod receiver;
 pub mod records;
 pub mod site;
+pub mod tls;

@@ -95,6 +95,8 @@ enum Act {
     Dribble(Vec<u8>, Duration),
     /// These bytes, then FIN.
     Close(Vec<u8>),
+    /// These bytes, and no more.
+    Stall(Vec<u8>),
     /// RST.
     Reset,
     /// Nothing, with the connection left open.
@@ -145,6 +147,11 @@ impl Answer {
     /// These bytes, whatever they are, then FIN.
     pub fn raw(bytes: &[u8]) -> Self {
         Self::new(Act::Close(bytes.to_vec()))
+    }
+
+    /// These bytes, and then nothing, with the connection left open.
+    pub fn stalling(bytes: &[u8]) -> Self {
+        Self::new(Act::Stall(bytes.to_vec()))
     }
 
     /// FIN without a byte.
@@ -446,6 +453,10 @@ async fn act(stream: &mut BufReader<TcpStream>, act: Act, shared: &Shared) -> io
             tokio::io::copy(stream, &mut tokio::io::sink()).await?;
         }
         Act::Reset => SockRef::from(stream.get_ref()).set_linger(Some(Duration::ZERO))?,
+        Act::Stall(bytes) => {
+            stream.write_all(&bytes).await?;
+            std::future::pending().await
+        }
         Act::Hang => std::future::pending().await,
         Act::EndlessHeaders => {
             stream.write_all(b"HTTP/1.1 200 OK\r\n").await?;

@@ -1,10 +1,11 @@
 //! A text with its secrets painted over, to be shown.
 
+use super::nearest::nearest;
 use super::place::Source;
 use super::tree::{Data, Document, Node};
 
 /// The text of `source`, byte for byte as long, with every value at or below
-/// one of `keys` painted over with `*`, unless it is a reference (`${…}`). Of a
+/// one of `keys`, or a misspelt one, painted over with `*`, unless it is a reference (`${…}`). Of a
 /// text that cannot be read nothing is left, since a secret could be anywhere.
 pub fn masked(source: &Source, keys: &[&str]) -> String {
     let Ok(document) = Document::read(source) else {
@@ -19,7 +20,9 @@ fn paint(node: &Node, keys: &[&str], is_secret: bool, bytes: &mut [u8]) {
     match &node.data {
         Data::Section(entries) => {
             for entry in entries {
-                let below = is_secret || keys.contains(&entry.key.as_str());
+                // A key that was meant to be one of them holds what they hold.
+                let is_meant = nearest(&entry.key, keys.iter().copied()).is_some();
+                let below = is_secret || is_meant;
                 paint(&entry.value, keys, below, bytes);
             }
         }

@@ -180,6 +180,7 @@ mod tests {
             headers: Vec::new(),
             auth: None,
             tls_ca_file: None,
+            client_certificate: None,
             timeout: Duration::from_secs(10),
             max_in_flight: 1,
             allow_private_network: true,
@@ -194,6 +195,7 @@ mod tests {
             id: MessageId::of(&run, &BatchPath::whole(batch), 0),
             at: SystemClock.now(),
             body: Bytes::from_static(br#"{"data":{"members":[{"id":1},{"id":2}]}}"#),
+            rejected_at: None,
         };
         match destination.attempt(request).await {
             Outcome::Answered { status, .. } => status,

@@ -3,7 +3,7 @@
 use super::secret::{Secret, Secrets, SettingsError};
 use crate::campaign::DestinationTerms;
 use crate::delivery::Rules;
-use crate::webhook::{Auth, DestinationOptions};
+use crate::webhook::{Auth, ClientCertificate, DestinationOptions, OAuth2};
 use secrecy::ExposeSecret;
 use std::path::PathBuf;
 
@@ -22,6 +22,8 @@ pub struct DestinationSettings {
     pub auth: Option<DestinationAuth>,
     /// An extra root certificate, PEM.
     pub tls_ca_file: Option<PathBuf>,
+    /// What we show of ourselves where the other side asks.
+    pub client_certificate: Option<ClientCertificate>,
     /// How deliveries are timed and retried.
     pub rules: Rules,
     /// Requests at a time.
@@ -45,6 +47,17 @@ pub enum DestinationAuth {
         user: String,
         /// The password.
         password: Secret,
+    },
+    /// `Bearer <token>`, the token being fetched when needed.
+    OAuth2 {
+        /// Where.
+        token_url: String,
+        /// As whom.
+        client_id: String,
+        /// And its secret.
+        client_secret: Secret,
+        /// What for, if the host wants to be told.
+        scope: Option<String>,
     },
 }
 
@@ -72,6 +85,17 @@ impl DestinationSettings {
                 user: user.clone(),
                 password: password.resolve(secrets)?,
             }),
+            Some(DestinationAuth::OAuth2 {
+                token_url,
+                client_id,
+                client_secret,
+                scope,
+            }) => Some(Auth::OAuth2(OAuth2 {
+                token_url: token_url.clone(),
+                client_id: client_id.clone(),
+                client_secret: client_secret.resolve(secrets)?,
+                scope: scope.clone(),
+            })),
         };
         Ok(DestinationOptions {
             url: self.url.clone(),
@@ -81,11 +105,20 @@ impl DestinationSettings {
             headers: headers.collect::<Result<_, _>>()?,
             auth,
             tls_ca_file: self.tls_ca_file.clone(),
+            client_certificate: self.client_certificate.clone(),
             timeout: self.rules.timeout,
             max_in_flight: self.max_in_flight,
             allow_private_network: self.allow_private_network,
             allow_http: self.allow_http,
         })
+    }
+
+    /// Scheme, host and port of its URL: what may be shown of it.
+    pub fn origin(&self) -> String {
+        match url::Url::parse(&self.url) {
+            Ok(url) => url.origin().ascii_serialization(),
+            Err(_) => String::new(),
+        }
     }
 
     /// How deliveries are timed and retried.
@@ -103,10 +136,15 @@ impl DestinationSettings {
 
     pub(super) fn each_path(&mut self, change: &impl Fn(&mut PathBuf)) {
         self.tls_ca_file.iter_mut().for_each(change);
+        if let Some(own) = &mut self.client_certificate {
+            change(&mut own.cert_file);
+            change(&mut own.key_file);
+        }
         let headers = self.headers.iter_mut().map(|(_, secret)| secret);
         let auth = self.auth.iter_mut().map(|auth| match auth {
             DestinationAuth::Bearer(secret) => secret,
             DestinationAuth::Basic { password, .. } => password,
+            DestinationAuth::OAuth2 { client_secret, .. } => client_secret,
         });
         let secrets = self.signing_secrets.iter_mut().chain(headers).chain(auth);
         secrets.for_each(|secret| secret.each_path(change));

@@ -2,6 +2,8 @@
 
 use super::address::is_private;
 use super::destination::{DestinationAuth, DestinationSettings, is_header_value};
+use super::destination_tls::client_certificate;
+use super::oauth::{UrlRules, oauth2_of};
 use super::secret::Secret;
 use crate::campaign::yaml::{Field, Section};
 use crate::delivery::{OnAmbiguous, Rules};
@@ -49,23 +51,28 @@ impl DestinationSettings {
         let allow_http = section.optional("allow_http");
         let allow_http = allow_http.map_or(Some(false), |f| f.boolean());
         let url = section.required("url");
-        let url = url.and_then(|f| url_of(&f, allow_http, allow_private));
+        let url_rules = UrlRules {
+            allow_http,
+            allow_private,
+        };
+        let url = url.and_then(|f| url_of("url", &f, url_rules));
         let channel = channel(name, &mut section);
         let signing_secrets = section.required("signing_secrets");
         let signing_secrets = signing_secrets.and_then(|f| signing_secrets_of(&f));
         let headers = section.optional("headers");
         let headers = headers.map_or(Some(Vec::new()), |f| headers_of(f.section()?));
         let auth = section.optional("auth");
-        let auth = auth.map_or(Some(None), |f| auth_of(f.section()?).map(Some));
+        let auth = auth.map_or(Some(None), |f| auth_of(f.section()?, url_rules).map(Some));
         let ca_file = section.optional("tls_ca_file");
         let ca_file = ca_file.map_or(Some(None), |f| f.filled_text().map(Some));
+        let client_certificate = client_certificate(&mut section);
         let rules = rules(&mut section);
         let in_flight = section.optional("max_in_flight");
         let in_flight = in_flight.map_or(Some(8), |f| f.number(1..=1024));
         let max_body = section.optional("max_body");
         let max_body = max_body.map_or(Some(1 << 20), |f| f.size(BODIES));
         format(&mut section);
-        section.not_yet(&["client_cert_file", "client_key_file", "rate_limit"]);
+        section.not_yet(&["rate_limit"]);
         section.finish();
         Some(Self {
             url: url?,
@@ -74,6 +81,7 @@ impl DestinationSettings {
             headers: headers?,
             auth: auth?,
             tls_ca_file: ca_file?.map(PathBuf::from),
+            client_certificate: client_certificate?,
             rules: rules?,
             max_in_flight: in_flight?,
             max_body: max_body?,
@@ -85,35 +93,37 @@ impl DestinationSettings {
 
 /// The address, checked as far as possible without a network. Problems do not
 /// quote it, since it may carry a token.
-fn url_of(field: &Field, allow_http: Option<bool>, allow_private: Option<bool>) -> Option<String> {
+pub(super) fn url_of(key: &str, field: &Field, rules: UrlRules) -> Option<String> {
     let text = field.filled_text()?;
     let Ok(url) = url::Url::parse(text) else {
-        field.error("`url` must be a whole address, as in `https://hooks.example.com/activate`");
+        field.error(format!(
+            "`{key}` must be a whole address, as in `https://hooks.example.com/activate`"
+        ));
         return None;
     };
     let mut sound = true;
     let mut refuse = |message: &str| {
-        field.error(message);
+        field.error(format!("`{key}` {message}"));
         sound = false;
     };
     match url.scheme() {
         "https" => {}
-        "http" if allow_http == Some(false) => {
-            refuse("`url` is not encrypted; use https, or set `allow_http: true`");
+        "http" if rules.allow_http == Some(false) => {
+            refuse("is not encrypted; use https, or set `allow_http: true`");
         }
         "http" => {}
-        _ => refuse("`url` must begin with https://"),
+        _ => refuse("must begin with https://"),
     }
     if !url.username().is_empty() || url.password().is_some() {
-        refuse("`url` holds a login; put it under `auth`");
+        refuse("holds a login; put it under `auth`");
     }
     if url.fragment().is_some() {
-        refuse("`url` ends in a fragment (`#…`), which is never sent");
+        refuse("ends in a fragment (`#…`), which is never sent");
     }
     let host = url.host_str().unwrap_or_default();
-    if allow_private == Some(false) && is_private(host) {
+    if rules.allow_private == Some(false) && is_private(host) {
         refuse(
-            "`url` leads to this machine or a private network; set `allow_private_network: true` if that is meant",
+            "leads to this machine or a private network; set `allow_private_network: true` if that is meant",
         );
     }
     sound.then(|| url.to_string())
@@ -187,21 +197,20 @@ fn header(name: &str, field: &Field) -> Option<(String, Secret)> {
     Some((name.to_owned(), secret))
 }
 
-fn auth_of(mut section: Section) -> Option<DestinationAuth> {
-    section.not_yet(&["oauth2"]);
+fn auth_of(mut section: Section, rules: UrlRules) -> Option<DestinationAuth> {
     let bearer = section.optional("bearer");
     let basic = section.optional("basic");
-    let auth = match (bearer, basic) {
-        (Some(field), None) => Secret::read(&field).map(DestinationAuth::Bearer),
-        (None, Some(field)) => basic_of(field.section()?),
-        (Some(_), Some(_)) => {
-            section.error("`auth` must have exactly one of `bearer` and `basic`");
+    let oauth2 = section.optional("oauth2");
+    let auth = match (bearer, basic, oauth2) {
+        (Some(field), None, None) => Secret::read(&field).map(DestinationAuth::Bearer),
+        (None, Some(field), None) => basic_of(field.section()?),
+        (None, None, Some(field)) => oauth2_of(field.section()?, rules),
+        (None, None, None) => {
+            section.error("`auth` must have one of `bearer`, `basic` and `oauth2`");
             None
         }
-        (None, None) => {
-            if !section.has("oauth2") {
-                section.error("`auth` must have one of `bearer` and `basic`");
-            }
+        _ => {
+            section.error("`auth` must have exactly one of `bearer`, `basic` and `oauth2`");
             None
         }
     };

@@ -287,3 +287,81 @@ fn a_state_store_that_cannot_be_meant_is_refused_without_its_password() {
         assert!(!problems[0].contains("hunter2"), "{problems:?}");
     }
 }
+
+const TOKENS: &str = "
+connectors: { sandbox: { kind: sqlite, path: ./sandbox.db } }
+destinations:
+  esp:
+    url: https://hooks.example.com/activate
+    signing_secrets: [ a ]
+    auth:
+      oauth2:
+        token_url: https://login.example.com/token
+        client_id: campaigns
+        client_secret: ${env:CLIENT_SECRET}
+        scope: send
+    client_cert_file: ./client.pem
+    client_key_file: ./client.key
+";
+
+#[test]
+fn tokens_and_client_certificates_are_read() {
+    let settings = settings(TOKENS);
+    let secrets = Secrets::of([("CLIENT_SECRET", "s3cret")]);
+    let options = only(&settings.destinations).options(&secrets).unwrap();
+    let Some(Auth::OAuth2(oauth2)) = &options.auth else {
+        panic!("not OAuth2");
+    };
+    assert_eq!(oauth2.token_url, "https://login.example.com/token");
+    assert_eq!(oauth2.client_id, "campaigns");
+    assert_eq!(oauth2.client_secret.expose_secret(), "s3cret");
+    assert_eq!(oauth2.scope.as_deref(), Some("send"));
+    let own = options.client_certificate.as_ref().unwrap();
+    assert_eq!(own.cert_file, Path::new("/etc/campaignd/client.pem"));
+    assert_eq!(own.key_file, Path::new("/etc/campaignd/client.key"));
+    assert!(!format!("{settings:?} {options:?}").contains("s3cret"));
+}
+
+#[test]
+fn wrong_tokens_and_client_certificates_are_said_with_what_to_do() {
+    let cases = [
+        (
+            "    client_key_file: ./client.key\n",
+            "",
+            "`client_cert_file` needs `client_key_file`",
+        ),
+        (
+            "    client_cert_file: ./client.pem\n",
+            "",
+            "`client_key_file` needs `client_cert_file`",
+        ),
+        (
+            "https://login",
+            "http://login",
+            "`token_url` is not encrypted",
+        ),
+        (
+            "https://login.example.com",
+            "https://127.0.0.1",
+            "`token_url` leads to this machine",
+        ),
+        ("        client_id: campaigns\n", "", "client_id"),
+        ("scope: send", "scpe: send", "scope"),
+        (
+            "      oauth2:",
+            "      bearer: t\n      oauth2:",
+            "exactly one of",
+        ),
+    ];
+    for (from, to, says) in cases {
+        let text = TOKENS.replacen(from, to, 1);
+        assert_ne!(text, TOKENS, "{from}");
+        let name = "campaignd.yaml";
+        let problems = compile(&Source { name, text: &text }).unwrap_err();
+        let said: Vec<_> = problems.iter().map(|problem| &problem.message).collect();
+        assert!(
+            said.iter().any(|said| said.contains(says)),
+            "{says}: {said:?}"
+        );
+    }
+}

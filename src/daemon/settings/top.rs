@@ -53,10 +53,13 @@ pub fn masked(source: &Source) -> String {
         "admin",
         "auth",
         "bearer",
+        "client_secret",
         "headers",
+        "oauth2",
         "password",
         "signing_secrets",
         "token",
+        "token_url",
         "url",
     ];
     yaml::masked(source, SECRET_KEYS)
