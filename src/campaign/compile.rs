@@ -2,10 +2,10 @@
 
 use super::file::{Activation, Campaign, Known};
 use super::policy::{About, policy_of};
+use super::schedule::schedule_of;
 use super::yaml::{Document, Field, Problem, Reader, Section, Source, suggestion};
 use crate::audience::{AudienceSpec, Policy, lint};
 use crate::id::{CampaignName, ConnectorName, DestinationName};
-use crate::schedule::{Schedule, SchedulePart};
 use serde_json::{Map, Value};
 use std::num::NonZeroU32;
 use std::str::FromStr;
@@ -18,20 +18,6 @@ const MAX_BATCH_SIZE: u32 = 10_000;
 
 /// The longest `contact_history.attributes`, as JSON: the width of its column.
 const MAX_ATTRIBUTES_BYTES: usize = 4096;
-
-/// Keys of `schedule` that a later version knows.
-const SCHEDULE_NOT_YET: &[&str] = &[
-    "every",
-    "at",
-    "starts",
-    "ends",
-    "send_window",
-    "spread",
-    "catch_up",
-    "catch_up_within",
-    "overlap",
-    "blackout",
-];
 
 /// Compiles one campaign file. A campaign comes with notes, which refuse
 /// nothing; without one, all that is wrong is listed in the order of the file.
@@ -77,7 +63,7 @@ fn read(mut top: Section, known: &Known) -> Option<Campaign> {
         .map_or(Some(50), |f| f.number(0..=100));
     let schedule = top
         .required("schedule")
-        .and_then(|f| schedule(f.section()?));
+        .and_then(|f| schedule_of(f.section()?, name.as_ref()));
     let audience = top
         .required("audience")
         .and_then(|f| audience(f.section()?));
@@ -155,44 +141,6 @@ fn all_of<'k>(what: &str, known: impl Iterator<Item = &'k str>) -> String {
         1..=8 => format!("; there are {}", names.join(", ")),
         _ => String::new(),
     }
-}
-
-fn schedule(mut section: Section) -> Option<Schedule> {
-    // With `every` or `at`, saying that `cron` is missing too would mislead.
-    let otherwise = section.has("every") || section.has("at");
-    let mut asked = |key| match otherwise {
-        true => section.optional(key),
-        false => section.required(key),
-    };
-    let cron = asked("cron");
-    let zone = asked("timezone");
-    section.not_yet(SCHEDULE_NOT_YET);
-    section.finish();
-    let zone_text = zone.as_ref().and_then(|field| field.filled_text());
-    let expressions = cron.as_ref().map(Field::one_or_more).unwrap_or_default();
-    let (fields, texts): (Vec<_>, Vec<_>) = expressions
-        .iter()
-        .filter_map(|field| Some((field, field.filled_text()?.to_owned())))
-        .unzip();
-    // What is sound is checked even where the rest is not, so that no problem
-    // hides another.
-    let problems = match Schedule::compile(&texts, zone_text.unwrap_or("UTC")) {
-        Ok(schedule) => {
-            let is_whole = zone_text.is_some() && !texts.is_empty();
-            return (is_whole && texts.len() == expressions.len()).then_some(schedule);
-        }
-        Err(problems) => problems,
-    };
-    for problem in problems {
-        let place = match problem.part {
-            SchedulePart::Cron(index) => fields.get(index).copied(),
-            SchedulePart::Timezone => zone.as_ref(),
-        };
-        if let Some(field) = place {
-            field.error(problem.message);
-        }
-    }
-    None
 }
 
 fn audience(mut section: Section) -> Option<AudienceSpec> {

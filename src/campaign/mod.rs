@@ -5,9 +5,11 @@ mod compile;
 mod file;
 mod policy;
 mod run_spec;
+mod schedule;
 pub mod yaml;
 
 pub use compile::{compile, duplicate_name};
 pub use file::{Activation, Campaign, Known};
 pub use run_spec::{DestinationTerms, RunSpec};
+pub use schedule::clock_notes;
 pub use yaml::{Problem, Severity, Source};

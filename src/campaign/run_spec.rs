@@ -4,6 +4,7 @@
 use super::file::Campaign;
 use crate::audience::{AudienceSpec, Policy};
 use crate::id::{CampaignName, ConnectorName, DestinationName};
+use crate::schedule::SendWindow;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -51,6 +52,9 @@ pub struct RunSpec {
     /// Who else is not.
     #[serde(default, skip_serializing_if = "Policy::is_empty")]
     pub policy: Policy,
+    /// The hours in which its requests begin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub send_window: Option<SendWindow>,
 }
 
 /// A stored specification that this version cannot read.
@@ -75,6 +79,7 @@ impl RunSpec {
             attributes: sorted(&campaign.attributes),
             suppress: campaign.suppress.clone(),
             policy: campaign.policy.clone(),
+            send_window: campaign.schedule.terms().send_window.clone(),
         }
     }
 
@@ -162,6 +167,7 @@ mod tests {
             attributes,
             suppress: Vec::new(),
             policy: Policy::default(),
+            send_window: None,
         }
     }
 
@@ -199,6 +205,15 @@ mod tests {
         assert!(json.ends_with(r#","policy":{"cooldown_secs":60,"limit":10}}"#));
         assert_eq!(RunSpec::from_json(&json).unwrap(), under);
         assert_ne!(under.version(), spec().version());
+    }
+
+    #[test]
+    fn a_send_window_is_frozen_with_the_run() {
+        let mut by_day = spec();
+        by_day.send_window = SendWindow::parse("08:00", "20:00", "UTC").ok();
+        let json = by_day.to_json();
+        assert!(json.ends_with(r#""timezone":"UTC"}}"#), "{json}");
+        assert_eq!(RunSpec::from_json(&json).unwrap(), by_day);
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod settings;
 mod silent;
 pub mod source;
 mod ticker;
+mod turn;
 mod wake;
 mod world;
 

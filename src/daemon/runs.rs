@@ -47,11 +47,12 @@ impl Runs {
         }
     }
 
-    /// The campaign's open run, if it has one.
-    pub(super) fn open_run(&self, campaign: &CampaignName) -> Option<RunId> {
+    /// The campaign's runs that are carried here, in the order of their fire
+    /// times.
+    pub(super) fn open_runs(&self, campaign: &CampaignName) -> Vec<RunId> {
         let open = self.open();
-        let mut runs = open.iter().filter(|(_, of)| of.campaign == *campaign);
-        runs.next().map(|(run, _)| run.clone())
+        let runs = open.iter().filter(|(_, of)| of.campaign == *campaign);
+        runs.map(|(run, _)| run.clone()).collect()
     }
 
     /// Ends a run early. Returns whether it is carried here.
@@ -185,7 +186,10 @@ impl Runs {
             let permit = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return false,
-                permit = self.permits.take() => permit,
+                permit = async {
+                    self.its_turn(&record, &cancel).await;
+                    self.permits.take().await
+                } => permit,
             };
             tracing::info!(
                 campaign.name = %record.campaign, run.id = %record.run, run.state = record.state.as_str(),

@@ -6,7 +6,7 @@ use super::world::World;
 use crate::campaign::{Campaign, RunSpec};
 use crate::id::{CampaignName, RunId, Trigger};
 use crate::run::{Claim, Cursor, LedgerError, NewRun, RunState};
-use crate::schedule::{Due, Seen, Start, due, skip_if_open};
+use crate::schedule::{Due, Seen, Start, due, passed_over, start};
 use jiff::Timestamp;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -130,30 +130,36 @@ impl Ticker {
             schedule_hash: &cursor.schedule_hash,
             seen_until: cursor.seen_until,
         });
-        let look = due(&campaign.schedule, seen, now);
-        if current.is_none() || !look.due.is_empty() {
+        let may_run = campaign.enabled && !is_back;
+        let open = match may_run {
+            true => self.open_runs(&campaign.name).await?,
+            false => Vec::new(),
+        };
+        let look = match may_run {
+            true => due(&campaign.schedule, seen, now, !open.is_empty()),
+            false => passed_over(&campaign.schedule, seen, now),
+        };
+        let has_passed = !may_run
+            && seen
+                .and_then(|seen| campaign.schedule.next_after(seen.seen_until))
+                .is_some_and(|next| next <= look.seen_until);
+        if current.is_none() || !look.due.is_empty() || has_passed {
             let after = Cursor {
                 schedule_hash: hash,
                 seen_until: look.seen_until,
-            };
-            let runs = match campaign.enabled && !is_back {
-                true => {
-                    let open = self.open_run(&campaign.name).await?;
-                    self.new_runs(campaign, look.due, open)
-                }
-                false => Vec::new(),
             };
             let claim = Claim {
                 campaign: campaign.name.clone(),
                 before: watch.cursor.clone(),
                 after: after.clone(),
-                runs,
+                runs: self.new_runs(campaign, look.due, open),
                 at: now,
             };
             self.claim(claim).await?;
             watch.cursor = Some(after);
         }
-        watch.next = campaign.schedule.next_after(look.seen_until.max(now));
+        let next = campaign.schedule.next_after(look.seen_until);
+        watch.next = next.map(|next| campaign.schedule.due_at(next));
         Ok(())
     }
 
@@ -170,25 +176,22 @@ impl Ticker {
         Ok(())
     }
 
-    /// The campaign's open run, on whichever host.
-    async fn open_run(&self, campaign: &CampaignName) -> Result<Option<RunId>, LedgerError> {
-        if let Some(run) = self.runs.open_run(campaign) {
-            return Ok(Some(run));
-        }
+    /// The campaign's open runs, on whichever host, in the order of their fire
+    /// times.
+    async fn open_runs(&self, campaign: &CampaignName) -> Result<Vec<RunId>, LedgerError> {
+        let here = self.runs.open_runs(campaign);
         if self.world.rescan_every().is_none() {
-            return Ok(None);
+            return Ok(here);
         }
         let open = self.world.ledger.open_runs().await?;
-        let mut open = open.into_iter().filter(|run| run.campaign == *campaign);
-        Ok(open.next().map(|run| run.run))
+        let open = open.into_iter().filter(|run| run.campaign == *campaign);
+        let mut runs: Vec<RunId> = open.map(|run| run.run).collect();
+        // One that has just ended may be carried still.
+        runs.extend(here.into_iter().filter(|_| runs.is_empty()));
+        Ok(runs)
     }
 
-    fn new_runs(
-        &self,
-        campaign: &Campaign,
-        dues: Vec<Due>,
-        mut open: Option<RunId>,
-    ) -> Vec<NewRun> {
+    fn new_runs(&self, campaign: &Campaign, dues: Vec<Due>, mut open: Vec<RunId>) -> Vec<NewRun> {
         let Some(terms) = self.world.terms(&campaign.activation.destination) else {
             return Vec::new();
         };
@@ -197,11 +200,14 @@ impl Ticker {
             .map(|due| {
                 let fire_time = due.fire_time();
                 let run = RunId::scheduled(&campaign.name, fire_time);
-                let (state, error) = match (due, skip_if_open(open.as_ref())) {
+                let overlap = campaign.schedule.terms().overlap;
+                let (state, error) = match (due, start(overlap, &open)) {
                     (Due::Missed { reason, .. }, _) => (RunState::Missed, Some(reason)),
-                    (Due::Run(_), Start::Skip { reason }) => (RunState::Skipped, Some(reason)),
+                    (Due::Skipped { reason, .. }, _) | (Due::Run(_), Start::Skip { reason }) => {
+                        (RunState::Skipped, Some(reason))
+                    }
                     (Due::Run(_), Start::Go) => {
-                        open = Some(run.clone());
+                        open.push(run.clone());
                         (RunState::Queued, None)
                     }
                 };

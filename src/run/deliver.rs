@@ -14,6 +14,7 @@ use super::state::BatchState;
 use crate::delivery::{Clearance, Course, Move, Outcome, Page, Renderer, SplitBudget, body_hash};
 use crate::history::{BatchStatus, RunFacts};
 use crate::id::{BatchPath, MessageId, RunId};
+use crate::schedule::SendWindow;
 use bytes::Bytes;
 use jiff::Timestamp;
 use std::ops::Range;
@@ -23,6 +24,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Who pauses a destination that refuses everything.
 pub const PAUSED_BY: &str = "campaignd";
+
+/// How often it is asked whether a send window has opened.
+const WINDOW_LOOK: Duration = Duration::from_secs(1);
 
 /// A batch on its way.
 pub(super) struct Delivery {
@@ -72,6 +76,8 @@ pub(super) struct Courier {
     newest: Timestamp,
     facts: Arc<RunFacts>,
     alive: Arc<Alive>,
+    /// Outside of it no request begins.
+    send_window: Option<SendWindow>,
     /// A blocking mutex: never held across an await.
     budget: Arc<Mutex<SplitBudget>>,
 }
@@ -89,6 +95,7 @@ impl Carrier {
             newest: newest.unwrap_or(Timestamp::MIN),
             facts: Arc::clone(&self.facts),
             alive: Arc::clone(&self.alive),
+            send_window: self.spec.send_window.clone(),
             budget: Arc::new(Mutex::new(SplitBudget::new(self.funnel().planned))),
         }
     }
@@ -242,7 +249,7 @@ impl Courier {
         if halt.is_cancelled() {
             return Ok(Next::Done(Delivered::Left));
         }
-        if !self.may_send() || self.is_paused() {
+        if !self.may_send() || self.must_rest() {
             return Ok(Next::Again(batch));
         }
         let now = self.kit.clock.now().max(batch.newest);
@@ -282,7 +289,7 @@ impl Courier {
         batch.attempts += 1;
         batch.course.first_sending_at.get_or_insert(now);
         batch.state = Some(BatchState::Sending);
-        if !self.may_send() || self.is_paused() {
+        if !self.may_send() || self.must_rest() {
             // The ledger took so long that another host may be at it before
             // the answer is here.
             return self.unsent(batch).await;
@@ -306,22 +313,39 @@ impl Courier {
         self.kit.pauses.cover(&facts.campaign, &facts.destination)
     }
 
-    /// Waits until nothing is paused; false if there will be no attempt. The
-    /// time is not the destination's fault, and uses up nothing of its own.
+    /// When the send window opens, if it is closed.
+    fn opens_at(&self) -> Option<Timestamp> {
+        let window = self.send_window.as_ref()?;
+        window.opens_at(self.kit.clock.now())
+    }
+
+    fn must_rest(&self) -> bool {
+        self.is_paused() || self.opens_at().is_some()
+    }
+
+    /// Waits until nothing is paused and the send window is open; false if
+    /// there will be no attempt. The time is not the destination's fault, and
+    /// uses up nothing of its own.
     async fn unpaused(&self, batch: &mut Batch, halt: &CancellationToken) -> bool {
-        if !self.is_paused() {
+        if !self.must_rest() {
             return true;
         }
         let since = self.kit.clock.now();
-        let mut pauses = self.kit.pauses.clone();
-        let lifted = tokio::select! {
-            biased;
-            () = halt.cancelled() => false,
-            () = pauses.lifted(&self.facts.campaign, &self.facts.destination) => true,
-        };
+        let mut may_begin = true;
+        while may_begin && self.must_rest() {
+            let mut pauses = self.kit.pauses.clone();
+            may_begin = tokio::select! {
+                biased;
+                () = halt.cancelled() => false,
+                () = pauses.lifted(&self.facts.campaign, &self.facts.destination),
+                    if self.is_paused() => true,
+                // Asked again and again, since the clock may be set.
+                () = self.kit.clock.sleep(WINDOW_LOOK) => true,
+            };
+        }
         let rested = self.kit.clock.now().duration_since(since);
         batch.course.excused += Duration::try_from(rested).unwrap_or_default();
-        lifted
+        may_begin
     }
 
     /// Whether a request may leave now: the warehouse has heard of us lately,
@@ -333,7 +357,8 @@ impl Courier {
     /// An attempt was begun, and no byte of it has left.
     async fn unsent(&self, mut batch: Batch) -> Result<Next, RunError> {
         let was_ambiguous = batch.course.was_ambiguous;
-        let why = "not sent: paused, or the run was silent for too long".to_owned();
+        let why = "not sent: paused, outside the send window, or the run was silent for too long"
+            .to_owned();
         let change = self.stays(&mut batch, was_ambiguous, None, why);
         self.kit.ledger.change_batch(change).await?;
         batch.next_at = None;

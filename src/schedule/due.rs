@@ -1,7 +1,8 @@
 //! What is to be run now: the decision the ticker asks for at each wake.
 
 use super::plan::Schedule;
-use jiff::Timestamp;
+use super::terms::CatchUp;
+use jiff::{SignedDuration, Timestamp};
 
 /// How many fire times one look takes.
 ///
@@ -18,13 +19,24 @@ pub struct Seen<'a> {
     pub seen_until: Timestamp,
 }
 
+/// How late a run may begin and still be on time: more than any look takes to
+/// come round again.
+const ON_TIME: SignedDuration = SignedDuration::from_secs(60);
+
 /// What becomes of a fire time that has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Due {
-    /// It is run now.
+    /// It is run now, if no run of the campaign is open.
     Run(Timestamp),
     /// It is recorded as missed.
     Missed {
+        /// Which.
+        fire_time: Timestamp,
+        /// Why, in our words.
+        reason: String,
+    },
+    /// It is recorded as skipped.
+    Skipped {
         /// Which.
         fire_time: Timestamp,
         /// Why, in our words.
@@ -36,7 +48,9 @@ impl Due {
     /// The fire time.
     pub fn fire_time(&self) -> Timestamp {
         match self {
-            Self::Run(fire_time) | Self::Missed { fire_time, .. } => *fire_time,
+            Self::Run(fire_time)
+            | Self::Missed { fire_time, .. }
+            | Self::Skipped { fire_time, .. } => *fire_time,
         }
     }
 }
@@ -51,59 +65,158 @@ pub struct Look {
     pub seen_until: Timestamp,
 }
 
-/// Which fire times since the last look are run now and which were missed.
+/// Which fire times since the last look are run now, and which were missed or
+/// are skipped.
 ///
-/// Catch-up is `latest`: the newest runs, those before it are missed. A
-/// schedule that is new, or has changed, begins now and makes up for nothing.
-/// Where the clock went back behind the last look, nothing is due until it
-/// has passed it again.
-pub fn due(schedule: &Schedule, seen: Option<Seen<'_>>, now: Timestamp) -> Look {
+/// A schedule that is new, or has changed, begins now and makes up for
+/// nothing. Where the clock went back behind the last look, nothing is due
+/// until it has passed it again. A fire time in a blackout is skipped, and
+/// stands for no other. With catch-up `all`, a fire time that is late waits
+/// for the campaign's open run (`is_open`), and so do those after it: the
+/// cursor stays before it.
+pub fn due(schedule: &Schedule, seen: Option<Seen<'_>>, now: Timestamp, is_open: bool) -> Look {
+    let until = schedule.due_until(now);
     let since = match seen {
         Some(seen) if seen.schedule_hash == schedule.hash() => seen.seen_until,
         _ => now,
     };
-    if since >= now {
+    if since >= until {
         return Look {
             due: Vec::new(),
             seen_until: since,
         };
     }
-    let mut fire_times = schedule.fire_times(since, now, MAX_FIRE_TIMES);
-    let newest = fire_times.pop();
-    // Where there are more than one look takes, the newest stands for all
-    // that follow.
-    let beyond = newest
-        .filter(|_| fire_times.len() + 1 == MAX_FIRE_TIMES)
-        .and_then(|last| schedule.last_until(last, now));
-    let mut due: Vec<Due> = match beyond.or(newest) {
-        Some(newest) => missed(fire_times, newest),
-        None => Vec::new(),
-    };
-    if let (Some(last), Some(_), Some(Due::Missed { reason, .. })) =
-        (newest, beyond, due.last_mut())
-    {
-        reason.push_str(&format!(", as did every fire time from {last} on"));
-    }
-    due.extend(beyond.or(newest).map(Due::Run));
-    Look {
-        due,
-        seen_until: now,
+    match schedule.terms().catch_up {
+        CatchUp::All => one_by_one(schedule, (since, until), now, is_open),
+        CatchUp::Latest | CatchUp::None => newest(schedule, (since, until), now),
     }
 }
 
-fn missed(fire_times: Vec<Timestamp>, newest: Timestamp) -> Vec<Due> {
-    fire_times
+/// How far a schedule is seen when what came due is not to be run: while its
+/// campaign is disabled.
+pub fn passed_over(schedule: &Schedule, seen: Option<Seen<'_>>, now: Timestamp) -> Look {
+    let since = seen.map_or(now, |seen| seen.seen_until);
+    Look {
+        due: Vec::new(),
+        seen_until: since.max(schedule.due_until(now)),
+    }
+}
+
+fn newest(schedule: &Schedule, (since, until): (Timestamp, Timestamp), now: Timestamp) -> Look {
+    let mut fire_times = schedule.fire_times(since, until, MAX_FIRE_TIMES);
+    // Where there are more than one look takes, the newest stands for all
+    // that follow.
+    let capped = fire_times.len() == MAX_FIRE_TIMES;
+    let last = fire_times.last().copied();
+    let beyond = last
+        .filter(|_| capped)
+        .and_then(|last| schedule.last_until(last, until));
+    if let (Some(beyond), Some(last)) = (beyond, fire_times.last_mut()) {
+        *last = beyond;
+    }
+    let is_runnable = |fire_time: &&Timestamp| schedule.blackout(**fire_time).is_none();
+    let chosen = fire_times.iter().rev().find(is_runnable).copied();
+    let chosen_late = chosen.and_then(|fire_time| too_late(schedule, fire_time, now));
+    let mut due: Vec<Due> = fire_times
         .into_iter()
-        .map(|fire_time| Due::Missed {
-            fire_time,
-            reason: format!("passed while nothing was running; {newest} is run in its place"),
-        })
-        .collect()
+        .map(
+            |fire_time| match (schedule.blackout(fire_time), &chosen_late) {
+                (Some(dates), _) => skipped(fire_time, &dates),
+                (None, None) if chosen == Some(fire_time) => Due::Run(fire_time),
+                (None, None) => Due::Missed {
+                    fire_time,
+                    reason: format!(
+                        "passed while nothing was running; {} is run in its place",
+                        chosen.unwrap_or(fire_time)
+                    ),
+                },
+                (None, Some(why)) => Due::Missed {
+                    fire_time,
+                    reason: why.clone(),
+                },
+            },
+        )
+        .collect();
+    if let (Some(last), Some(_)) = (last, beyond) {
+        let told = due
+            .len()
+            .checked_sub(2)
+            .and_then(|index| due.get_mut(index));
+        if let Some(Due::Missed { reason, .. } | Due::Skipped { reason, .. }) = told {
+            reason.push_str(&format!(", as did every fire time from {last} on"));
+        }
+    }
+    Look {
+        due,
+        seen_until: until,
+    }
+}
+
+/// Catch-up `all`: takes what is too old, and one run at a time.
+fn one_by_one(
+    schedule: &Schedule,
+    (since, until): (Timestamp, Timestamp),
+    now: Timestamp,
+    is_open: bool,
+) -> Look {
+    let mut due = Vec::new();
+    let mut seen_until = since;
+    while due.len() < MAX_FIRE_TIMES {
+        let next = schedule.next_after(seen_until);
+        let Some(fire_time) = next.filter(|next| *next <= until) else {
+            seen_until = until;
+            break;
+        };
+        if let Some(dates) = schedule.blackout(fire_time) {
+            due.push(skipped(fire_time, &dates));
+        } else if let Some(reason) = too_late(schedule, fire_time, now) {
+            due.push(Due::Missed { fire_time, reason });
+        } else if is_late(schedule, fire_time, now) && is_open {
+            break;
+        } else {
+            due.push(Due::Run(fire_time));
+            seen_until = fire_time;
+            break;
+        }
+        seen_until = fire_time;
+    }
+    Look { due, seen_until }
+}
+
+fn is_late(schedule: &Schedule, fire_time: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(schedule.due_at(fire_time)) > ON_TIME
+}
+
+/// Why a fire time is not made up for, if it is late.
+fn too_late(schedule: &Schedule, fire_time: Timestamp, now: Timestamp) -> Option<String> {
+    if !is_late(schedule, fire_time, now) {
+        return None;
+    }
+    let terms = schedule.terms();
+    if terms.catch_up == CatchUp::None {
+        return Some("passed while nothing was running; catch_up is `none`".to_owned());
+    }
+    let within = terms.catch_up_within?;
+    let late = now.duration_since(schedule.due_at(fire_time));
+    let is_over = std::time::Duration::try_from(late).is_ok_and(|late| late > within);
+    is_over.then(|| {
+        let within = humantime::format_duration(within);
+        format!("passed while nothing was running, more than catch_up_within ({within}) ago")
+    })
+}
+
+fn skipped(fire_time: Timestamp, dates: &str) -> Due {
+    Due::Skipped {
+        fire_time,
+        reason: format!("lies in {dates}"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::terms::{Blackout, Terms};
     use super::*;
+    use std::time::Duration;
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()
@@ -113,22 +226,40 @@ mod tests {
         Schedule::compile(&["0 * * * *".to_owned()], "UTC").unwrap()
     }
 
-    /// Looks at an hourly schedule, and writes what is run as `+time` and what
-    /// is missed as `-time`.
     #[track_caller]
     fn check(seen_until: Option<&str>, now: &str, expect: &[&str], then_seen_until: &str) {
-        let (schedule, hash) = (hourly(), hourly().hash());
+        look_at(
+            Terms::default(),
+            seen_until,
+            (now, false),
+            expect,
+            then_seen_until,
+        );
+    }
+
+    /// Looks at an hourly schedule, and writes what is run as `+time`, what is
+    /// missed as `-time` and what is skipped as `/time`.
+    #[track_caller]
+    fn look_at(
+        terms: Terms,
+        seen_until: Option<&str>,
+        (now, is_open): (&str, bool),
+        expect: &[&str],
+        then_seen_until: &str,
+    ) {
+        let (schedule, hash) = (hourly().under(terms), hourly().hash());
         let seen = seen_until.map(|until| Seen {
             schedule_hash: &hash,
             seen_until: at(until),
         });
-        let look = due(&schedule, seen, at(now));
+        let look = due(&schedule, seen, at(now), is_open);
         let found: Vec<String> = look
             .due
             .iter()
             .map(|due| match due {
                 Due::Run(fire_time) => format!("+{fire_time}"),
                 Due::Missed { fire_time, .. } => format!("-{fire_time}"),
+                Due::Skipped { fire_time, .. } => format!("/{fire_time}"),
             })
             .collect();
         assert_eq!(found, expect);
@@ -177,7 +308,7 @@ mod tests {
             schedule_hash: "another",
             seen_until: at("2026-11-01T00:00:00Z"),
         };
-        let look = due(&hourly(), Some(seen), at("2026-11-22T09:30:00Z"));
+        let look = due(&hourly(), Some(seen), at("2026-11-22T09:30:00Z"), false);
         assert_eq!(look.due, []);
         assert_eq!(look.seen_until, at("2026-11-22T09:30:00Z"));
     }
@@ -200,7 +331,7 @@ mod tests {
             schedule_hash: &hash,
             seen_until: at("2026-10-01T00:00:00Z"),
         };
-        let look = due(&schedule, Some(seen), at("2026-11-22T09:30:30Z"));
+        let look = due(&schedule, Some(seen), at("2026-11-22T09:30:30Z"), false);
         assert_eq!(look.due.len(), MAX_FIRE_TIMES);
         assert_eq!(
             look.due.last().unwrap(),
@@ -211,5 +342,109 @@ mod tests {
         };
         assert_eq!(*fire_time, at("2026-10-07T22:39:00Z"));
         assert!(reason.ends_with("as did every fire time from 2026-10-07T22:40:00Z on"));
+    }
+
+    #[test]
+    fn without_catch_up_only_what_is_on_time_runs() {
+        let terms = || Terms {
+            catch_up: CatchUp::None,
+            ..Terms::default()
+        };
+        let seen = Some("2026-11-22T08:30:00Z");
+        let late = "2026-11-22T10:02:00Z";
+        let expect = ["-2026-11-22T09:00:00Z", "-2026-11-22T10:00:00Z"];
+        look_at(terms(), seen, (late, false), &expect, late);
+        let on_time = "2026-11-22T10:00:30Z";
+        let expect = ["-2026-11-22T09:00:00Z", "+2026-11-22T10:00:00Z"];
+        look_at(terms(), seen, (on_time, false), &expect, on_time);
+    }
+
+    #[test]
+    fn what_is_older_than_catch_up_within_is_missed() {
+        let terms = |catch_up| Terms {
+            catch_up,
+            catch_up_within: Some(Duration::from_secs(3_600)),
+            ..Terms::default()
+        };
+        let (seen, now) = (Some("2026-11-22T07:30:00Z"), "2026-11-22T09:30:00Z");
+        let expect = ["-2026-11-22T08:00:00Z", "+2026-11-22T09:00:00Z"];
+        look_at(terms(CatchUp::Latest), seen, (now, false), &expect, now);
+        let taken = "2026-11-22T09:00:00Z";
+        look_at(terms(CatchUp::All), seen, (now, false), &expect, taken);
+    }
+
+    #[test]
+    fn catch_up_of_all_takes_one_after_another_and_waits_for_the_open_run() {
+        let terms = || Terms {
+            catch_up: CatchUp::All,
+            ..Terms::default()
+        };
+        let (seen, now) = (Some("2026-11-22T07:30:00Z"), "2026-11-22T10:00:05Z");
+        let first = "2026-11-22T08:00:00Z";
+        look_at(
+            terms(),
+            seen,
+            (now, false),
+            &["+2026-11-22T08:00:00Z"],
+            first,
+        );
+        look_at(terms(), Some(first), (now, true), &[], first);
+        let second = "2026-11-22T09:00:00Z";
+        look_at(
+            terms(),
+            Some(first),
+            (now, false),
+            &["+2026-11-22T09:00:00Z"],
+            second,
+        );
+        // The newest is on time, and so subject to overlap.
+        let third = "2026-11-22T10:00:00Z";
+        look_at(
+            terms(),
+            Some(second),
+            (now, true),
+            &["+2026-11-22T10:00:00Z"],
+            third,
+        );
+    }
+
+    #[test]
+    fn a_fire_time_in_a_blackout_is_skipped_and_stands_for_no_other() {
+        let day = jiff::civil::date(2026, 11, 22);
+        let terms = Terms {
+            blackout: vec![Blackout { from: day, to: day }],
+            ..Terms::default()
+        };
+        let (seen, now) = (Some("2026-11-21T22:30:00Z"), "2026-11-22T01:30:00Z");
+        let expect = [
+            "+2026-11-21T23:00:00Z",
+            "/2026-11-22T00:00:00Z",
+            "/2026-11-22T01:00:00Z",
+        ];
+        look_at(terms, seen, (now, false), &expect, now);
+    }
+
+    #[test]
+    fn a_spread_fire_time_is_taken_when_it_is_due_and_keeps_its_nominal_time() {
+        let terms = || Terms {
+            offset: Duration::from_secs(600),
+            ..Terms::default()
+        };
+        let seen = Some("2026-11-22T08:30:00Z");
+        look_at(
+            terms(),
+            seen,
+            ("2026-11-22T09:09:59Z", false),
+            &[],
+            "2026-11-22T08:59:59Z",
+        );
+        let (now, nominal) = ("2026-11-22T09:10:00Z", "2026-11-22T09:00:00Z");
+        look_at(
+            terms(),
+            seen,
+            (now, false),
+            &["+2026-11-22T09:00:00Z"],
+            nominal,
+        );
     }
 }

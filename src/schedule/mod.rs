@@ -1,17 +1,24 @@
 //! When a campaign's runs are due: cron expressions in a time zone, what is
 //! done about missed fire times and about overlap. Told the time, never asks.
 
+mod changes;
+mod civil;
 mod cron;
 mod due;
 mod fields;
 mod overlap;
 mod plan;
+mod terms;
 mod walk;
+mod window;
 mod zone;
 
-pub use due::{Due, Look, Seen, due};
-pub use overlap::{Start, skip_if_open};
-pub use plan::{Schedule, SchedulePart, ScheduleProblem};
+pub use changes::ClockNote;
+pub use due::{Due, Look, Seen, due, passed_over};
+pub use overlap::{Start, start};
+pub use plan::{Schedule, SchedulePart, ScheduleProblem, WhenText};
+pub use terms::{Blackout, CatchUp, Overlap, Terms, spread_offset};
+pub use window::SendWindow;
 
 #[cfg(test)]
 mod tests;

@@ -1,14 +1,17 @@
 //! A schedule: from what the campaign file says to fire times.
 
+use super::civil::{self, Edge};
 use super::cron::CronLine;
-use super::walk;
-use super::zone;
-use jiff::Timestamp;
+use super::terms::Terms;
+use super::{walk, zone};
+use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
+use std::time::Duration;
 
-/// The fire times of a campaign: one or more cron expressions in a time zone.
+/// The fire times of a campaign, and what is done with them.
 ///
 /// Around daylight saving: a slot that the clock jumps over runs once, at the
 /// first instant after the jump, and a slot that comes twice runs at the first
@@ -18,8 +21,34 @@ use std::fmt::Write as _;
 /// nothing to make up.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schedule {
-    lines: Vec<CronLine>,
-    zone: TimeZone,
+    when: When,
+    pub(super) zone: TimeZone,
+    /// The first and the last instant at which it may fire.
+    starts: Option<Timestamp>,
+    ends: Option<Timestamp>,
+    terms: Terms,
+}
+
+/// What says when it fires.
+#[derive(Debug, Clone, PartialEq)]
+enum When {
+    /// One or more cron expressions.
+    Cron(Vec<CronLine>),
+    /// So many seconds apart, counted from `starts`, else the epoch.
+    Every(i64),
+    /// Once, at this time of the zone's clock.
+    At(DateTime, Timestamp),
+}
+
+/// What a campaign file says of when it fires, as it is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WhenText<'a> {
+    /// `cron`, at least one.
+    Cron(Vec<&'a str>),
+    /// `every`, at least a minute.
+    Every(Duration),
+    /// `at`.
+    At(&'a str),
 }
 
 /// One thing wrong with a schedule.
@@ -37,51 +66,97 @@ pub struct ScheduleProblem {
 pub enum SchedulePart {
     /// The cron expression at this index of the list.
     Cron(usize),
+    /// The one fire time.
+    At,
     /// The time zone.
     Timezone,
+    /// The first bound.
+    Starts,
+    /// The last bound.
+    Ends,
 }
 
 impl Schedule {
-    /// The schedule, or all that is wrong with it.
+    /// The schedule of cron expressions in a zone, or all that is wrong with
+    /// it.
     ///
     /// An expression has five fields, or six with leading seconds.
     pub fn compile(cron: &[String], timezone: &str) -> Result<Self, Vec<ScheduleProblem>> {
+        let cron = cron.iter().map(String::as_str).collect();
+        Self::of(&WhenText::Cron(cron), timezone, None, None)
+    }
+
+    /// The schedule between two bounds, both inclusive, dates or date-times in
+    /// the zone; or all that is wrong with it.
+    pub fn of(
+        when: &WhenText,
+        timezone: &str,
+        starts: Option<&str>,
+        ends: Option<&str>,
+    ) -> Result<Self, Vec<ScheduleProblem>> {
         let mut problems = Vec::new();
-        let mut lines = Vec::with_capacity(cron.len());
-        if cron.is_empty() {
-            let message = "the list of cron expressions is empty; give at least one".to_owned();
-            let part = SchedulePart::Cron(0);
-            problems.push(ScheduleProblem { part, message });
+        let mut note = |part, message| problems.push(ScheduleProblem { part, message });
+        let zone = zone::find(timezone).unwrap_or_else(|message| {
+            note(SchedulePart::Timezone, message);
+            TimeZone::UTC
+        });
+        let when = When::read(when, &zone, &mut note);
+        let mut bound = |text: Option<&str>, edge, part| {
+            let found = text.map(|text| civil::bound(text, edge, &zone));
+            found.and_then(|found| found.map_err(|message| note(part, message)).ok())
+        };
+        let starts_at = bound(starts, Edge::First, SchedulePart::Starts);
+        let ends_at = bound(ends, Edge::Last, SchedulePart::Ends);
+        if let (Some(first), Some(last)) = (starts_at, ends_at)
+            && last < first
+        {
+            let message = "`ends` lies before `starts`, so it never fires".to_owned();
+            note(SchedulePart::Ends, message);
         }
-        for (index, expression) in cron.iter().enumerate() {
-            match CronLine::parse(expression) {
-                Ok(line) => lines.push(line),
-                Err(message) => {
-                    let part = SchedulePart::Cron(index);
-                    problems.push(ScheduleProblem { part, message });
-                }
-            }
+        match when {
+            Some(when) if problems.is_empty() => Ok(Self {
+                when,
+                zone,
+                starts: starts_at,
+                ends: ends_at,
+                terms: Terms::default(),
+            }),
+            _ => Err(problems),
         }
-        match zone::find(timezone) {
-            Ok(zone) if problems.is_empty() => Ok(Self { lines, zone }),
-            Ok(_) => Err(problems),
-            Err(message) => {
-                let part = SchedulePart::Timezone;
-                problems.push(ScheduleProblem { part, message });
-                Err(problems)
-            }
-        }
+    }
+
+    /// The same fire times under `terms`.
+    #[must_use]
+    pub fn under(self, terms: Terms) -> Self {
+        Self { terms, ..self }
+    }
+
+    /// What is done with its fire times.
+    pub fn terms(&self) -> &Terms {
+        &self.terms
     }
 
     /// What tells this schedule from another: the same for two ways of
     /// writing the same expressions and zone, in whatever order; hexadecimal
-    /// SHA-256.
+    /// SHA-256. Everything that moves fire times is part of it, and nothing
+    /// else: not `spread`, `blackout`, `catch_up`, `overlap` or `send_window`.
     pub fn hash(&self) -> String {
-        let mut lines: Vec<&str> = self.lines.iter().map(CronLine::as_str).collect();
-        lines.sort_unstable();
-        lines.dedup();
         let zone = self.zone.iana_name().unwrap_or_default();
-        let text = format!("cron\n{}\ntimezone\n{zone}\n", lines.join("\n"));
+        let mut text = match &self.when {
+            When::Cron(lines) => {
+                let mut lines: Vec<&str> = lines.iter().map(CronLine::as_str).collect();
+                lines.sort_unstable();
+                lines.dedup();
+                format!("cron\n{}\ntimezone\n{zone}\n", lines.join("\n"))
+            }
+            When::Every(seconds) => format!("every\n{seconds}\n"),
+            When::At(_, at) => format!("at\n{at}\n"),
+        };
+        for (key, bound) in [("starts", self.starts), ("ends", self.ends)] {
+            if let Some(bound) = bound {
+                text.push_str(&format!("{key}\n{bound}\n"));
+            }
+        }
         Sha256::digest(text)
             .iter()
             .fold(String::with_capacity(64), |mut hex, byte| {
@@ -95,13 +170,63 @@ impl Schedule {
         &self.zone
     }
 
-    /// The first fire time strictly after `after`; none where the calendar
-    /// ends before it.
+    /// The wall-clock slots it names, where it names any, for the notes on
+    /// daylight saving.
+    pub(super) fn lines(&self) -> &[CronLine] {
+        match &self.when {
+            When::Cron(lines) => lines,
+            When::Every(_) | When::At(..) => &[],
+        }
+    }
+
+    /// The one wall-clock time it fires at, if it is a single one.
+    pub(super) fn single(&self) -> Option<DateTime> {
+        match self.when {
+            When::At(at, _) => Some(at),
+            When::Cron(_) | When::Every(_) => None,
+        }
+    }
+
+    /// The first fire time strictly after `after`; none where the schedule or
+    /// the calendar ends before it.
     pub fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
-        self.lines
-            .iter()
-            .filter_map(|line| walk::next_after(line, &self.zone, after))
-            .min()
+        let before_first = self.starts.map(|first| {
+            let second = SignedDuration::from_secs(1);
+            first.checked_sub(second).unwrap_or(first)
+        });
+        let after = before_first.map_or(after, |before| before.max(after));
+        let next = match &self.when {
+            When::Cron(lines) => lines
+                .iter()
+                .filter_map(|line| walk::next_after(line, &self.zone, after))
+                .min(),
+            When::Every(seconds) => {
+                let from = self.starts.unwrap_or(Timestamp::UNIX_EPOCH).as_second();
+                let passed = (after.as_second() - from).div_euclid(*seconds) + 1;
+                Timestamp::from_second(from + passed * seconds).ok()
+            }
+            When::At(_, at) => Some(*at).filter(|at| *at > after),
+        };
+        next.filter(|next| self.ends.is_none_or(|last| *next <= last))
+    }
+
+    /// When the run of `fire_time` is due.
+    pub fn due_at(&self, fire_time: Timestamp) -> Timestamp {
+        let due = fire_time.checked_add(self.terms.offset);
+        due.unwrap_or(fire_time)
+    }
+
+    /// Up to which fire time runs are due at `now`.
+    pub(super) fn due_until(&self, now: Timestamp) -> Timestamp {
+        now.checked_sub(self.terms.offset).unwrap_or(now)
+    }
+
+    /// Why nothing is run at `fire_time`, if it lies in a blackout.
+    pub(super) fn blackout(&self, fire_time: Timestamp) -> Option<String> {
+        let day = self.zone.to_datetime(fire_time).date();
+        let mut dates = self.terms.blackout.iter();
+        let found = dates.find(|dates| (dates.from..=dates.to).contains(&day))?;
+        Some(format!("the blackout from {} to {}", found.from, found.to))
     }
 
     /// The fire times after `after` up to and including `until`: the first
@@ -130,3 +255,41 @@ impl Schedule {
         }
     }
 }
+
+impl When {
+    /// What `text` says; every problem goes to `note`.
+    fn read(
+        text: &WhenText,
+        zone: &TimeZone,
+        note: &mut impl FnMut(SchedulePart, String),
+    ) -> Option<Self> {
+        match text {
+            WhenText::Cron(expressions) => {
+                if expressions.is_empty() {
+                    let message = "the list of cron expressions is empty; give at least one";
+                    note(SchedulePart::Cron(0), message.to_owned());
+                }
+                let mut lines = Vec::with_capacity(expressions.len());
+                for (index, expression) in expressions.iter().enumerate() {
+                    match CronLine::parse(expression) {
+                        Ok(line) => lines.push(line),
+                        Err(message) => note(SchedulePart::Cron(index), message),
+                    }
+                }
+                Some(Self::Cron(lines))
+            }
+            WhenText::Every(period) => {
+                let seconds = i64::try_from(period.as_secs()).unwrap_or(i64::MAX);
+                Some(Self::Every(seconds.clamp(60, MAX_PERIOD)))
+            }
+            WhenText::At(text) => {
+                let at = civil::date_time(text);
+                let at = at.map_err(|message| note(SchedulePart::At, message)).ok()?;
+                Some(Self::At(at, civil::instant(at, zone)?))
+            }
+        }
+    }
+}
+
+/// The longest period, in seconds: a thousand years, far within arithmetic.
+const MAX_PERIOD: i64 = 1_000 * 366 * 86_400;

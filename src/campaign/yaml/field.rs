@@ -42,6 +42,11 @@ impl<'r> Field<'r> {
         self.report(self.place(), message.into());
     }
 
+    /// Something worth knowing about the value, which refuses nothing.
+    pub fn note(&self, message: String) {
+        self.reader.report(self.place(), Severity::Note, message);
+    }
+
     /// A problem of the key rather than its value.
     pub fn error_at_key(&self, message: String) {
         self.report(self.key_at.clone(), message);
