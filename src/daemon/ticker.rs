@@ -187,7 +187,9 @@ impl Ticker {
         let open = open.into_iter().filter(|run| run.campaign == *campaign);
         let mut runs: Vec<RunId> = open.map(|run| run.run).collect();
         // One that has just ended may be carried still.
-        runs.extend(here.into_iter().filter(|_| runs.is_empty()));
+        if runs.is_empty() {
+            runs = here;
+        }
         Ok(runs)
     }
 

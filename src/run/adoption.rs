@@ -181,6 +181,7 @@ fn record(connector: &ConnectorName, facts: &RunFacts, state: RunState, why: &st
         attributes: serde_json::Map::new(),
         suppress: Vec::new(),
         policy: Policy::default(),
+        send_window: None,
     };
     NewRun {
         run: facts.run.clone(),
