@@ -12,9 +12,9 @@ use campaignd::daemon::{Service, World, folder, serve};
 use campaignd::id::{BatchPath, CampaignName, ConnectorName, RunId};
 use campaignd::ledger::SqliteLedger;
 use campaignd::run::{
-    Adopted, AttemptBegun, BatchChange, BatchRecord, BatchStatus, Claim, Cursor, Installation,
-    Lease, Ledger, LedgerError, NewRun, PauseChange, PauseScope, RunChange, RunRecord, RunState,
-    SystemClock,
+    Action, Adopted, AttemptBegun, BatchChange, BatchRecord, BatchStatus, Claim, Cursor,
+    Installation, Lease, Ledger, LedgerError, NewRun, PauseChange, PauseScope, RunChange,
+    RunRecord, RunState, SystemClock,
 };
 use jiff::Timestamp;
 use std::collections::BTreeSet;
@@ -164,14 +164,8 @@ impl Ledger for Forgetful {
         self.inner.cancel(run, by, at).await
     }
 
-    async fn note_action(
-        &self,
-        by: &str,
-        verb: &str,
-        target: &str,
-        at: Timestamp,
-    ) -> Result<(), LedgerError> {
-        self.inner.note_action(by, verb, target, at).await
+    async fn note_action(&self, action: Action) -> Result<(), LedgerError> {
+        self.inner.note_action(action).await
     }
 
     async fn is_cancelled(&self, run: &RunId) -> Result<bool, LedgerError> {

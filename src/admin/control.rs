@@ -2,7 +2,9 @@
 //! its group may write to. A connection carries one request.
 
 use super::message::{Reply, Request};
+use super::user::user_name;
 use async_trait::async_trait;
+use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
@@ -69,10 +71,8 @@ pub async fn serve(
             let why = "another daemon listens there; give each its own `control`";
             return Err(io::Error::new(io::ErrorKind::AddrInUse, why));
         }
-        std::fs::remove_file(path)?;
     }
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+    let listener = bind(path)?;
     let tasks = TaskTracker::new();
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
@@ -104,8 +104,27 @@ pub async fn serve(
     std::fs::remove_file(path)
 }
 
+/// Binds a socket at `path`, in place of what a dead process left there. It is
+/// made in a folder that only we may enter, so that nobody connects before it
+/// has its mode.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    let beside = path.parent().filter(|parent| *parent != Path::new(""));
+    // Short names: the path of a socket has hardly over a hundred bytes.
+    let private = tempfile::Builder::new()
+        .prefix(".c")
+        .rand_bytes(4)
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir_in(beside.unwrap_or(Path::new(".")))?;
+    let made = private.path().join("s");
+    let listener = UnixListener::bind(&made)?;
+    std::fs::set_permissions(&made, Permissions::from_mode(0o660))?;
+    std::fs::rename(&made, path)?;
+    Ok(listener)
+}
+
 async fn converse(stream: UnixStream, handler: &dyn Handler) -> io::Result<()> {
-    let by = format!("uid {}", stream.peer_cred()?.uid());
+    let uid = stream.peer_cred()?.uid();
+    let by = tokio::task::spawn_blocking(move || user_name(uid)).await?;
     let (reading, mut writing) = stream.into_split();
     let line = read_line(reading).await?;
     let reply = match serde_json::from_str::<Request>(&line) {

@@ -3,10 +3,13 @@
 use super::exit::Failure;
 use super::load;
 use super::show::{Format, say, say_json, those_there_are};
-use crate::admin::{ControlError, Reply, Request, ask};
+use crate::admin::{ControlError, Reply, Request, ask, own_name};
+use crate::daemon::Desk;
 use crate::id::ConnectorName;
+use crate::run::SystemClock;
 use serde::Serialize;
 use std::path::Path;
+use std::sync::Arc;
 
 /// What is asked.
 #[derive(Debug, clap::Args)]
@@ -56,9 +59,12 @@ pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<()
         Ok(Reply::Failed(why)) => return Err(Failure::unreachable(anyhow::Error::msg(why))),
         Err(ControlError::NobodyThere { .. }) => {
             let ledger = load::ledger(&settings).await?;
-            let accepted = ledger.accept_connector(&connector).await;
+            let desk = Desk::new(Arc::clone(&ledger), Arc::new(SystemClock));
+            let reply = desk.accept(&connector, &own_name()).await;
             ledger.close().await;
-            accepted.map_err(Failure::unreachable)?;
+            if let Reply::Refused(why) | Reply::Failed(why) = reply {
+                return Err(Failure::unreachable(anyhow::Error::msg(why)));
+            }
         }
         Err(error) => return Err(Failure::unreachable(error)),
     }

@@ -3,7 +3,7 @@
 use super::exit::Failure;
 use super::load;
 use super::show::{Format, say, say_json};
-use crate::admin::{ControlError, Reply, Request, ask};
+use crate::admin::{ControlError, Reply, Request, ask, own_name};
 use crate::daemon::Desk;
 use crate::id::{CampaignName, DestinationName};
 use crate::run::{PauseScope, SystemClock};
@@ -65,7 +65,7 @@ pub(super) async fn run(
         Err(ControlError::NobodyThere { .. }) => {
             let ledger = load::ledger(&settings).await?;
             let desk = Desk::new(ledger, Arc::new(SystemClock));
-            desk.set_pause(&scope, paused, "the command line").await
+            desk.set_pause(&scope, paused, &own_name()).await
         }
         Err(error) => return Err(Failure::unreachable(error)),
     };

@@ -4,11 +4,12 @@ use super::runs::Runs;
 use crate::admin::{Handler, Reply, Request};
 use crate::id::{ConnectorName, RunId};
 use crate::run::{
-    Clock, Ledger, LedgerError, PauseChange, PauseScope, Pauses, RunChange, RunEvent, RunRecord,
-    RunState,
+    Action, Clock, Ledger, LedgerError, PauseChange, PauseScope, Pauses, RunChange, RunEvent,
+    RunRecord, RunState,
 };
 use async_trait::async_trait;
 use std::collections::BTreeSet;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -88,6 +89,17 @@ impl Desk {
 
     /// Begins or lifts a pause: durable, then effective, then answered.
     pub async fn set_pause(&self, scope: &str, paused: bool, by: &str) -> Reply {
+        let reply = self.try_pause(scope, paused, by).await;
+        let verb = if paused { "pause" } else { "unpause" };
+        // What was done the ledger has noted with it.
+        if outcome(&reply) != DONE {
+            let action = self.action(by, verb, scope);
+            self.note_end(action, outcome(&reply)).await;
+        }
+        reply
+    }
+
+    async fn try_pause(&self, scope: &str, paused: bool, by: &str) -> Reply {
         let scope: PauseScope = match scope.parse() {
             Ok(scope) => scope,
             Err(error) => return Reply::Refused(format!("{error}")),
@@ -126,6 +138,16 @@ impl Desk {
     /// Notes that a run is cancelled, and makes a held one ready to be ended.
     /// Returns the run, to be carried to its end.
     pub async fn cancel(&self, run: &RunId, by: &str) -> Result<RunRecord, Reply> {
+        let done = self.try_cancel(run, by).await;
+        // What was done the ledger has noted with it.
+        if let Err(reply) = &done {
+            let action = self.action(by, "cancel", run.as_str());
+            self.note_end(action, outcome(reply)).await;
+        }
+        done
+    }
+
+    async fn try_cancel(&self, run: &RunId, by: &str) -> Result<RunRecord, Reply> {
         let record = self.find(run).await?;
         let is_held = record.state == RunState::Held;
         if !record.state.is_open() && !is_held {
@@ -159,23 +181,82 @@ impl Desk {
     }
 
     /// Notes that a restored warehouse is taken as it is.
-    async fn accept(&self, connector: &ConnectorName, by: &str) -> Reply {
-        let now = self.clock.now();
-        let noted = self
-            .ledger
-            .note_action(by, "accept", connector.as_str(), now);
-        let done = match noted.await {
-            Ok(()) => self.ledger.accept_connector(connector).await,
-            Err(error) => Err(error),
-        };
-        done.map_or_else(failed, |()| {
-            Reply::Done(format!("{connector} is accepted as it is"))
-        })
+    pub async fn accept(&self, connector: &ConnectorName, by: &str) -> Reply {
+        let action = self.action(by, "accept", connector.as_str());
+        let accepted = self.noted(action, async {
+            let done = self.ledger.accept_connector(connector).await;
+            done.map_err(failed)
+        });
+        match accepted.await {
+            Ok(()) => Reply::Done(format!("{connector} is accepted as it is")),
+            Err(reply) => reply,
+        }
     }
 
     pub(super) async fn find(&self, run: &RunId) -> Result<RunRecord, Reply> {
         let found = self.ledger.run(run).await.map_err(failed)?;
         found.ok_or_else(|| Reply::Refused(format!("there is no run `{run}`")))
+    }
+}
+
+/// The outcome of what was done.
+const DONE: &str = "done";
+
+/// The longest outcome and target that are noted, in characters.
+const NOTED: usize = 500;
+
+/// What is noted of how a command ended.
+fn outcome(reply: &Reply) -> String {
+    match reply {
+        Reply::Done(_) => DONE.to_owned(),
+        Reply::Refused(why) => format!("refused: {why}"),
+        Reply::Failed(why) => format!("failed: {why}"),
+    }
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(NOTED).collect()
+}
+
+impl Desk {
+    /// What `by` asks now.
+    pub(super) fn action(&self, by: &str, verb: &str, target: &str) -> Action {
+        Action {
+            by: by.to_owned(),
+            verb: verb.to_owned(),
+            target: cut(target),
+            outcome: None,
+            at: self.clock.now(),
+        }
+    }
+
+    /// Notes what is asked, does it, and notes what came of it: a process
+    /// that dies in between leaves the first note.
+    pub(super) async fn noted<T>(
+        &self,
+        action: Action,
+        act: impl Future<Output = Result<T, Reply>>,
+    ) -> Result<T, Reply> {
+        let begun = self.ledger.note_action(action.clone()).await;
+        begun.map_err(failed)?;
+        let done = act.await;
+        let how = match &done {
+            Ok(_) => DONE.to_owned(),
+            Err(reply) => outcome(reply),
+        };
+        self.note_end(action, how).await;
+        done
+    }
+
+    async fn note_end(&self, action: Action, outcome: String) {
+        let (verb, target) = (action.verb.clone(), action.target.clone());
+        let ended = Action {
+            outcome: Some(cut(&outcome)),
+            ..action
+        };
+        if let Err(error) = self.ledger.note_action(ended).await {
+            tracing::error!("that {verb} of {target} ended as {outcome} is not noted: {error}");
+        }
     }
 }
 

@@ -16,6 +16,11 @@ impl Desk {
     /// Lets a held run go on, and opens one that has ended short of its end
     /// again. Returns it, to be carried.
     pub async fn resume(&self, run: &RunId, by: &str) -> Result<RunRecord, Reply> {
+        let action = self.action(by, "resume", run.as_str());
+        self.noted(action, self.try_resume(run, by)).await
+    }
+
+    async fn try_resume(&self, run: &RunId, by: &str) -> Result<RunRecord, Reply> {
         let record = self.find(run).await?;
         let (event, reopening) = match record.state {
             RunState::Held => (RunEvent::Resumed, None),
@@ -46,7 +51,6 @@ impl Desk {
             let refusing = PauseScope::Refusing(destination);
             self.lift(refusing, by).await.map_err(failed)?;
         }
-        self.note(by, "resume", run.as_str()).await?;
         match reopening {
             None => self.move_on(&record, event).await?,
             Some(reopening) => self.open_again(&record, event, reopening).await?,
@@ -62,22 +66,28 @@ impl Desk {
         resolution: Resolution,
         by: &str,
     ) -> Result<RunRecord, Reply> {
-        let record = self.find(run).await?;
-        self.refuse_unparked(run, &resolution.path).await?;
         let what = match resolution.delivered {
             true => "delivered",
             false => "not delivered",
         };
         let target = format!("{run} batch {}: {what}", resolution.path);
+        let action = self.action(by, "resolve", &target);
+        let resolved = self.noted(action, self.try_resolve(run, resolution));
+        let record = resolved.await?;
+        tracing::warn!(run.id = %run, resolve.by = by, "{target}, says {by}");
+        Ok(record)
+    }
+
+    async fn try_resolve(&self, run: &RunId, resolution: Resolution) -> Result<RunRecord, Reply> {
+        let record = self.find(run).await?;
+        self.refuse_unparked(run, &resolution.path).await?;
         match record.state {
             RunState::Incomplete | RunState::Cancelled => {
-                self.note(by, "resolve", &target).await?;
                 let reopening = Reopening::Resolve(resolution);
                 self.open_again(&record, RunEvent::Resolved, reopening)
                     .await?;
             }
             RunState::Sending | RunState::Held => {
-                self.note(by, "resolve", &target).await?;
                 let now = self.clock.now();
                 let resolved = self.ledger.resolve(run, &resolution, now);
                 resolved.await.map_err(refused)?;
@@ -89,7 +99,6 @@ impl Desk {
                 )));
             }
         }
-        tracing::warn!(run.id = %run, resolve.by = by, "{target}, says {by}");
         self.find(run).await
     }
 
@@ -138,12 +147,6 @@ impl Desk {
             "{state}: only a parked batch is resolved; {}",
             parked(&batches)
         )))
-    }
-
-    async fn note(&self, by: &str, verb: &str, target: &str) -> Result<(), Reply> {
-        let now = self.clock.now();
-        let noted = self.ledger.note_action(by, verb, target, now);
-        noted.await.map_err(failed)
     }
 }
 

@@ -1,6 +1,7 @@
 //! One run, carried from its fire time to its contact history: its states,
 //! the ports through which it reaches the world, and the engine between them.
 
+mod actions;
 mod adoption;
 mod alive;
 mod behind;
@@ -26,13 +27,14 @@ mod send;
 mod settler;
 mod state;
 
+pub use actions::Action;
 pub use adoption::adopt_silent;
 pub use carrier::{Carrier, Kit, RunError};
 pub use clock::{Clock, SystemClock};
 pub use deliver::PAUSED_BY;
 pub use guards::Guards;
 pub use lease::{DEFAULT_LEASE, Lease, MARGIN};
-pub use pauses::{PauseChange, PauseScope, Pauses};
+pub use pauses::{PauseChange, PauseScope, Paused, Pauses};
 pub use permits::Limit;
 pub use ports::{
     Destination, GONE, Ledger, LedgerError, NOT_OURS, Registration, Request, Warehouse,

@@ -61,6 +61,17 @@ pub struct PauseChange {
     pub at: Timestamp,
 }
 
+/// A pause in force, and what the ledger knows of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paused {
+    /// What.
+    pub scope: PauseScope,
+    /// Who said so first.
+    pub by: Option<String>,
+    /// Since when, by the wall clock.
+    pub since: Option<Timestamp>,
+}
+
 /// What is paused now; clones see the same.
 #[derive(Debug, Clone)]
 pub struct Pauses {

@@ -1,7 +1,8 @@
 //! What the engine needs from the world, as traits.
 
+use super::actions::Action;
 use super::lease::Lease;
-use super::pauses::{PauseChange, PauseScope};
+use super::pauses::{PauseChange, PauseScope, Paused};
 use super::records::{
     Adopted, AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, NewRun, Reopen,
     Reopening, Resolution, RunChange, RunRecord,
@@ -375,14 +376,19 @@ pub trait Ledger: Send + Sync {
     /// Notes that a person has cancelled a run, and who.
     async fn cancel(&self, run: &RunId, by: &str, at: Timestamp) -> Result<(), LedgerError>;
 
-    /// Notes who did what to which run.
-    async fn note_action(
-        &self,
-        by: &str,
-        verb: &str,
-        target: &str,
-        at: Timestamp,
-    ) -> Result<(), LedgerError>;
+    /// What is paused, by whom and since when.
+    async fn paused(&self) -> Result<Vec<Paused>, LedgerError> {
+        let paused = self.pauses().await?.into_iter().map(|scope| Paused {
+            scope,
+            by: None,
+            since: None,
+        });
+        Ok(paused.collect())
+    }
+
+    /// Notes who asked what of which run. One with an outcome completes the
+    /// one without that was noted before it, if there is one.
+    async fn note_action(&self, action: Action) -> Result<(), LedgerError>;
 
     /// Opens a run that has ended; refused with [`LedgerError::Conflict`]
     /// unless it is in the state the change expects, and, where something
