@@ -246,8 +246,13 @@ activation: {{ destination: sink }}
             max_runs: 4,
             shutdown_grace: Duration::from_secs(10),
             folder: first,
+            hangup: signal(SignalKind::hangup()).unwrap(),
         };
-        serve(service, |last| last, stop.cancelled_owned())
+        let reread = |_: &World, folder| Reloaded {
+            operator: None,
+            folder,
+        };
+        serve(service, reread, stop.cancelled_owned())
             .await
             .unwrap();
     }

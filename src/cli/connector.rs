@@ -2,6 +2,7 @@
 
 use super::exit::Failure;
 use super::load;
+use super::run::refusal;
 use super::show::{Format, say, say_json, those_there_are};
 use crate::admin::{ControlError, Reply, Request, ask, own_name};
 use crate::daemon::Desk;
@@ -55,8 +56,7 @@ pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<()
     };
     match ask(&settings.control, &request).await {
         Ok(Reply::Done(_)) => {}
-        Ok(Reply::Refused(why)) => return Err(Failure::usage(why)),
-        Ok(Reply::Failed(why)) => return Err(Failure::unreachable(anyhow::Error::msg(why))),
+        Ok(reply) => return Err(refusal(reply)),
         Err(ControlError::NobodyThere { .. }) => {
             let ledger = load::ledger(&settings).await?;
             let desk = Desk::new(Arc::clone(&ledger), Arc::new(SystemClock));

@@ -7,6 +7,7 @@ mod connector;
 mod demo;
 mod destination;
 mod exit;
+mod follow;
 mod load;
 mod pause;
 pub mod problems;

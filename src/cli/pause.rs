@@ -2,6 +2,7 @@
 
 use super::exit::Failure;
 use super::load;
+use super::run::refusal;
 use super::show::{Format, say, say_json};
 use crate::admin::{ControlError, Reply, Request, ask, own_name};
 use crate::daemon::Desk;
@@ -82,7 +83,6 @@ pub(super) fn tell(reply: Reply, format: Format) -> Result<(), Failure> {
             }
             Ok(())
         }
-        Reply::Refused(why) => Err(Failure::usage(why)),
-        Reply::Failed(why) => Err(Failure::unreachable(anyhow::Error::msg(why))),
+        other => Err(refusal(other)),
     }
 }

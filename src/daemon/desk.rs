@@ -1,13 +1,12 @@
 //! What people ask of the running daemon, done.
 
 use super::runs::Runs;
-use crate::admin::{Handler, Reply, Request};
+use crate::admin::Reply;
 use crate::id::{ConnectorName, RunId};
 use crate::run::{
     Action, Clock, Ledger, LedgerError, PauseChange, PauseScope, Pauses, RunChange, RunEvent,
     RunRecord, RunState,
 };
-use async_trait::async_trait;
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
@@ -18,11 +17,6 @@ use tokio_util::sync::CancellationToken;
 /// How often what is paused is read again where other hosts may pause too: an
 /// emergency stop is effective within a second.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-
-/// How often, and how many times, it is looked whether what a person has
-/// decided is in history: for 15 seconds.
-const SETTLED_LOOK: Duration = Duration::from_millis(100);
-const SETTLED_LOOKS: u32 = 150;
 
 /// Takes requests and does them, in the ledger first.
 pub struct Desk {
@@ -208,8 +202,8 @@ const NOTED: usize = 500;
 /// What is noted of how a command ended.
 fn outcome(reply: &Reply) -> String {
     match reply {
-        Reply::Done(_) => DONE.to_owned(),
-        Reply::Refused(why) => format!("refused: {why}"),
+        Reply::Done(_) | Reply::Seen(_) => DONE.to_owned(),
+        Reply::Refused(why) | Reply::Problems(why) => format!("refused: {why}"),
         Reply::Failed(why) => format!("failed: {why}"),
     }
 }
@@ -262,69 +256,4 @@ impl Desk {
 
 pub(super) fn failed(error: LedgerError) -> Reply {
     Reply::Failed(error.to_string())
-}
-
-/// The desk of a running daemon.
-pub(super) struct Counter {
-    pub(super) desk: Arc<Desk>,
-    pub(super) runs: Runs,
-}
-
-impl Counter {
-    /// Waits until history has what was decided, so that the next decision
-    /// finds the run as it was.
-    async fn after_resolving(&self, run: &RunId) -> Reply {
-        for _ in 0..SETTLED_LOOKS {
-            let state = match self.desk.find(run).await {
-                Ok(record) => record.state,
-                Err(reply) => return reply,
-            };
-            if !state.is_open() {
-                return Reply::Done(format!("{run} is {}", state.as_str()));
-            }
-            self.desk.clock.sleep(SETTLED_LOOK).await;
-        }
-        Reply::Done(format!("{run} is being settled"))
-    }
-}
-
-#[async_trait]
-impl Handler for Counter {
-    async fn answer(&self, request: Request, by: &str) -> Reply {
-        match request {
-            Request::Pause { scope } => self.desk.set_pause(&scope, true, by).await,
-            Request::Unpause { scope } => self.desk.set_pause(&scope, false, by).await,
-            Request::AcceptConnector { connector } => self.desk.accept(&connector, by).await,
-            Request::Resume { run } => match self.desk.resume(&run, by).await {
-                Ok(record) => {
-                    self.runs.begin(record);
-                    Reply::Done(format!("{run} goes on from what is not yet delivered"))
-                }
-                Err(reply) => reply,
-            },
-            Request::Resolve { run, resolution } => {
-                match self.desk.resolve(&run, resolution, by).await {
-                    Ok(record) if record.state == RunState::Sending => {
-                        Reply::Done(format!("{run} carries on; history has it within a minute"))
-                    }
-                    Ok(record) => {
-                        self.runs.begin(record);
-                        self.after_resolving(&run).await
-                    }
-                    Err(reply) => reply,
-                }
-            }
-            Request::Cancel { run } => match self.desk.cancel(&run, by).await {
-                Ok(record) => {
-                    if !self.runs.cancel(&run) {
-                        self.runs.begin(record);
-                    }
-                    Reply::Done(format!(
-                        "{run} is cancelled; what is on the wire ends, and nothing else leaves"
-                    ))
-                }
-                Err(reply) => reply,
-            },
-        }
-    }
 }

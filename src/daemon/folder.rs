@@ -2,6 +2,7 @@
 //! a file has problems.
 
 use super::source::{SourceText, read};
+use crate::campaign::yaml::suggestion;
 use crate::campaign::{Campaign, Known, Problem, Severity, compile, duplicate_name};
 use crate::id::CampaignName;
 use sha2::{Digest, Sha256};
@@ -78,6 +79,17 @@ pub fn load(dir: &Path, known: &Known, previous: Folder) -> Folder {
         .collect();
     refuse_shared_names(&mut found, &before);
     gather(found, &before, known)
+}
+
+/// That there is no campaign `name`, with the one of `names` that was probably
+/// meant.
+pub fn unknown<'a>(name: &str, names: impl Iterator<Item = &'a CampaignName>) -> String {
+    let meant = suggestion(name, names.map(CampaignName::as_str));
+    let known = match meant.is_empty() {
+        true => "; `campaignd status` lists those there are",
+        false => "",
+    };
+    format!("there is no campaign `{name}`{meant}{known}")
 }
 
 /// Says once what is wrong with the folder, a line each.

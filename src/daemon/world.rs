@@ -2,7 +2,7 @@
 //! are carried with.
 
 use super::desk::Desk;
-use super::settings::{Secrets, Settings, SettingsError, StateStore};
+use super::settings::{self, Secrets, Settings, SettingsError, StateStore};
 use crate::campaign::{DestinationTerms, RunSpec};
 use crate::delivery::Rules;
 use crate::id::{ConnectorName, DestinationName};
@@ -11,6 +11,7 @@ use crate::run::{
 };
 use crate::warehouse;
 use crate::webhook::{HttpDestination, WebhookError};
+use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +54,9 @@ pub struct Undefined {
 }
 
 struct Connector {
+    /// What it was made of, so that it is kept while that stays as it is.
+    settings: settings::Connector,
+    password: Option<SecretString>,
     warehouse: Arc<dyn Warehouse>,
     queries: Limit,
     settler: Settler,
@@ -71,7 +75,7 @@ pub struct World {
     pub clock: Arc<dyn Clock>,
     /// Our own book.
     pub ledger: Arc<dyn Ledger>,
-    connectors: BTreeMap<ConnectorName, Connector>,
+    connectors: BTreeMap<ConnectorName, Arc<Connector>>,
     channels: BTreeMap<DestinationName, Channel>,
     requests: Limit,
     page_bytes: usize,
@@ -86,6 +90,51 @@ pub struct World {
     tasks: TaskTracker,
 }
 
+/// The connectors of `settings`, those of `before` that have not changed
+/// among them.
+fn connectors_of(
+    settings: &Settings,
+    secrets: &Secrets,
+    before: &BTreeMap<ConnectorName, Arc<Connector>>,
+    tasks: &TaskTracker,
+) -> Result<BTreeMap<ConnectorName, Arc<Connector>>, AssemblyError> {
+    let mut connectors = BTreeMap::new();
+    for (name, wanted) in &settings.connectors {
+        let password = wanted.password(secrets)?;
+        let known = before.get(name);
+        let kept = known.filter(|known| known.is_made_of(wanted, password.as_ref()));
+        let connector = match kept {
+            Some(kept) => Arc::clone(kept),
+            None => {
+                let options = wanted.options(secrets)?;
+                let queries = Limit::new(options.max_queries().get());
+                let warehouse =
+                    warehouse::open(options).map_err(|error| AssemblyError::Connector {
+                        name: name.clone(),
+                        error,
+                    })?;
+                Arc::new(Connector {
+                    settings: wanted.clone(),
+                    password,
+                    settler: Settler::start(Arc::clone(&warehouse), tasks),
+                    warehouse,
+                    queries,
+                })
+            }
+        };
+        connectors.insert(name.clone(), connector);
+    }
+    Ok(connectors)
+}
+
+impl Connector {
+    fn is_made_of(&self, settings: &settings::Connector, password: Option<&SecretString>) -> bool {
+        let exposed =
+            |secret: Option<&SecretString>| secret.map(|secret| secret.expose_secret().to_owned());
+        self.settings == *settings && exposed(self.password.as_ref()) == exposed(password)
+    }
+}
+
 impl World {
     /// Makes the adapters of `settings`. Nothing is connected to yet.
     pub fn assemble(
@@ -94,25 +143,48 @@ impl World {
         clock: Arc<dyn Clock>,
         ledger: Arc<dyn Ledger>,
     ) -> Result<Self, AssemblyError> {
+        let desk = Arc::new(Desk::new(Arc::clone(&ledger), Arc::clone(&clock)));
         let tasks = TaskTracker::new();
-        let mut connectors = BTreeMap::new();
-        for (name, connector) in &settings.connectors {
-            let options = connector.options(secrets)?;
-            let queries = Limit::new(options.max_queries().get());
-            let warehouse = warehouse::open(options).map_err(|error| AssemblyError::Connector {
-                name: name.clone(),
-                error,
-            })?;
-            let settler = Settler::start(Arc::clone(&warehouse), &tasks);
-            connectors.insert(
-                name.clone(),
-                Connector {
-                    warehouse,
-                    queries,
-                    settler,
-                },
-            );
-        }
+        let connectors = connectors_of(settings, secrets, &BTreeMap::new(), &tasks)?;
+        Self::around(
+            settings,
+            secrets,
+            (clock, ledger, desk),
+            (connectors, tasks),
+        )
+    }
+
+    /// The same for changed settings, with this world's ledger, desk, and
+    /// those of its connectors whose settings and passwords have not changed.
+    pub fn reassemble(
+        &self,
+        settings: &Settings,
+        secrets: &Secrets,
+    ) -> Result<Self, AssemblyError> {
+        let (clock, ledger) = (Arc::clone(&self.clock), Arc::clone(&self.ledger));
+        let desk = Arc::clone(&self.desk);
+        let tasks = self.tasks.clone();
+        let connectors = connectors_of(settings, secrets, &self.connectors, &tasks)?;
+        let new = Self::around(
+            settings,
+            secrets,
+            (clock, ledger, desk),
+            (connectors, tasks),
+        )?;
+        Ok(Self {
+            give_up_on_warehouse: self.give_up_on_warehouse,
+            lease: self.lease,
+            shares_ledger: self.shares_ledger,
+            ..new
+        })
+    }
+
+    fn around(
+        settings: &Settings,
+        secrets: &Secrets,
+        (clock, ledger, desk): (Arc<dyn Clock>, Arc<dyn Ledger>, Arc<Desk>),
+        (connectors, tasks): (BTreeMap<ConnectorName, Arc<Connector>>, TaskTracker),
+    ) -> Result<Self, AssemblyError> {
         let mut channels = BTreeMap::new();
         for (name, destination) in &settings.destinations {
             let options = destination.options(secrets)?;
@@ -132,7 +204,6 @@ impl World {
                 },
             );
         }
-        let desk = Arc::new(Desk::new(Arc::clone(&ledger), Arc::clone(&clock)));
         let share = settings.limits.memory / u64::from(settings.limits.max_runs.max(1));
         Ok(Self {
             clock,

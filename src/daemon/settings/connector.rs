@@ -24,7 +24,7 @@ const STATEMENT_TIMEOUTS: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
 
 /// A warehouse the operator has defined.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Connector {
     /// `kind: sqlite`.
     Sqlite(SqliteConnector),
@@ -33,7 +33,7 @@ pub enum Connector {
 }
 
 /// `kind: sqlite`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SqliteConnector {
     /// The file.
     pub path: PathBuf,
@@ -42,7 +42,7 @@ pub struct SqliteConnector {
 }
 
 /// `kind: postgres` or `kind: redshift`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ServerConnector {
     /// `Postgres` or `Redshift`.
     pub dialect: Dialect,
@@ -92,6 +92,17 @@ impl Connector {
         }
     }
 
+    /// Its password, if it has one.
+    pub fn password(&self, secrets: &Secrets) -> Result<Option<SecretString>, SettingsError> {
+        match self {
+            Self::Sqlite(_) => Ok(None),
+            Self::Server(server) => {
+                let password = server.password.as_ref();
+                password.map(|secret| secret.resolve(secrets)).transpose()
+            }
+        }
+    }
+
     /// How it is reached, with secrets resolved.
     pub fn options(&self, secrets: &Secrets) -> Result<ConnectorOptions, SettingsError> {
         let server = match self {
@@ -103,10 +114,7 @@ impl Connector {
             }
             Self::Server(server) => server.as_ref().clone(),
         };
-        let password = match &server.password {
-            Some(password) => password.resolve(secrets)?,
-            None => SecretString::from(String::new()),
-        };
+        let password = self.password(secrets)?.unwrap_or_default();
         Ok(ConnectorOptions::Server(ServerOptions {
             dialect: server.dialect,
             host: server.host,
