@@ -11,7 +11,8 @@ use campaignd::daemon::settings::{self, Secrets};
 use campaignd::id::{RunId, Trigger};
 use campaignd::ledger::SqliteLedger;
 use campaignd::run::{
-    Carrier, Clock as _, Guards, Ledger, NewRun, Reporter, RunRecord, RunState, SystemClock,
+    BatchRecord, Carrier, Clock as _, Guards, Ledger, NewRun, Reporter, RunRecord, RunState,
+    SystemClock,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -72,9 +73,12 @@ async fn assemble(site: &Site) -> (World, RunRecord) {
     (world, record)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn sending_stops_while_history_is_behind_and_goes_on_when_it_has_caught_up() {
-    let site = Site::new("settling_behind").await;
+/// Sends 3,000 batches, with `trouble` in the middle of it, which returns what
+/// the ledger had before the warehouse was well again.
+async fn sent_through(
+    site: &Site,
+    trouble: impl AsyncFnOnce(&Arc<dyn Ledger>, &RunId) -> Vec<BatchRecord>,
+) {
     site.sql(
         "create table people as select 'p-' || n as profile_id, n from generate_series(1, 3000) n",
     )
@@ -83,7 +87,7 @@ async fn sending_stops_while_history_is_behind_and_goes_on_when_it_has_caught_up
     assert!(output.status.success());
     site.receiver
         .rule(|_| Answer::status(200).after(Duration::from_millis(20)));
-    let (world, record) = assemble(&site).await;
+    let (world, record) = assemble(site).await;
     let spec = RunSpec::from_json(&record.spec).unwrap();
     let (reporter, _) = Reporter::new(record.state);
     let stop = CancellationToken::new();
@@ -91,14 +95,12 @@ async fn sending_stops_while_history_is_behind_and_goes_on_when_it_has_caught_up
     let ledger = Arc::clone(&world.ledger);
 
     let run = record.run.clone();
-    let block = async {
+    let in_the_middle = async {
         site.receiver.wait_for(20).await;
-        site.sql("begin; lock table campaignd.settle_lock; select pg_sleep(8)")
-            .await;
-        ledger.batches(&run).await.unwrap()
+        trouble(&ledger, &run).await
     };
-    let carry = tokio::time::timeout(Duration::from_secs(60), carrier.carry());
-    let (batches, ended) = tokio::join!(block, carry);
+    let carry = tokio::time::timeout(Duration::from_secs(100), carrier.carry());
+    let (batches, ended) = tokio::join!(in_the_middle, carry);
     assert_eq!(ended.unwrap().unwrap(), RunState::Finished);
 
     let unsettled = batches.iter().filter(|batch| !batch.settled);
@@ -110,5 +112,43 @@ async fn sending_stops_while_history_is_behind_and_goes_on_when_it_has_caught_up
     assert!(batches.len() < 3_000);
     assert_eq!(site.receiver.count(), 3_000);
     world.close().await;
-    oracle::check(&site).await;
+    oracle::check(site).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_warehouse_that_is_down_stops_sending_at_the_bound_and_it_goes_on_when_it_is_back() {
+    let site = Site::new("warehouse_down").await;
+    sent_through(&site, async |ledger, run| {
+        site.server().crash();
+        // Sending stops by itself: it is looked until nothing more is begun.
+        let (mut batches, mut still) = (Vec::new(), 0);
+        for _ in 0..200 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let now = ledger.batches(run).await.unwrap();
+            still = if now.len() == batches.len() {
+                still + 1
+            } else {
+                0
+            };
+            batches = now;
+            if still >= 20 {
+                break;
+            }
+        }
+        assert!(still >= 20, "it still sends: {}", batches.len());
+        site.server().start_again();
+        batches
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sending_stops_while_history_is_behind_and_goes_on_when_it_has_caught_up() {
+    let site = Site::new("settling_behind").await;
+    sent_through(&site, async |ledger, run| {
+        site.sql("begin; lock table campaignd.settle_lock; select pg_sleep(8)")
+            .await;
+        ledger.batches(run).await.unwrap()
+    })
+    .await;
 }

@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
 
@@ -21,7 +22,7 @@ const STARTS: u32 = 5;
 pub struct Postgres {
     folder: TempDir,
     programs: PathBuf,
-    server: Child,
+    server: Mutex<Child>,
     port: u16,
     databases: AtomicU32,
 }
@@ -59,7 +60,7 @@ impl Postgres {
                 return Self {
                     folder,
                     programs,
-                    server,
+                    server: Mutex::new(server),
                     port,
                     databases: AtomicU32::new(0),
                 };
@@ -94,17 +95,53 @@ impl Postgres {
     }
 }
 
+impl Postgres {
+    /// Stops the server as a crash would: sessions are cut, and what was not
+    /// committed is gone.
+    pub fn crash(&self) {
+        // SIGQUIT: an immediate shutdown.
+        end(
+            &mut self.server.lock().expect("no test panics in it"),
+            "-QUIT",
+        );
+    }
+
+    /// Starts it again, where it was and with what it had.
+    pub fn start_again(&self) {
+        let account = account();
+        let started = launch(
+            &self.programs,
+            self.folder.path(),
+            self.port,
+            account.as_ref(),
+        );
+        let started = started.expect("the server starts again");
+        *self.server.lock().expect("no test panics in it") = started;
+    }
+}
+
 impl Drop for Postgres {
     fn drop(&mut self) {
-        // SIGINT: stop now, without waiting for sessions that are still open.
-        let told = Command::new("kill")
-            .args(["-INT", &self.server.id().to_string()])
-            .status();
-        if !told.is_ok_and(|status| status.success()) {
-            drop(self.server.kill());
+        if let Ok(server) = self.server.get_mut() {
+            // SIGINT: stop now, without waiting for sessions that are still
+            // open.
+            end(server, "-INT");
         }
-        drop(self.server.wait());
     }
+}
+
+fn end(server: &mut Child, signal: &str) {
+    // One that has ended already has given its id back.
+    if server.try_wait().is_ok_and(|ended| ended.is_some()) {
+        return;
+    }
+    let told = Command::new("kill")
+        .args([signal, &server.id().to_string()])
+        .status();
+    if !told.is_ok_and(|status| status.success()) {
+        drop(server.kill());
+    }
+    drop(server.wait());
 }
 
 /// Who runs the server: nobody in particular, where we are root, which

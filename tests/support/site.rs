@@ -232,6 +232,14 @@ log: {{ format: json, level: debug }}
         }
     }
 
+    /// The warehouse's server.
+    pub fn server(&self) -> &Postgres {
+        match &self.warehouse {
+            Warehouse::Postgres { _server, .. } => _server,
+            Warehouse::Sqlite => panic!("the warehouse of this site has no server"),
+        }
+    }
+
     /// Starts a daemon as the host `name`: with the operator's file
     /// `<name>.yaml`, logging to `<name>.log`.
     pub fn serve_as(&self, name: &str) -> Daemon {
