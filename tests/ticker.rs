@@ -8,7 +8,7 @@ mod support;
 use async_trait::async_trait;
 use campaignd::campaign::Source;
 use campaignd::daemon::settings::{Secrets, Settings, compile};
-use campaignd::daemon::{Service, World, folder, serve};
+use campaignd::daemon::{Reloaded, Service, World, folder, serve};
 use campaignd::id::{BatchPath, CampaignName, ConnectorName, RunId};
 use campaignd::ledger::SqliteLedger;
 use campaignd::run::{
@@ -25,6 +25,7 @@ use std::time::Duration;
 use support::receiver::Receiver;
 use support::site::SIGNING_SECRET;
 use tempfile::TempDir;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// A ledger that loses the answer of the next claim that brings a run.

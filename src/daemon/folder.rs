@@ -82,12 +82,14 @@ pub fn load(dir: &Path, known: &Known, previous: Folder) -> Folder {
 }
 
 /// That there is no campaign `name`, with the one of `names` that was probably
-/// meant.
+/// meant, or where they are listed.
 pub fn unknown<'a>(name: &str, names: impl Iterator<Item = &'a CampaignName>) -> String {
-    let meant = suggestion(name, names.map(CampaignName::as_str));
-    let known = match meant.is_empty() {
-        true => "; `campaignd status` lists those there are",
-        false => "",
+    let names: Vec<&str> = names.map(CampaignName::as_str).collect();
+    let meant = suggestion(name, names.iter().copied());
+    let known = match (names.is_empty(), meant.is_empty()) {
+        (true, _) => "; there are none",
+        (false, true) => "; `campaignd status` lists those there are",
+        (false, false) => "",
     };
     format!("there is no campaign `{name}`{meant}{known}")
 }
