@@ -12,6 +12,7 @@ pub mod gate;
 pub mod ledger;
 pub mod night;
 pub mod oracle;
+pub mod outage;
 pub mod place;
 pub mod postgres;
 pub mod receiver;

@@ -20,10 +20,10 @@ const STARTS: u32 = 5;
 
 /// A running server.
 pub struct Postgres {
-    folder: TempDir,
-    programs: PathBuf,
-    server: Mutex<Child>,
-    port: u16,
+    pub(super) folder: TempDir,
+    pub(super) programs: PathBuf,
+    pub(super) server: Mutex<Child>,
+    pub(super) port: u16,
     databases: AtomicU32,
 }
 
@@ -95,31 +95,6 @@ impl Postgres {
     }
 }
 
-impl Postgres {
-    /// Stops the server as a crash would: sessions are cut, and what was not
-    /// committed is gone.
-    pub fn crash(&self) {
-        // SIGQUIT: an immediate shutdown.
-        end(
-            &mut self.server.lock().expect("no test panics in it"),
-            "-QUIT",
-        );
-    }
-
-    /// Starts it again, where it was and with what it had.
-    pub fn start_again(&self) {
-        let account = account();
-        let started = launch(
-            &self.programs,
-            self.folder.path(),
-            self.port,
-            account.as_ref(),
-        );
-        let started = started.expect("the server starts again");
-        *self.server.lock().expect("no test panics in it") = started;
-    }
-}
-
 impl Drop for Postgres {
     fn drop(&mut self) {
         if let Ok(server) = self.server.get_mut() {
@@ -130,7 +105,7 @@ impl Drop for Postgres {
     }
 }
 
-fn end(server: &mut Child, signal: &str) {
+pub(super) fn end(server: &mut Child, signal: &str) {
     // One that has ended already has given its id back.
     if server.try_wait().is_ok_and(|ended| ended.is_some()) {
         return;
@@ -146,12 +121,12 @@ fn end(server: &mut Child, signal: &str) {
 
 /// Who runs the server: nobody in particular, where we are root, which
 /// PostgreSQL refuses.
-struct Account {
+pub(super) struct Account {
     uid: u32,
     gid: u32,
 }
 
-fn account() -> Option<Account> {
+pub(super) fn account() -> Option<Account> {
     let own = fs::metadata("/proc/self").expect("/proc is there").uid();
     if own != 0 {
         return None;
@@ -230,7 +205,12 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// Starts the server; none if it ended before it was ready.
-fn launch(programs: &Path, folder: &Path, port: u16, account: Option<&Account>) -> Option<Child> {
+pub(super) fn launch(
+    programs: &Path,
+    folder: &Path,
+    port: u16,
+    account: Option<&Account>,
+) -> Option<Child> {
     let mut server = Command::new(programs.join("postgres"));
     server
         .arg("-D")
