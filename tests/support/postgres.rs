@@ -94,6 +94,11 @@ impl Postgres {
     }
 }
 
+/// A program that comes with the server, `psql`.
+pub fn program(name: &str) -> Command {
+    Command::new(programs().join(name))
+}
+
 impl Drop for Postgres {
     fn drop(&mut self) {
         // SIGINT: stop now, without waiting for sessions that are still open.
