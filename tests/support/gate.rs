@@ -117,6 +117,8 @@ pub struct Logged {
     pub is_done: bool,
     /// Its leading comment.
     pub label: String,
+    /// Whether it is an `insert`.
+    pub is_insert: bool,
     /// How long it took, queues included.
     pub time: Duration,
     /// From its first row to its last, which is as long as Redshift keeps a
@@ -252,6 +254,12 @@ impl Gate {
     /// The statements that have ended.
     pub fn log(&self) -> Vec<Logged> {
         self.shared.log.borrow().1.clone()
+    }
+
+    /// How many `insert`s have ended.
+    pub fn inserts(&self) -> usize {
+        let log = self.log();
+        log.iter().filter(|ended| ended.is_insert).count()
     }
 
     /// Returns once a statement has come for which `wanted` holds; it may
@@ -422,7 +430,8 @@ impl<'a> Talk<'a> {
             Some(slots) => slots.acquire_owned().await.ok(),
             None => None,
         };
-        if word == "insert" {
+        logged.is_insert = word == "insert";
+        if logged.is_insert {
             tokio::time::sleep(slowness.insert).await;
         }
         let turn = match slowness.commit.filter(|_| passing.step == "commit") {
@@ -567,6 +576,7 @@ impl Logged {
             act,
             is_done: false,
             label: String::new(),
+            is_insert: false,
             time: Duration::ZERO,
             slot_held: Duration::ZERO,
         }

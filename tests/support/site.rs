@@ -421,6 +421,12 @@ impl Daemon {
         self.child.kill().await.unwrap();
     }
 
+    /// Waits until it has ended, however long that takes, and returns its exit
+    /// code.
+    pub async fn wait(&mut self) -> Option<i32> {
+        self.child.wait().await.unwrap().code()
+    }
+
     /// Waits until it has ended, half a minute at most, and returns its exit
     /// code.
     pub async fn ended(&mut self) -> Option<i32> {
