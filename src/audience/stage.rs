@@ -92,14 +92,17 @@ impl<'a> RunTables<'a> {
     /// `ok` the places are those of the members to be sent. One statement
     /// where one can carry the types, else one transaction: the stage table is
     /// there complete or not at all.
+    ///
+    /// A status is given its width: Redshift makes a column that comes from
+    /// literals as wide as the longest of them, and refuses a longer one later.
     pub fn freeze(&self, columns: &[Column], key: &Column, batch_size: u32) -> Vec<Statement> {
         let stage = self.schema.table(&self.names().stage);
         let (join, arm) = self.suppression(key);
         let (before, after) = self.placed_rows(columns, key, &join);
         let select = format!(
-            "select {}, x.cd_key, case when x.cd_bytes is null then 'no_key' \
+            "select {}, x.cd_key, cast(case when x.cd_bytes is null then 'no_key' \
              when x.cd_key is null then 'bad_key' when x.cd_key = x.cd_before then 'duplicate' \
-             {arm}else 'ok' end as cd_status, x.cd_seq, {} as cd_batch from (",
+             {arm}else 'ok' end as varchar(16)) as cd_status, x.cd_seq, {} as cd_batch from (",
             listed(columns, "x."),
             self.batch_of("x.cd_seq", batch_size),
         );
@@ -183,7 +186,7 @@ impl<'a> RunTables<'a> {
     pub fn admit(&self) -> Statement {
         let names = self.names();
         let sql = format!(
-            "create table {} as select s.cd_key, 'planned' as cd_status, \
+            "create table {} as select s.cd_key, cast('planned' as varchar(16)) as cd_status, \
              row_number() over (order by s.cd_seq) as cd_seq from {} s where s.cd_status = 'ok'",
             self.schema.table(&names.admit),
             self.schema.table(&names.stage),
