@@ -357,6 +357,20 @@ async fn psql_sees_redshifts_version_values_and_columns() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_column_made_from_a_literal_is_as_wide_as_the_literal() {
+    let (_server, database, gate) = gate().await;
+    let said = async |sql: &str| psql(&gate, &database, sql).await;
+    let made = "create table narrow as select 'planned' as s, case when 1 = 1 then 'ok' else 'no' end as c, \
+                cast('ok' as varchar(16)) as w";
+    assert_eq!(said(made).await, "");
+    let refused = said("insert into narrow (s) values ('suppressed')").await;
+    assert!(refused.contains("22001"), "{refused}");
+    let refused = said("update narrow set c = 'yes'").await;
+    assert!(refused.contains("22001"), "{refused}");
+    assert_eq!(said("update narrow set w = 'suppressed'").await, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_login_is_checked_before_anything_else() {
     let (_server, database, gate) = gate().await;
     let (user, one) = (database.user.as_str(), "select 1");

@@ -139,6 +139,8 @@ struct Shared {
     commits: tokio::sync::Mutex<()>,
     slowness: Mutex<Slowness>,
     redshift: Option<Redshift>,
+    /// What was refused because Redshift refuses it, and why.
+    refused: Mutex<Vec<(String, Refusal)>>,
 }
 
 /// What takes time besides the work itself.
@@ -189,6 +191,7 @@ impl Gate {
             commits: tokio::sync::Mutex::default(),
             slowness: Mutex::default(),
             redshift,
+            refused: Mutex::default(),
         });
         let gate = Self {
             address: listener.local_addr().unwrap(),
@@ -244,6 +247,12 @@ impl Gate {
     /// Whether what is behind it passes for Redshift.
     pub fn is_redshift(&self) -> bool {
         self.shared.redshift.is_some()
+    }
+
+    /// The statements refused because Redshift refuses them, not because a
+    /// test wanted it.
+    pub fn refused(&self) -> Vec<(String, Refusal)> {
+        self.shared.refused.lock().unwrap().clone()
     }
 
     /// Named statements that clients have prepared and not closed.
@@ -411,7 +420,11 @@ impl<'a> Talk<'a> {
         if self.shared.redshift.is_some() {
             match self.manners.query(&frame) {
                 Ok(rewritten) => frame = rewritten,
-                Err(refusal) => act = Act::Refuse(refusal),
+                Err(refusal) => {
+                    let refused = (sql.clone(), refusal.clone());
+                    self.shared.refused.lock().unwrap().push(refused);
+                    act = Act::Refuse(refusal);
+                }
             }
         }
         let mut logged = Logged::of(&passing, act.clone());

@@ -19,6 +19,7 @@ fn number(row: &TextRow, column: &str) -> u64 {
 /// Checks everything that must hold whatever happened. The members' key column
 /// is `profile_id`.
 pub async fn check(site: &Site) {
+    site.check_gate();
     let requests = site.receiver.requests();
     let history = site.sql("select * from campaignd.contact_history").await;
     let deliveries = site.sql("select * from campaignd.deliveries").await;

@@ -61,6 +61,9 @@ fn close(words: &[Word], open: usize) -> usize {
 
 fn change_at(sql: &str, words: &[Word], at: usize) -> Option<Change> {
     let word = &words[at];
+    if word.kind == Kind::Literal {
+        return made_column(sql, words, at);
+    }
     if word.kind != Kind::Plain || (at > 0 && says(words, at - 1, &["."])) {
         return None;
     }
@@ -83,7 +86,14 @@ fn change_at(sql: &str, words: &[Word], at: usize) -> Option<Change> {
             let new = format!("select pg_cancel_backend({pid})");
             Some((0, words.len().min(3), new))
         }
-        "timeout" if says(words, 0, &["alter", "user"]) => None,
+        "case" if made_case(sql, words, at).is_some() => one("cast(case"),
+        "end" => {
+            let from = (0..at)
+                .rev()
+                .find(|&case| case_end(words, case) == Some(at))?;
+            let width = made_case(sql, words, from)?;
+            Some((at, at + 1, format!("end as varchar({width}))")))
+        }
         _ => layout(words, at),
     }
 }
@@ -141,4 +151,57 @@ fn layout(words: &[Word], at: usize) -> Option<Change> {
         }
         _ => None,
     }
+}
+
+/// Whether a table is made from a query.
+fn makes_table(words: &[Word]) -> bool {
+    says(words, 0, &["create"]) && words.iter().any(|word| word.text == "select")
+}
+
+/// The bytes in a literal, as its column counts them.
+fn width(sql: &str, word: &Word) -> usize {
+    let inner = &sql[word.start + 1..word.end - 1];
+    inner.replace("''", "'").replace("\\\\", "\\").len().max(1)
+}
+
+/// A column made from a literal is as wide as the literal, where PostgreSQL
+/// would make it `text`.
+fn made_column(sql: &str, words: &[Word], at: usize) -> Option<Change> {
+    let before = at.checked_sub(1)?;
+    let is_listed = says(words, before, &["select"]) || says(words, before, &[","]);
+    if !makes_table(words) || !is_listed || !says(words, at + 1, &["as"]) {
+        return None;
+    }
+    let literal = &sql[words[at].start..words[at].end];
+    let width = width(sql, &words[at]);
+    Some((at, at + 1, format!("cast({literal} as varchar({width}))")))
+}
+
+/// The `end` of the `case` at `at`.
+fn case_end(words: &[Word], at: usize) -> Option<usize> {
+    let mut depth = 0_usize;
+    (at..words.len())
+        .filter(|_| says(words, at, &["case"]))
+        .find(|&n| {
+            depth += usize::from(says(words, n, &["case"]));
+            depth -= usize::from(says(words, n, &["end"]));
+            depth == 0
+        })
+}
+
+/// The width of a column made from the `case` at `at`, if each of its arms is
+/// a literal.
+fn made_case(sql: &str, words: &[Word], at: usize) -> Option<usize> {
+    let end = case_end(words, at)?;
+    if !makes_table(words) || !says(words, end + 1, &["as"]) {
+        return None;
+    }
+    let is_arm = |&n: &usize| says(words, n, &["then"]) || says(words, n, &["else"]);
+    let arms: Vec<&Word> = (at..end).filter(is_arm).map(|n| &words[n + 1]).collect();
+    let are_literals = arms.iter().all(|arm| arm.kind == Kind::Literal);
+    let widths = arms
+        .iter()
+        .filter(|_| are_literals)
+        .map(|arm| width(sql, arm));
+    widths.max()
 }

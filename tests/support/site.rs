@@ -121,6 +121,18 @@ impl Site {
         }
     }
 
+    /// Fails if anything of the daemon's was refused because Redshift refuses
+    /// it, or a prepared statement was left open.
+    pub fn check_gate(&self) {
+        if let Warehouse::Postgres {
+            gate: Some(gate), ..
+        } = &self.warehouse
+        {
+            assert_eq!(gate.refused(), [], "what Redshift would refuse");
+            assert_eq!(gate.prepared(), 0, "statements left prepared");
+        }
+    }
+
     /// The gate of a site behind one.
     pub fn gate(&self) -> &Gate {
         match &self.warehouse {
