@@ -9,7 +9,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _, raw_sql};
 use std::time::Duration;
 use support::gate::Gate;
-use support::postgres::{ConnDetails, Postgres, program};
+use support::postgres::{ConnDetails, Postgres, programs};
 use support::redshift_gate::{PASSWORD, SHA256_USER, Verdict, judge};
 use support::redshift_gate_rules::Session;
 
@@ -275,7 +275,7 @@ async fn psql_as(
     sql: &str,
 ) -> String {
     let address = gate.address();
-    let mut command = tokio::process::Command::from(program("psql"));
+    let mut command = tokio::process::Command::new(programs().join("psql"));
     command
         .env_clear()
         .env("PGPASSWORD", password)

@@ -94,11 +94,6 @@ impl Postgres {
     }
 }
 
-/// A program that comes with the server, `psql`.
-pub fn program(name: &str) -> Command {
-    Command::new(programs().join(name))
-}
-
 impl Drop for Postgres {
     fn drop(&mut self) {
         // SIGINT: stop now, without waiting for sessions that are still open.
@@ -243,7 +238,7 @@ fn free_port() -> u16 {
 }
 
 /// The folder of the server's programs, the newest version first.
-fn programs() -> PathBuf {
+pub fn programs() -> PathBuf {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
     let mut folders: Vec<(u32, PathBuf)> = versions
         .flatten()
