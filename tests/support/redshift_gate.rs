@@ -49,6 +49,10 @@ impl Redshift {
     /// Makes `database` one.
     pub async fn found(database: &ConnDetails) -> Self {
         postgres_rows(database, SETUP).await;
+        // What new clusters and Serverless have is snapshot isolation.
+        let name = &database.database;
+        let isolation = "set default_transaction_isolation = 'repeatable read'";
+        postgres_rows(database, &format!("alter database {name} {isolation}")).await;
         let found = "select oid, typname from pg_type where typname in ('super', 'varbyte')";
         let types = postgres_rows(database, found).await;
         let types = types.iter().map(|row| {
@@ -512,6 +516,10 @@ impl Manners {
     fn error(&self, frame: &Frame) -> Frame {
         let mut fields = frame.fields();
         let code = field(&fields, b'C');
+        if code == "40001" && field(&fields, b'M').contains("concurrent") {
+            let message = "could not complete because of conflict with concurrent transaction";
+            return Refusal::error("XX000", message).frame();
+        }
         if code == "40001" {
             let detail = "Serializable isolation violation on table - 100000, transactions \
                           forming the cycle are: 1, 2 (pid:1)";
