@@ -9,6 +9,7 @@ use campaignd::audience::Dialect;
 use campaignd::history::{BatchStatus, BootstrapOptions, RunStatus, TABLES, bootstrap};
 use campaignd::run::{Kind, WarehouseError, WarehouseErrorClass};
 use campaignd::warehouse::{Change, ConnectorOptions, ServerOptions, apply_bootstrap, open};
+use std::time::Duration;
 use support::place::{Place, closing, facts, outcome, settlement};
 use support::redshift_gate::{SHA256_USER, Verdict, judge};
 use support::redshift_gate_rules::Session;
@@ -109,6 +110,25 @@ async fn every_type_there_is_is_read_as_text_and_keeps_its_kind() {
         ]
     );
     assert_eq!(place.gate().refused(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_runs_too_long_is_cancelled_and_the_session_given_up() {
+    let mut place = Place::redshift().await;
+    place
+        .run("create view slow as select p.* from people p, (select pg_sleep(60)) s")
+        .await;
+    let ConnectorOptions::Server(mut server) = place.options.clone() else {
+        panic!("it is a server");
+    };
+    server.statement_timeout = Duration::from_secs(1);
+    let warehouse = open(ConnectorOptions::Server(server)).unwrap();
+    let slow = facts("select id from slow");
+    warehouse.register(&slow).await.unwrap();
+    let failed = warehouse.freeze(&slow).await.unwrap_err();
+    assert_eq!(failed.class, WarehouseErrorClass::Cancelled, "{failed:?}");
+    assert!(failed.message.contains("cancelled on user"), "{failed:?}");
+    warehouse.ping().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -520,6 +520,10 @@ impl Manners {
             let message = "could not complete because of conflict with concurrent transaction";
             return Refusal::error("XX000", message).frame();
         }
+        if code == "57014" {
+            let message = "Query (150) cancelled on user's request";
+            return Refusal::error("57014", message).frame();
+        }
         if code == "40001" {
             let detail = "Serializable isolation violation on table - 100000, transactions \
                           forming the cycle are: 1, 2 (pid:1)";
