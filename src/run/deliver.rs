@@ -99,7 +99,7 @@ impl Carrier {
         tracing::error!(
             campaign.name = %self.facts.campaign, run.id = %self.facts.run,
             destination.name = %self.facts.destination,
-            "{scope} paused: {reason}",
+            "destination {} is paused: {reason}", self.facts.destination,
         );
         let change = PauseChange {
             scope: scope.clone(),

@@ -25,6 +25,7 @@ pub async fn check(site: &Site) {
 /// The same where a person has resolved batches as not delivered, and resumed
 /// their runs: a member may have gone out under as many as `ids` ids.
 pub async fn check_with_ids(site: &Site, ids: usize) {
+    site.check_gate();
     let requests = site.receiver.requests();
     let history = site.sql("select * from campaignd.contact_history").await;
     let deliveries = site.sql("select * from campaignd.deliveries").await;
