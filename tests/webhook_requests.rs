@@ -12,6 +12,7 @@ use campaignd::run::{Clock, Destination, Request, SystemClock};
 use campaignd::webhook::{Auth, DestinationOptions, HttpDestination};
 use jiff::Timestamp;
 use reqwest::header::HeaderMap;
+use std::sync::Arc;
 use std::time::Duration;
 use support::receiver::{Answer, Receiver, Recorded};
 use tokio::net::TcpListener;
@@ -44,6 +45,8 @@ fn request() -> Request {
         id: MessageId::of(&run, &BatchPath::whole(1), 0),
         at: SystemClock.now(),
         body: Bytes::from_static(BODY.as_bytes()),
+        content_type: "application/json",
+        headers: Arc::from([]),
     }
 }
 

@@ -54,6 +54,21 @@ pub fn lint(sql: &str, key: &str) -> Vec<SqlProblem> {
     problems
 }
 
+/// The columns that `sql` returns, where their names can be told from the
+/// query alone.
+pub fn selected_columns(sql: &str) -> Option<Vec<String>> {
+    let statements = Parser::parse_sql(&RedshiftSqlDialect {}, sql).ok()?;
+    let Some(Statement::Query(query)) = statements.first() else {
+        return None;
+    };
+    let mut selects = Vec::new();
+    outermost(&query.body, &mut selects);
+    let items = selects.first()?.projection.iter();
+    items
+        .map(|item| column_name(item).map(str::to_owned))
+        .collect()
+}
+
 /// `sql` without the semicolon that ends it, every place kept.
 pub(super) fn without_semicolon(sql: &str) -> String {
     let reading = Reading::of(&RedshiftSqlDialect {}, sql);

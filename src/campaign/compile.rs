@@ -1,22 +1,20 @@
 //! From a campaign file's text to a campaign, or all its problems.
 
-use super::file::{Activation, Campaign, Known};
+use super::file::{Campaign, Known};
+use super::{activation, sql_template};
 use super::yaml::{Document, Field, Problem, Reader, Section, Source, suggestion};
-use crate::audience::{AudienceSpec, lint};
+use crate::audience::AudienceSpec;
+use crate::delivery::template::RunValues;
 use crate::id::{CampaignName, ConnectorName, DestinationName};
 use crate::schedule::{Schedule, SchedulePart};
 use serde_json::{Map, Value};
-use std::num::NonZeroU32;
 use std::str::FromStr;
-
-/// How many members a batch has unless the file says otherwise.
-const DEFAULT_BATCH_SIZE: NonZeroU32 = NonZeroU32::new(500).expect("500 is not zero");
-
-/// The largest batch: beyond it a refusal costs more than the requests saved.
-const MAX_BATCH_SIZE: u32 = 10_000;
 
 /// The longest `contact_history.attributes`, as JSON: the width of its column.
 const MAX_ATTRIBUTES_BYTES: usize = 4096;
+
+/// The selected columns, where they can be told.
+type Selected = Option<Vec<String>>;
 
 /// Keys of `schedule` that a later version knows.
 const SCHEDULE_NOT_YET: &[&str] = &[
@@ -77,16 +75,30 @@ fn read(mut top: Section, known: &Known) -> Option<Campaign> {
     let schedule = top
         .required("schedule")
         .and_then(|f| schedule(f.section()?));
+    let vars = top.optional("vars");
+    let vars = vars.map_or(Some(Map::new()), |f| activation::vars_of(f.section()?));
+    let values = activation::sample_values(name.as_ref(), vars.clone().unwrap_or_default());
     let audience = top
         .required("audience")
-        .and_then(|f| audience(f.section()?));
+        .and_then(|f| audience(f.section()?, &values));
+    let (audience, selected) = audience.map_or((None, None), |(spec, selected)| (Some(spec), selected));
     let activation = top.required("activation");
-    let activation = activation.and_then(|f| activation_of(f.section()?, known));
+    let check = activation::Check {
+        known,
+        values: &values,
+        selected: selected.as_deref(),
+    };
+    let activation = activation.and_then(|f| activation::read(f.section()?, &check));
     let history = top.optional("contact_history");
-    let attributes = history.map_or(Some(Map::new()), |f| attributes(f.section()?));
+    let attributes = history
+        .as_ref()
+        .map_or(Some(Map::new()), |f| attributes(f.section()?));
+    if let (Some(field), Some(map), Some(activation)) = (&history, &attributes, &activation) {
+        check.fits_header(field, map, activation);
+    }
     let suppress = top.optional("policy");
     let suppress = suppress.map_or(Some(Vec::new()), |f| suppress_of(f.section()?));
-    top.not_yet(&["fresh_when", "vars"]);
+    top.not_yet(&["fresh_when"]);
     top.finish();
     Some(Campaign {
         name: name?,
@@ -100,6 +112,7 @@ fn read(mut top: Section, known: &Known) -> Option<Campaign> {
         activation: activation?,
         attributes: attributes?,
         suppress: suppress?,
+        vars: vars?,
     })
 }
 
@@ -108,7 +121,7 @@ fn connector_name(field: &Field, known: &Known) -> Option<ConnectorName> {
     one_of(field, "connector", names.map(|name| (name.as_str(), name)))
 }
 
-fn destination_name(field: &Field, known: &Known) -> Option<DestinationName> {
+pub(super) fn destination_name(field: &Field, known: &Known) -> Option<DestinationName> {
     let names = known.destinations.iter();
     one_of(
         field,
@@ -184,42 +197,22 @@ fn schedule(mut section: Section) -> Option<Schedule> {
     None
 }
 
-fn audience(mut section: Section) -> Option<AudienceSpec> {
+/// The audience, and the columns it selects where that can be told.
+fn audience(mut section: Section, values: &RunValues) -> Option<(AudienceSpec, Selected)> {
     let key = section.required("key").and_then(|f| f.filled_text());
     let sql = section.required("sql");
     section.not_yet(&["expect"]);
     section.finish();
     let sql_text = sql.as_ref().and_then(|field| field.filled_text());
-    if let (Some(field), Some(text)) = (&sql, sql_text) {
-        for problem in lint(text, key.unwrap_or_default()) {
-            field.at_line(
-                problem.line,
-                problem.column,
-                problem.is_note,
-                problem.message,
-            );
-        }
-    }
-    Some(AudienceSpec {
+    let selected = match (&sql, sql_text) {
+        (Some(field), Some(text)) => sql_template::check(field, text, key, values),
+        _ => None,
+    };
+    let spec = AudienceSpec {
         key: key?.trim().to_owned(),
         sql: sql_text?.to_owned(),
-    })
-}
-
-fn activation_of(mut section: Section, known: &Known) -> Option<Activation> {
-    let destination = section.required("destination");
-    let destination = destination.and_then(|field| destination_name(&field, known));
-    let batch_size = section
-        .optional("batch_size")
-        .map_or(Some(DEFAULT_BATCH_SIZE.get()), |f| {
-            f.number(1..=MAX_BATCH_SIZE)
-        });
-    section.not_yet(&["payload", "expires_after", "rejected_at"]);
-    section.finish();
-    Some(Activation {
-        destination: destination?,
-        batch_size: NonZeroU32::new(batch_size?)?,
-    })
+    };
+    Some((spec, selected))
 }
 
 /// The relations of `policy.suppress`, each once, as they are written.

@@ -2,20 +2,25 @@
 //! what an attempt's outcome means, and what follows from it.
 
 mod course;
+mod format;
 mod outcome;
 mod page;
 mod payload;
 mod retry_after;
 mod rules;
 mod signature;
+pub mod template;
+mod template_payload;
 mod value;
 mod verdict;
 
 pub use course::{Clearance, Course, Move};
 pub use outcome::{Outcome, Verdict};
 pub use page::{Kind, Page, Row};
-pub use payload::{Envelope, Renderer};
+pub use format::{Format, ascii_json};
+pub use payload::{Envelope, MAX_ATTRIBUTES_HEADER, Renderer, Shape};
 pub use retry_after::retry_after;
 pub use rules::{OnAmbiguous, Rules};
 pub use signature::{BadSecret, SigningKey, body_hash, sign};
+pub use template_payload::{Payload, RenderError};
 pub use verdict::{may_resend, verdict};

@@ -9,6 +9,7 @@ use super::records::{Adopted, NewRun};
 use super::state::RunState;
 use crate::audience::AudienceSpec;
 use crate::campaign::RunSpec;
+use crate::delivery::{Format, Payload};
 use crate::history::{
     BatchOutcome, BatchStatus, Closing, Remains, RunFacts, RunStatus, Settlement, SilentRun, Tally,
 };
@@ -180,6 +181,11 @@ fn record(connector: &ConnectorName, facts: &RunFacts, state: RunState, why: &st
         max_body: 0,
         attributes: serde_json::Map::new(),
         suppress: Vec::new(),
+        payload: Payload::default(),
+        vars: serde_json::Map::new(),
+        format: Format::Json,
+        rejected_at: None,
+        expires_after_ms: None,
     };
     NewRun {
         run: facts.run.clone(),

@@ -9,7 +9,7 @@ use super::progress::Reporter;
 use super::records::{AttemptBegun, BatchChange, BatchRecord};
 use super::retry::Delays;
 use super::state::BatchState;
-use crate::delivery::{Clearance, Course, Move, Outcome, Page, Renderer, body_hash};
+use crate::delivery::{Clearance, Course, Move, Outcome, Page, RenderError, Renderer, body_hash};
 use crate::history::{BatchStatus, RunFacts};
 use crate::id::{BatchPath, MessageId, RunId};
 use bytes::Bytes;
@@ -89,6 +89,27 @@ struct Batch {
     newest: Timestamp,
 }
 
+/// What is sent of a batch, the same in every attempt.
+struct Parcel {
+    body: Bytes,
+    hash: [u8; 32],
+    content_type: &'static str,
+    headers: Arc<[(&'static str, String)]>,
+}
+
+impl Parcel {
+    fn of(delivery: &Delivery, key: &[u8; 32]) -> Result<Self, RenderError> {
+        let Delivery { renderer, path, .. } = delivery;
+        let body = renderer.render(path, &delivery.page, delivery.rows.clone())?;
+        Ok(Self {
+            hash: body_hash(key, &body),
+            body,
+            content_type: renderer.content_type(),
+            headers: renderer.headers(path)?.into(),
+        })
+    }
+}
+
 /// What to do next.
 enum Next {
     Again(Batch),
@@ -97,18 +118,20 @@ enum Next {
 
 impl Courier {
     pub(super) async fn deliver(self, delivery: Delivery) -> Result<Delivered, RunError> {
-        let body = delivery
-            .renderer
-            .render(&delivery.path, &delivery.page, delivery.rows.clone());
-        if body.len() as u64 > self.max_body {
+        let parcel = match Parcel::of(&delivery, &self.kit.ledger.installation().body_key) {
+            Ok(parcel) => parcel,
+            Err(error) => {
+                return Ok(Delivered::Halt(format!("batch {}: {error}", delivery.path)));
+            }
+        };
+        if parcel.body.len() as u64 > self.max_body {
             return Ok(Delivered::Halt(format!(
                 "batch {} takes {} bytes, over the destination's max_body of {}; make batch_size smaller",
                 delivery.path,
-                body.len(),
+                parcel.body.len(),
                 self.max_body,
             )));
         }
-        let hash = body_hash(&self.kit.ledger.installation().body_key, &body);
         let mut batch = self.begin(&delivery).await?;
         // The page goes as soon as the last of its batches is rendered.
         let Delivery { halt, page, .. } = delivery;
@@ -120,7 +143,7 @@ impl Courier {
             if !may_begin {
                 return Ok(Delivered::Left);
             }
-            match self.attempt(batch, (&body, hash), &halt).await? {
+            match self.attempt(batch, &parcel, &halt).await? {
                 Next::Again(later) => batch = later,
                 Next::Done(delivered) => return Ok(delivered),
             }
@@ -185,7 +208,7 @@ impl Courier {
     async fn attempt(
         &self,
         mut batch: Batch,
-        (body, hash): (&Bytes, [u8; 32]),
+        parcel: &Parcel,
         halt: &CancellationToken,
     ) -> Result<Next, RunError> {
         // Asked before the permits are taken, since it may wait for the
@@ -216,7 +239,7 @@ impl Courier {
             generation: batch.generation,
             attempt: batch.attempts + 1,
             members: batch.members,
-            body_hash: hash,
+            body_hash: parcel.hash,
             places: None,
             at: now,
         });
@@ -240,7 +263,9 @@ impl Courier {
             id: MessageId::of(&self.run, &batch.path, batch.generation),
             // Receivers refuse a timestamp that is far from their own clock.
             at: self.kit.clock.now(),
-            body: body.clone(),
+            body: parcel.body.clone(),
+            content_type: parcel.content_type,
+            headers: Arc::clone(&parcel.headers),
         };
         let outcome = self.kit.destination.attempt(request).await;
         // Given back before the outcome is written: the wire is free already.

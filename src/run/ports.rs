@@ -6,7 +6,7 @@ use super::records::{
     Adopted, AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, NewRun, Reopen,
     Reopening, Resolution, RunChange, RunRecord,
 };
-use crate::audience::Funnel;
+use crate::audience::{Dialect, Funnel};
 use crate::delivery::{Outcome, Page};
 use crate::history::{
     BatchStatus, Closing, Remains, RunFacts, Settlement, SilentRun, Tally, UnstartedRun, Withheld,
@@ -15,6 +15,7 @@ use crate::id::{BatchPath, CampaignName, ConnectorName, MessageId, RunId};
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
+use std::sync::Arc;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use uuid::Uuid;
@@ -106,6 +107,9 @@ pub enum Registration {
 /// tables say and does what is missing.
 #[async_trait]
 pub trait Warehouse: Send + Sync {
+    /// The SQL it speaks.
+    fn dialect(&self) -> Dialect;
+
     /// Whether it answers, the login holds and our tables are there.
     async fn ping(&self) -> Result<(), WarehouseError>;
 
@@ -207,6 +211,11 @@ pub struct Request {
     pub at: Timestamp,
     /// The same bytes in every attempt.
     pub body: Bytes,
+    /// What the body is.
+    pub content_type: &'static str,
+    /// What else goes with it, the same in every attempt: names in lower case,
+    /// values in visible ASCII.
+    pub headers: Arc<[(&'static str, String)]>,
 }
 
 /// A channel's endpoint.
