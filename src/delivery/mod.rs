@@ -11,6 +11,8 @@ mod rules;
 mod signature;
 pub mod template;
 mod template_payload;
+#[cfg(test)]
+mod template_tests;
 mod value;
 mod verdict;
 

@@ -194,6 +194,8 @@ mod tests {
             id: MessageId::of(&run, &BatchPath::whole(batch), 0),
             at: SystemClock.now(),
             body: Bytes::from_static(br#"{"data":{"members":[{"id":1},{"id":2}]}}"#),
+            content_type: "application/json",
+            headers: std::sync::Arc::from([]),
         };
         match destination.attempt(request).await {
             Outcome::Answered { status, .. } => status,
