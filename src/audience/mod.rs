@@ -14,7 +14,7 @@ mod suppress;
 pub use columns::{BadColumns, Column, MAX_COLUMNS, check_columns};
 pub use dialect::{Dialect, TableNames};
 pub use funnel::Funnel;
-pub use lint::{SqlProblem, lint, selected_columns};
+pub use lint::{Selected, SqlProblem, lint, selected_columns};
 pub use quote::{BadText, identifier};
 pub use spec::AudienceSpec;
 pub use stage::RunTables;

@@ -3,9 +3,8 @@
 use super::compile::destination_name;
 use super::file::{Activation, Known};
 use super::yaml::{Field, Section, suggestion};
-use crate::delivery::template::{
-    Parsed, RUN_NAMES, RunValues, Unreadable, engine, trial,
-};
+use crate::audience::Selected;
+use crate::delivery::template::{Parsed, RUN_NAMES, RunValues, Unreadable, engine, trial};
 use crate::delivery::{Format, MAX_ATTRIBUTES_HEADER, Payload, ascii_json};
 use crate::id::{CampaignName, RunId};
 use jiff::Timestamp;
@@ -22,13 +21,14 @@ const MAX_BATCH_SIZE: u32 = 10_000;
 
 /// What is unsent may expire this long after the fire time.
 const EXPIRIES: RangeInclusive<Duration> =
-    Duration::from_secs(60)..=Duration::from_secs(366 * 86_400);
+    Duration::from_secs(60)..=Duration::from_secs(30 * 86_400);
 
 /// The longest JSON pointer, in bytes.
 const MAX_POINTER_BYTES: usize = 256;
 
-/// `vars`: the campaign's own values, each one text, number or boolean.
-pub(super) fn vars_of(mut section: Section) -> Option<Map<String, Value>> {
+/// `vars`: the campaign's own values, each one text, number or boolean; those
+/// that are sound, and whether all are.
+pub(super) fn vars_of(mut section: Section) -> (Map<String, Value>, bool) {
     let read: Vec<_> = section
         .named()
         .into_iter()
@@ -52,7 +52,8 @@ pub(super) fn vars_of(mut section: Section) -> Option<Map<String, Value>> {
             Some((name.to_owned(), value))
         })
         .collect();
-    read.into_iter().collect()
+    let all_sound = read.iter().all(Option::is_some);
+    (read.into_iter().flatten().collect(), all_sound)
 }
 
 /// What templates are tried with before there is a run.
@@ -76,8 +77,8 @@ pub(super) fn sample_values(name: Option<&CampaignName>, vars: Map<String, Value
 pub(super) struct Check<'a> {
     pub(super) known: &'a Known,
     pub(super) values: &'a RunValues,
-    /// The selected columns, where they can be told.
-    pub(super) selected: Option<&'a [String]>,
+    /// The columns the audience selects.
+    pub(super) selected: &'a Selected,
 }
 
 /// Reads `activation`.
@@ -244,7 +245,7 @@ impl Check<'_> {
             field.at_line(line, column, is_note, message);
         }
         let names: Vec<String> = match of {
-            Of::Member => self.selected.unwrap_or_default().to_vec(),
+            Of::Member => self.selected.names.clone(),
             Of::Batch => Vec::new(),
         };
         if all_known && let Err(unreadable) = trial(&parsed, &names) {
@@ -258,23 +259,24 @@ impl Check<'_> {
         if RUN_NAMES.contains(&name) {
             return None;
         }
-        let selected = match (of, self.selected) {
-            (Of::Batch, _) => {
-                let message = format!(
-                    "`{name}` is not known here: attributes are of a whole batch, and have no columns"
-                );
-                return Some((false, message));
-            }
-            (Of::Member, None) => {
-                let message = format!(
-                    "whether `{name}` is a selected column cannot be told from the SQL; the run will tell"
-                );
-                return Some((true, message));
-            }
-            (Of::Member, Some(selected)) => selected,
-        };
-        if selected.iter().any(|column| column.eq_ignore_ascii_case(name)) {
+        if let Of::Batch = of {
+            let message = format!(
+                "`{name}` is not known here: attributes are of a whole batch, and have no columns"
+            );
+            return Some((false, message));
+        }
+        let selected = &self.selected.names;
+        if selected
+            .iter()
+            .any(|column| column.eq_ignore_ascii_case(name))
+        {
             return None;
+        }
+        if !self.selected.is_whole {
+            let message = format!(
+                "whether `{name}` is a selected column cannot be told from the SQL; the run will tell"
+            );
+            return Some((true, message));
         }
         let known = selected.iter().map(String::as_str).chain(RUN_NAMES);
         let right = match suggestion(name, known) {
@@ -322,7 +324,10 @@ pub(super) fn place_of(template: &str, name: &str) -> usize {
     let begin = template.find("{{").into_iter().chain(template.find("{%"));
     let begin = begin.min().unwrap_or(0);
     let found = template[begin..].match_indices(name).find(|(at, _)| {
-        let (before, after) = (&template[..begin + at], &template[begin + at + name.len()..]);
+        let (before, after) = (
+            &template[..begin + at],
+            &template[begin + at + name.len()..],
+        );
         !before.ends_with(is_word) && !after.starts_with(is_word)
     });
     found.map_or(begin, |(at, _)| begin + at)

@@ -1,9 +1,9 @@
 //! From a campaign file's text to a campaign, or all its problems.
 
 use super::file::{Campaign, Known};
-use super::{activation, sql_template};
 use super::yaml::{Document, Field, Problem, Reader, Section, Source, suggestion};
-use crate::audience::AudienceSpec;
+use super::{activation, sql_template};
+use crate::audience::{AudienceSpec, Selected};
 use crate::delivery::template::RunValues;
 use crate::id::{CampaignName, ConnectorName, DestinationName};
 use crate::schedule::{Schedule, SchedulePart};
@@ -12,9 +12,6 @@ use std::str::FromStr;
 
 /// The longest `contact_history.attributes`, as JSON: the width of its column.
 const MAX_ATTRIBUTES_BYTES: usize = 4096;
-
-/// The selected columns, where they can be told.
-type Selected = Option<Vec<String>>;
 
 /// Keys of `schedule` that a later version knows.
 const SCHEDULE_NOT_YET: &[&str] = &[
@@ -76,17 +73,22 @@ fn read(mut top: Section, known: &Known) -> Option<Campaign> {
         .required("schedule")
         .and_then(|f| schedule(f.section()?));
     let vars = top.optional("vars");
-    let vars = vars.map_or(Some(Map::new()), |f| activation::vars_of(f.section()?));
-    let values = activation::sample_values(name.as_ref(), vars.clone().unwrap_or_default());
-    let audience = top
+    let (vars, vars_are_sound) = match vars {
+        Some(field) => field
+            .section()
+            .map_or((Map::new(), false), activation::vars_of),
+        None => (Map::new(), true),
+    };
+    let values = activation::sample_values(name.as_ref(), vars.clone());
+    let (audience, selected) = top
         .required("audience")
-        .and_then(|f| audience(f.section()?, &values));
-    let (audience, selected) = audience.map_or((None, None), |(spec, selected)| (Some(spec), selected));
+        .and_then(|f| Some(audience(f.section()?, &values)))
+        .unwrap_or_default();
     let activation = top.required("activation");
     let check = activation::Check {
         known,
         values: &values,
-        selected: selected.as_deref(),
+        selected: &selected,
     };
     let activation = activation.and_then(|f| activation::read(f.section()?, &check));
     let history = top.optional("contact_history");
@@ -112,7 +114,7 @@ fn read(mut top: Section, known: &Known) -> Option<Campaign> {
         activation: activation?,
         attributes: attributes?,
         suppress: suppress?,
-        vars: vars?,
+        vars: vars_are_sound.then_some(vars)?,
     })
 }
 
@@ -197,8 +199,8 @@ fn schedule(mut section: Section) -> Option<Schedule> {
     None
 }
 
-/// The audience, and the columns it selects where that can be told.
-fn audience(mut section: Section, values: &RunValues) -> Option<(AudienceSpec, Selected)> {
+/// The audience, and the columns it selects.
+fn audience(mut section: Section, values: &RunValues) -> (Option<AudienceSpec>, Selected) {
     let key = section.required("key").and_then(|f| f.filled_text());
     let sql = section.required("sql");
     section.not_yet(&["expect"]);
@@ -206,13 +208,13 @@ fn audience(mut section: Section, values: &RunValues) -> Option<(AudienceSpec, S
     let sql_text = sql.as_ref().and_then(|field| field.filled_text());
     let selected = match (&sql, sql_text) {
         (Some(field), Some(text)) => sql_template::check(field, text, key, values),
-        _ => None,
+        _ => Selected::default(),
     };
-    let spec = AudienceSpec {
-        key: key?.trim().to_owned(),
-        sql: sql_text?.to_owned(),
-    };
-    Some((spec, selected))
+    let spec = key.zip(sql_text).map(|(key, sql)| AudienceSpec {
+        key: key.trim().to_owned(),
+        sql: sql.to_owned(),
+    });
+    (spec, selected)
 }
 
 /// The relations of `policy.suppress`, each once, as they are written.

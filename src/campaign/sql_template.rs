@@ -3,7 +3,7 @@
 use super::RunSpec;
 use super::activation::{line_and_column, place_of, unreadable_at};
 use super::yaml::{Field, suggestion};
-use crate::audience::{AudienceSpec, Dialect, lint, selected_columns};
+use crate::audience::{AudienceSpec, Dialect, Selected, lint, selected_columns};
 use crate::delivery::template::{
     Parsed, RUN_NAMES, RunValues, Unreadable, is_template, misuse, render_text, unreadable,
 };
@@ -46,13 +46,8 @@ impl RunSpec {
 }
 
 /// Reports every problem of the SQL in `field`. Returns the columns it
-/// selects, where they can be told.
-pub(super) fn check(
-    field: &Field,
-    sql: &str,
-    key: Option<&str>,
-    values: &RunValues,
-) -> Option<Vec<String>> {
+/// selects.
+pub(super) fn check(field: &Field, sql: &str, key: Option<&str>, values: &RunValues) -> Selected {
     let key = key.unwrap_or_default();
     let masked = masked(sql);
     let problems = lint(&masked, key);
@@ -223,7 +218,10 @@ mod tests {
     fn times_are_relative_to_the_fire_time() {
         check("t < '{{ days_ago(90) }}'", "t < '2026-08-24 14:00:00'");
         check("'{{ hours_ago(15) }}'", "'2026-11-21 23:00:00'");
-        check("'{{ date }}' '{{ fire_time }}'", "'2026-11-22' '2026-11-22 14:00:00'");
+        check(
+            "'{{ date }}' '{{ fire_time }}'",
+            "'2026-11-22' '2026-11-22 14:00:00'",
+        );
     }
 
     #[test]

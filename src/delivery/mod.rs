@@ -17,9 +17,9 @@ mod value;
 mod verdict;
 
 pub use course::{Clearance, Course, Move};
+pub use format::{Format, ascii_json};
 pub use outcome::{Outcome, Verdict};
 pub use page::{Kind, Page, Row};
-pub use format::{Format, ascii_json};
 pub use payload::{Envelope, MAX_ATTRIBUTES_HEADER, Renderer, Shape};
 pub use retry_after::retry_after;
 pub use rules::{OnAmbiguous, Rules};

@@ -256,9 +256,7 @@ impl Special {
     fn attributes(&self, batch: u32) -> Result<Vec<u8>, RenderError> {
         match &self.payload.attributes {
             Some(map) => templates::attributes(&self.values, map, batch),
-            None => {
-                Ok(serde_json::to_vec(&self.attributes).expect("a map with text keys is JSON"))
-            }
+            None => Ok(serde_json::to_vec(&self.attributes).expect("a map with text keys is JSON")),
         }
     }
 
@@ -328,7 +326,10 @@ impl Special {
             });
         }
         Ok(vec![
-            ("campaignd-campaign", ascii_text(self.values.campaign.as_str())),
+            (
+                "campaignd-campaign",
+                ascii_text(self.values.campaign.as_str()),
+            ),
             ("campaignd-run-id", ascii_text(self.values.run.as_str())),
             ("campaignd-fire-time", self.values.fire_time.to_string()),
             ("campaignd-channel", ascii_text(&self.values.channel)),
@@ -418,7 +419,9 @@ mod tests {
     #[test]
     fn a_batch_has_the_promised_bytes() {
         let path: BatchPath = "3.01".parse().unwrap();
-        let body = Renderer::new(&envelope()).render(&path, &page(), 0..2).unwrap();
+        let body = Renderer::new(&envelope())
+            .render(&path, &page(), 0..2)
+            .unwrap();
         let expect = concat!(
             r#"{"type":"campaign.activation","timestamp":"2026-11-22T14:00:00Z","#,
             r#""data":{"campaign":"winback-lapsed-buyers","#,
@@ -434,7 +437,9 @@ mod tests {
 
     #[test]
     fn a_batch_from_the_middle_of_a_page_holds_its_own_members_only() {
-        let body = Renderer::new(&envelope()).render(&BatchPath::whole(2), &page(), 1..3).unwrap();
+        let body = Renderer::new(&envelope())
+            .render(&BatchPath::whole(2), &page(), 1..3)
+            .unwrap();
         let read: Value = serde_json::from_slice(&body).unwrap();
         let members = read["data"]["members"].as_array().unwrap();
         let ids: Vec<_> = members.iter().map(|m| &m["profile_id"]).collect();
@@ -444,7 +449,9 @@ mod tests {
 
     #[test]
     fn a_batch_without_members_is_still_one_json_value() {
-        let body = Renderer::new(&envelope()).render(&BatchPath::whole(1), &page(), 1..1).unwrap();
+        let body = Renderer::new(&envelope())
+            .render(&BatchPath::whole(1), &page(), 1..1)
+            .unwrap();
         let read: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(read["data"]["members"], json!([]));
     }

@@ -4,8 +4,8 @@ use crate::id::{CampaignName, RunId};
 use jiff::{SignedDuration, Timestamp};
 use minijinja::value::{Kwargs, Object, ObjectRepr, Serde, Value};
 use minijinja::{
-    AutoEscape, Environment, Error, ErrorKind, Expression, State, Template, UndefinedBehavior, filters,
-    tests,
+    AutoEscape, Environment, Error, ErrorKind, Expression, State, Template, UndefinedBehavior,
+    filters, tests,
 };
 use serde_json::Map;
 use std::fmt;
@@ -177,7 +177,9 @@ fn earlier(
     hours: i64,
     most: i64,
 ) -> Result<String, Error> {
-    let count = Some(count).filter(|n| n.is_integer()).and_then(Value::as_i64);
+    let count = Some(count)
+        .filter(|n| n.is_integer())
+        .and_then(Value::as_i64);
     let at = count
         .filter(|n| (0..=most).contains(n))
         .and_then(|n| from.checked_sub(SignedDuration::from_hours(n * hours)).ok());
@@ -230,14 +232,16 @@ impl<'e, 's> Parsed<'e, 's> {
     }
 
     fn compiled(env: &'e Environment<'s>, source: &'s str) -> Result<Self, Unreadable> {
-        env.template_from_str(source).map(Self::Text).map_err(|error| {
-            let at = error.range().map_or(0, |range| range.start);
-            let detail = error.detail().unwrap_or("it cannot be read");
-            Unreadable {
-                message: format!("the template cannot be read: {detail}"),
-                at,
-            }
-        })
+        env.template_from_str(source)
+            .map(Self::Text)
+            .map_err(|error| {
+                let at = error.range().map_or(0, |range| range.start);
+                let detail = error.detail().unwrap_or("it cannot be read");
+                Unreadable {
+                    message: format!("the template cannot be read: {detail}"),
+                    at,
+                }
+            })
     }
 
     /// The names it uses: columns, variables and functions.
@@ -321,7 +325,9 @@ pub fn described(error: &Error) -> &'static str {
 /// What `check` says of an error, which may speak of values: there is no
 /// member yet.
 pub fn unreadable(error: &Error) -> Unreadable {
-    let detail = error.detail().map_or(String::new(), |detail| format!(": {detail}"));
+    let detail = error
+        .detail()
+        .map_or(String::new(), |detail| format!(": {detail}"));
     Unreadable {
         message: format!("the template does not work{detail}"),
         at: error.range().map_or(0, |range| range.start),
@@ -332,12 +338,18 @@ pub fn unreadable(error: &Error) -> Unreadable {
 /// with it whatever the values are.
 pub fn trial(parsed: &Parsed<'_, '_>, columns: &[String]) -> Result<(), Unreadable> {
     let names = parsed.names();
-    let uses_columns = names
-        .iter()
-        .any(|name| columns.iter().any(|column| column.eq_ignore_ascii_case(name)));
+    let uses_columns = names.iter().any(|name| {
+        columns
+            .iter()
+            .any(|column| column.eq_ignore_ascii_case(name))
+    });
     let known = names
         .iter()
-        .filter(|name| columns.iter().any(|column| column.eq_ignore_ascii_case(name)))
+        .filter(|name| {
+            columns
+                .iter()
+                .any(|column| column.eq_ignore_ascii_case(name))
+        })
         .map(|name| (name.as_str(), Value::from("1")))
         .chain(std::iter::once(("batch", Value::from(1))));
     let scope = Value::from_pairs(known);

@@ -103,9 +103,9 @@ impl<'e, 's> Plan<'e, 's> {
     fn scope(&self, row: Option<&Row>, batch: u32) -> Value {
         let cells: Vec<(Kind, &str)> = row.map(|row| row.cells().collect()).unwrap_or_default();
         let columns = self.used.iter().map(|(name, at)| {
-            let value = cells.get(*at).map_or(Value::UNDEFINED, |(kind, text)| {
-                cell_value(*kind, text)
-            });
+            let value = cells
+                .get(*at)
+                .map_or(Value::UNDEFINED, |(kind, text)| cell_value(*kind, text));
             (name.as_str(), value)
         });
         // A column named `batch` comes later, and so stays.

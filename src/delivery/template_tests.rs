@@ -51,11 +51,7 @@ fn rendered(payload: Value, format: Format, page: &Page) -> Result<String, Rende
 
 /// What `template` gives for one member.
 fn value(template: &str, cells: &[(Kind, &str)]) -> Result<String, RenderError> {
-    let text = rendered(
-        json!({"body": {"v": template}}),
-        Format::Json,
-        &page(cells),
-    )?;
+    let text = rendered(json!({"body": {"v": template}}), Format::Json, &page(cells))?;
     serde_json::from_str::<Value>(&text).unwrap();
     let inner = text.strip_prefix("{\"v\":").unwrap();
     Ok(inner.strip_suffix('}').unwrap().to_owned())
@@ -75,14 +71,30 @@ fn one_expression_keeps_its_type_and_every_digit() {
     check("{{ a | default(0) }}", &[(Kind::Null, "")], "0");
     check("{{- a -}}", &[(Kind::Bool, "t")], "true");
     let big = "9223372036854775807";
-    check("{{ a }}", &[(Kind::Integer, big)], "\"9223372036854775807\"");
-    check("{{ a | default(1) }}", &[(Kind::Integer, big)], "\"9223372036854775807\"");
+    check(
+        "{{ a }}",
+        &[(Kind::Integer, big)],
+        "\"9223372036854775807\"",
+    );
+    check(
+        "{{ a | default(1) }}",
+        &[(Kind::Integer, big)],
+        "\"9223372036854775807\"",
+    );
     check("{{ a | default(1) }}", &[(Kind::Integer, "-7")], "-7");
     check("{{ a | default(1) }}", &[(Kind::Float, "3.0")], "3");
-    check("{{ a }}", &[(Kind::Json, "{\"x\": [1, 2.50]}")], "{\"x\": [1, 2.50]}");
+    check(
+        "{{ a }}",
+        &[(Kind::Json, "{\"x\": [1, 2.50]}")],
+        "{\"x\": [1, 2.50]}",
+    );
     check("{{ a.x[0] }}", &[(Kind::Json, "{\"x\": [1, 2.5]}")], "1");
     check("{{ a }}", &[(Kind::Float, "NaN")], "null");
-    check("{{ days_ago(1) }}", &[(Kind::Null, "")], "\"2026-11-21 14:00:00\"");
+    check(
+        "{{ days_ago(1) }}",
+        &[(Kind::Null, "")],
+        "\"2026-11-21 14:00:00\"",
+    );
     check("{{ var('n') }}", &[(Kind::Null, "")], "3");
     check("{{ batch }}", &[(Kind::Null, "")], "2");
 }
@@ -91,19 +103,40 @@ fn one_expression_keeps_its_type_and_every_digit() {
 fn text_around_an_expression_makes_it_text() {
     check("n{{ a }}", &[(Kind::Decimal, "12.50")], "\"n12.50\"");
     check("{{ a }}{{ a }}", &[(Kind::Integer, "7")], "\"77\"");
-    check("{{ a }}\u{1f98a}\"", &[(Kind::Text, "\\\n")], "\"\\\\\\n\u{1f98a}\\\"\"");
+    check(
+        "{{ a }}\u{1f98a}\"",
+        &[(Kind::Text, "\\\n")],
+        "\"\\\\\\n\u{1f98a}\\\"\"",
+    );
     check("{{ a }}", &[(Kind::Text, "{{ b }}")], "\"{{ b }}\"");
     check("x{{ a }}", &[(Kind::Text, "<&>{{ b }}")], "\"x<&>{{ b }}\"");
-    check("{% if a == 'x' %}1{% else %}2{% endif %}", &[(Kind::Text, "x")], "\"1\"");
-    check("at {{ a }}", &[(Kind::Timestamp, "2026-01-02 03:04:05")], "\"at 2026-01-02T03:04:05Z\"");
-    check("{{ var('shop') }}/{{ date }}", &[(Kind::Null, "")], "\"north/2026-11-22\"");
+    check(
+        "{% if a == 'x' %}1{% else %}2{% endif %}",
+        &[(Kind::Text, "x")],
+        "\"1\"",
+    );
+    check(
+        "at {{ a }}",
+        &[(Kind::Timestamp, "2026-01-02 03:04:05")],
+        "\"at 2026-01-02T03:04:05Z\"",
+    );
+    check(
+        "{{ var('shop') }}/{{ date }}",
+        &[(Kind::Null, "")],
+        "\"north/2026-11-22\"",
+    );
     check("plain", &[(Kind::Null, "")], "\"plain\"");
     check("{{ (a | float) > 5 }}", &[(Kind::Decimal, "12.50")], "true");
 }
 
 #[test]
 fn null_is_an_error_that_names_the_template_and_no_value() {
-    for template in ["{{ a }}", "x{{ a }}", "{{ a | upper }}", "{% if a %}{% endif %}"] {
+    for template in [
+        "{{ a }}",
+        "x{{ a }}",
+        "{{ a | upper }}",
+        "{% if a %}{% endif %}",
+    ] {
         let error = value(template, &[(Kind::Null, "")]).unwrap_err();
         assert_eq!(error.key, "activation.payload.body.v", "{template}");
         assert!(error.reason.contains("`default`"), "{template}: {error}");
@@ -128,7 +161,8 @@ fn a_column_goes_before_a_name_of_the_run_even_where_it_is_null() {
 fn a_template_cannot_take_for_ever_or_give_without_end() {
     let long = "x".repeat(1 << 20);
     let cells = [(Kind::Text, long.as_str())];
-    let loops = "{% for i in a %}{% for j in a %}{% for k in a %}{% endfor %}{% endfor %}{% endfor %}";
+    let loops =
+        "{% for i in a %}{% for j in a %}{% for k in a %}{% endfor %}{% endfor %}{% endfor %}";
     let gives = "{% for i in a %}{{ a }}{% endfor %}";
     for template in [loops, gives, "{{ a | replace('x', a) }}"] {
         let error = value(template, &cells).unwrap_err();
@@ -150,7 +184,10 @@ fn the_envelope_holds_the_members_as_the_templates_say() {
     let usual = usual.render(&BatchPath::whole(2), &page, 0..1).unwrap();
     let usual = String::from_utf8(usual.to_vec()).unwrap();
     let expect = usual
-        .replace("{\"offer\":\"Gr\u{fc}\u{df}e \u{1f98a}\"}", r#"{"text":"batch 2 of winback"}"#)
+        .replace(
+            "{\"offer\":\"Gr\u{fc}\u{df}e \u{1f98a}\"}",
+            r#"{"text":"batch 2 of winback"}"#,
+        )
         .replace(
             r#"{"a":"p-1","b":1.10}"#,
             r#"{"id":"p-1","deep":{"list":[1.10,1,null]}}"#,
@@ -182,14 +219,21 @@ fn ndjson_is_one_member_a_line_and_the_envelope_in_headers() {
             ("campaignd-batch", "2"),
             ("campaignd-part", "01"),
             ("campaignd-batches", "2"),
-            ("campaignd-attributes", "{\"offer\":\"Gr\\u00fc\\u00dfe \\ud83e\\udd8a\"}"),
+            (
+                "campaignd-attributes",
+                "{\"offer\":\"Gr\\u00fc\\u00dfe \\ud83e\\udd8a\"}"
+            ),
         ]
     );
 }
 
 #[test]
 fn a_form_holds_one_member() {
-    let one = page(&[(Kind::Text, "p 1"), (Kind::Decimal, "1.10"), (Kind::Null, "")]);
+    let one = page(&[
+        (Kind::Text, "p 1"),
+        (Kind::Decimal, "1.10"),
+        (Kind::Null, ""),
+    ]);
     let body = rendered(json!({}), Format::Form, &one).unwrap();
     assert_eq!(body, "a=p+1&b=1.10&c=");
     let payload = json!({"member": {"to": "{{ a }}", "x": "{{ c | default('-') }}"}});

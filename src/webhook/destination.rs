@@ -92,10 +92,7 @@ impl HttpDestination {
             ))
         });
         own.chain([
-            (
-                CONTENT_TYPE,
-                HeaderValue::from_static(request.content_type),
-            ),
+            (CONTENT_TYPE, HeaderValue::from_static(request.content_type)),
             (IDEMPOTENCY_KEY, id.clone()),
             (WEBHOOK_ID, id),
             (WEBHOOK_TIMESTAMP, request.at.as_second().into()),
