@@ -104,10 +104,7 @@ fn history_is_what_was_sent(
 ) {
     let mut sent: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
     for request in requests {
-        let run = request.json()["data"]["run_id"]
-            .as_str()
-            .unwrap()
-            .to_owned();
+        let run = request.run_id();
         for member in request.members() {
             let key = member["profile_id"].as_str().unwrap().trim_end().to_owned();
             let ids = sent.entry((run.clone(), key)).or_default();
