@@ -241,6 +241,8 @@ async fn tried(
         at: now,
         body: trial_body(&run, now, &destination.channel),
         rejected_at: None,
+        content_type: "application/json",
+        headers: std::sync::Arc::from([]),
     };
     let begun = Instant::now();
     let outcome = adapter.attempt(request).await;

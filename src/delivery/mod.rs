@@ -2,6 +2,7 @@
 //! what an attempt's outcome means, and what follows from it.
 
 mod course;
+mod format;
 mod outcome;
 mod page;
 mod payload;
@@ -10,18 +11,24 @@ mod retry_after;
 mod rules;
 mod signature;
 mod split;
+pub mod template;
+mod template_payload;
+#[cfg(test)]
+mod template_tests;
 mod trial;
 mod value;
 mod verdict;
 
 pub use course::{Clearance, Course, Move};
+pub use format::{Format, ascii_json};
 pub use outcome::{Outcome, Verdict};
 pub use page::{Kind, Page, Row};
-pub use payload::{Envelope, Renderer};
+pub use payload::{Envelope, MAX_ATTRIBUTES_HEADER, Renderer, Shape};
 pub use rejections::{Rejection, Rejections};
 pub use retry_after::retry_after;
 pub use rules::{OnAmbiguous, Rules};
 pub use signature::{BadSecret, SigningKey, body_hash, sign};
 pub use split::{SplitBudget, halves, rows_of_part};
+pub use template_payload::{Payload, RenderError};
 pub use trial::trial_body;
 pub use verdict::{may_resend, verdict};

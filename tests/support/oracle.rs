@@ -107,10 +107,7 @@ fn history_is_what_was_sent(
     let mut parts: BTreeMap<(String, String), BTreeSet<(String, String)>> = BTreeMap::new();
     let mut refused: BTreeMap<&str, bool> = BTreeMap::new();
     for request in requests {
-        let data = &request.json()["data"];
-        let (run, part) = (&data["run_id"], &data["part"]);
-        let run = run.as_str().unwrap().to_owned();
-        let part = part.as_str().unwrap().to_owned();
+        let (run, part) = (request.run_id(), request.part());
         *refused.entry(request.id()).or_insert(true) &=
             matches!(request.answered, 400 | 413 | 422 | 429);
         for member in request.members() {

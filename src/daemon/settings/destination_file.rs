@@ -6,7 +6,7 @@ use super::destination_tls::client_certificate;
 use super::oauth::{UrlRules, oauth2_of};
 use super::secret::Secret;
 use crate::campaign::yaml::{Field, Section};
-use crate::delivery::{OnAmbiguous, Rules};
+use crate::delivery::{Format, OnAmbiguous, Rules};
 use secrecy::ExposeSecret;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -71,7 +71,7 @@ impl DestinationSettings {
         let in_flight = in_flight.map_or(Some(8), |f| f.number(1..=1024));
         let max_body = section.optional("max_body");
         let max_body = max_body.map_or(Some(1 << 20), |f| f.size(BODIES));
-        format(&mut section);
+        let format = format(&mut section);
         section.not_yet(&["rate_limit"]);
         section.finish();
         Some(Self {
@@ -85,6 +85,7 @@ impl DestinationSettings {
             rules: rules?,
             max_in_flight: in_flight?,
             max_body: max_body?,
+            format: format?,
             allow_private_network: allow_private?,
             allow_http: allow_http?,
         })
@@ -307,13 +308,14 @@ fn statuses(field: &Field) -> Option<Vec<u16>> {
     statuses.into_iter().collect()
 }
 
-/// The body's form: JSON is the only one yet.
-fn format(section: &mut Section) {
+/// The body's form; JSON unless something else is said.
+fn format(section: &mut Section) -> Option<Format> {
     let Some(field) = section.optional("format") else {
-        return;
+        return Some(Format::Json);
     };
-    let is_json = field.choice(&[("json", true), ("ndjson", false), ("form", false)]);
-    if is_json == Some(false) {
-        field.error("only `format: json` is available in this version");
-    }
+    field.choice(&[
+        ("json", Format::Json),
+        ("ndjson", Format::Ndjson),
+        ("form", Format::Form),
+    ])
 }
