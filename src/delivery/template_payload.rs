@@ -100,8 +100,7 @@ impl<'e, 's> Plan<'e, 's> {
     }
 
     /// What the templates see of a member in the batch `batch`.
-    fn scope(&self, row: Option<&Row>, batch: u32) -> Value {
-        let cells: Vec<(Kind, &str)> = row.map(|row| row.cells().collect()).unwrap_or_default();
+    fn scope(&self, cells: &[(Kind, &str)], batch: u32) -> Value {
         let columns = self.used.iter().map(|(name, at)| {
             let value = cells
                 .get(*at)
@@ -120,8 +119,8 @@ impl<'e, 's> Plan<'e, 's> {
         row: Option<&Row>,
         batch: u32,
     ) -> Result<(), RenderError> {
-        let scope = self.scope(row, batch);
-        write_map(out, &self.root, &scope, row)
+        let cells = cells_of(row);
+        write_map(out, &self.root, &self.scope(&cells, batch), &cells)
     }
 
     /// Hands out the fields of the member in `row`, each as JSON.
@@ -131,15 +130,20 @@ impl<'e, 's> Plan<'e, 's> {
         batch: u32,
         mut field: impl FnMut(&str, &[u8]),
     ) -> Result<(), RenderError> {
-        let scope = self.scope(Some(row), batch);
+        let cells = cells_of(Some(row));
+        let scope = self.scope(&cells, batch);
         let mut json = Vec::new();
         for entry in &self.root {
             json.clear();
-            write_node(&mut json, &entry.node, &scope, Some(row))?;
+            write_node(&mut json, &entry.node, &scope, &cells)?;
             field(entry.name, &json);
         }
         Ok(())
     }
+}
+
+fn cells_of<'p>(row: Option<&Row<'p>>) -> Vec<(Kind, &'p str)> {
+    row.map(|row| row.cells().collect()).unwrap_or_default()
 }
 
 struct Compiler<'c, 'e, 's> {
@@ -211,7 +215,7 @@ fn write_map(
     out: &mut Vec<u8>,
     entries: &[Entry],
     scope: &Value,
-    row: Option<&Row>,
+    cells: &[(Kind, &str)],
 ) -> Result<(), RenderError> {
     out.push(b'{');
     for (index, entry) in entries.iter().enumerate() {
@@ -219,7 +223,7 @@ fn write_map(
             out.push(b',');
         }
         out.extend_from_slice(&key(entry.name));
-        write_node(out, &entry.node, scope, row)?;
+        write_node(out, &entry.node, scope, cells)?;
     }
     out.push(b'}');
     Ok(())
@@ -229,17 +233,14 @@ fn write_node(
     out: &mut Vec<u8>,
     node: &Node,
     scope: &Value,
-    row: Option<&Row>,
+    cells: &[(Kind, &str)],
 ) -> Result<(), RenderError> {
     match node {
         Node::Fixed(json) => out.extend_from_slice(json),
-        Node::Column(path, at) => {
-            let cell = row.and_then(|row| row.cells().nth(*at));
-            match cell {
-                None | Some((Kind::Null, _)) => return Err(nothing_there(path)),
-                Some((kind, text)) => write_value(out, kind, text),
-            }
-        }
+        Node::Column(path, at) => match cells.get(*at) {
+            None | Some((Kind::Null, _)) => return Err(nothing_there(path)),
+            Some((kind, text)) => write_value(out, *kind, text),
+        },
         Node::Leaf(leaf) => leaf.write(out, scope)?,
         Node::List(items) => {
             out.push(b'[');
@@ -247,11 +248,11 @@ fn write_node(
                 if index > 0 {
                     out.push(b',');
                 }
-                write_node(out, item, scope, row)?;
+                write_node(out, item, scope, cells)?;
             }
             out.push(b']');
         }
-        Node::Map(entries) => write_map(out, entries, scope, row)?,
+        Node::Map(entries) => write_map(out, entries, scope, cells)?,
     }
     Ok(())
 }
@@ -293,8 +294,8 @@ fn nothing_there(path: &str) -> RenderError {
     }
 }
 
-/// A cell as templates see it: as its JSON value, with decimals kept exact and
-/// NULL undefined.
+/// A cell as templates see it: as its JSON value, with decimals kept exact.
+/// NULL is undefined, and so is what JSON has no value for.
 fn cell_value(kind: Kind, text: &str) -> Value {
     match kind {
         Kind::Null => return Value::UNDEFINED,
@@ -305,6 +306,7 @@ fn cell_value(kind: Kind, text: &str) -> Value {
     write_value(&mut json, kind, text);
     let digits = |json: &[u8]| String::from_utf8_lossy(json).into_owned();
     match (kind, json.first()) {
+        (_, Some(b'n')) => Value::UNDEFINED,
         (Kind::Decimal, Some(b'-' | b'0'..=b'9')) => Value::from_object(Exact(digits(&json))),
         (Kind::Integer, Some(b'-' | b'0'..=b'9')) => match digits(&json).parse::<i64>() {
             Ok(integer) => Value::from(integer),

@@ -90,6 +90,7 @@ fn one_expression_keeps_its_type_and_every_digit() {
     );
     check("{{ a.x[0] }}", &[(Kind::Json, "{\"x\": [1, 2.5]}")], "1");
     check("{{ a }}", &[(Kind::Float, "NaN")], "null");
+    check("{{ a | default(0) }}", &[(Kind::Float, "NaN")], "0");
     check(
         "{{ days_ago(1) }}",
         &[(Kind::Null, "")],
