@@ -21,7 +21,7 @@ const MAX_BATCH_SIZE: u32 = 10_000;
 
 /// What is unsent may expire this long after the fire time.
 const EXPIRIES: RangeInclusive<Duration> =
-    Duration::from_secs(60)..=Duration::from_secs(30 * 86_400);
+    Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
 
 /// The longest JSON pointer, in bytes.
 const MAX_POINTER_BYTES: usize = 256;

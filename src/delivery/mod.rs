@@ -24,7 +24,7 @@ pub use format::{Format, ascii_json};
 pub use outcome::{Outcome, Verdict};
 pub use page::{Kind, Page, Row};
 pub use payload::{Envelope, MAX_ATTRIBUTES_HEADER, Renderer, Shape};
-pub use rejections::{Rejection, Rejections};
+pub use rejections::{Rejection, Rejections, matching_rows};
 pub use retry_after::retry_after;
 pub use rules::{OnAmbiguous, Rules};
 pub use signature::{BadSecret, SigningKey, body_hash, sign};

@@ -150,7 +150,7 @@ async fn end(
         status,
         finished_at: now,
         error: Some(why.to_owned()),
-        cancels_rest: false,
+        cancels_rest: None,
         keep_run_table: remains.laid_out,
     };
     let tally = warehouse.close(&closing).await?;

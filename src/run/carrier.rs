@@ -1,7 +1,9 @@
 //! Carries one run from its fire time to its contact history.
 
 use super::alive::Alive;
+use super::cancel::CANCELLED;
 use super::clock::Clock;
+use super::expiry::EXPIRED;
 use super::guards::Guards;
 use super::lease::{Held, Keeper, lease_for};
 use super::pauses::Pauses;
@@ -11,6 +13,7 @@ use super::ports::{
 };
 use super::progress::Reporter;
 use super::records::{RunChange, RunRecord};
+use super::rejected::Words;
 use super::reopen::Reopened;
 use super::retry::{Delays, tries};
 use super::settler::Settler;
@@ -125,6 +128,8 @@ pub struct Carrier {
     pub(super) held: Held,
     /// Cancelled when a person has cancelled the run.
     pub(super) cancel: CancellationToken,
+    /// What receivers have said of members, until history has it.
+    pub(super) words: Words,
     state: RunState,
     funnel: Option<Funnel>,
     tally: Option<Tally>,
@@ -172,6 +177,7 @@ impl Carrier {
             stop,
             held: Held::nothing(),
             cancel: CancellationToken::new(),
+            words: Words::default(),
             state: record.state,
             funnel: record.funnel,
             tally: record.tally,
@@ -366,6 +372,15 @@ impl Carrier {
         })
     }
 
+    /// Why what was not sent is cancelled, if it is.
+    fn why_cancelled(&self, status: RunStatus) -> Option<String> {
+        match status {
+            RunStatus::Cancelled => Some(CANCELLED.to_owned()),
+            RunStatus::Incomplete if self.has_expired() => Some(EXPIRED.to_owned()),
+            _ => None,
+        }
+    }
+
     pub(super) fn closing(&self, status: RunStatus, error: Option<String>) -> Closing {
         Closing {
             facts: Arc::clone(&self.facts),
@@ -373,7 +388,7 @@ impl Carrier {
             status,
             finished_at: self.kit.clock.now(),
             error,
-            cancels_rest: status == RunStatus::Cancelled,
+            cancels_rest: self.why_cancelled(status),
             keep_run_table: matches!(status, RunStatus::Incomplete | RunStatus::Cancelled),
         }
     }

@@ -9,6 +9,7 @@ use super::pauses::{PauseChange, PauseScope};
 use super::ports::{LedgerError, Request};
 use super::progress::Reporter;
 use super::records::{AttemptBegun, BatchChange, BatchRecord};
+use super::rejected::{Roll, Words};
 use super::retry::Delays;
 use super::state::BatchState;
 use crate::delivery::{
@@ -76,6 +77,9 @@ pub(super) struct Courier {
     alive: Arc<Alive>,
     /// A blocking mutex: never held across an await.
     budget: Arc<Mutex<SplitBudget>>,
+    /// Where an answer refuses members one by one: a JSON pointer.
+    rejected_at: Option<Arc<str>>,
+    words: Words,
 }
 
 impl Carrier {
@@ -92,6 +96,8 @@ impl Carrier {
             facts: Arc::clone(&self.facts),
             alive: Arc::clone(&self.alive),
             budget: Arc::new(Mutex::new(SplitBudget::new(self.funnel().planned))),
+            rejected_at: self.spec.rejected_at.as_deref().map(Arc::from),
+            words: self.words.clone(),
         }
     }
 
@@ -119,6 +125,8 @@ impl Carrier {
 struct Batch {
     path: BatchPath,
     members: u32,
+    /// The places of those refused one by one.
+    refused: Vec<u64>,
     places: Option<(u64, u64)>,
     generation: u32,
     attempts: u32,
@@ -137,14 +145,21 @@ struct Parcel {
     hash: [u8; 32],
     content_type: &'static str,
     headers: Arc<[(&'static str, String)]>,
+    /// Where its answer may refuse members one by one.
+    roll: Option<Roll>,
 }
 
 impl Parcel {
-    fn of(delivery: &Delivery, key: &[u8; 32]) -> Result<Self, RenderError> {
+    fn of(
+        delivery: &Delivery,
+        hash_key: &[u8; 32],
+        member_key: Option<&str>,
+    ) -> Result<Self, RenderError> {
         let Delivery { renderer, path, .. } = delivery;
         let body = renderer.render(path, &delivery.page, delivery.rows.clone())?;
         Ok(Self {
-            hash: body_hash(key, &body),
+            hash: body_hash(hash_key, &body),
+            roll: member_key.map(|key| Roll::of(delivery, key)),
             body,
             content_type: renderer.content_type(),
             headers: renderer.headers(path)?.into(),
@@ -160,7 +175,11 @@ enum Next {
 
 impl Courier {
     pub(super) async fn deliver(self, delivery: Delivery) -> Result<Delivered, RunError> {
-        let parcel = match Parcel::of(&delivery, &self.kit.ledger.installation().body_key) {
+        let parcel = match Parcel::of(
+            &delivery,
+            &self.kit.ledger.installation().body_key,
+            self.member_key(),
+        ) {
             Ok(parcel) => parcel,
             Err(error) => {
                 return Ok(Delivered::Halt(Refusal {
@@ -203,6 +222,7 @@ impl Courier {
             return Ok(Batch {
                 path: delivery.path.clone(),
                 members,
+                refused: Vec::new(),
                 places,
                 generation: 0,
                 attempts: 0,
@@ -215,6 +235,7 @@ impl Courier {
         let mut batch = Batch {
             path: delivery.path.clone(),
             members,
+            refused: Vec::new(),
             places,
             generation: known.generation,
             attempts: known.attempts,
@@ -323,12 +344,18 @@ impl Courier {
             body: parcel.body.clone(),
             content_type: parcel.content_type,
             headers: Arc::clone(&parcel.headers),
-            rejected_at: None,
+            rejected_at: self.rejected_at.clone(),
         };
         let outcome = self.kit.destination.attempt(request).await;
         // Given back before the outcome is written: the wire is free already.
         drop((own, total));
-        self.follow(batch, &outcome).await
+        self.follow(batch, parcel, &outcome).await
+    }
+
+    /// The column that names members, where answers speak of them.
+    fn member_key(&self) -> Option<&str> {
+        let key = self.facts.audience.key.as_str();
+        self.rejected_at.as_ref().map(|_| key)
     }
 
     fn is_paused(&self) -> bool {
@@ -371,7 +398,12 @@ impl Courier {
     }
 
     /// Writes down what the outcome makes of the batch.
-    async fn follow(&self, mut batch: Batch, outcome: &Outcome) -> Result<Next, RunError> {
+    async fn follow(
+        &self,
+        mut batch: Batch,
+        parcel: &Parcel,
+        outcome: &Outcome,
+    ) -> Result<Next, RunError> {
         let rules = &self.kit.rules;
         let delay = Delays::after(rules.retry_initial, rules.retry_max, batch.attempts).next();
         let now = self.kit.clock.now().max(batch.newest);
@@ -380,6 +412,9 @@ impl Courier {
         match batch.course.after(outcome, rules, now, delay) {
             Move::Accepted => {
                 self.budget().accepted(&batch.path);
+                let roll = parcel.roll.as_ref();
+                let refused = |roll: &Roll| roll.refused(outcome, &self.words, self.run.as_str());
+                batch.refused = roll.map(refused).unwrap_or_default();
                 let ended = (BatchState::Accepted, BatchStatus::Delivered);
                 self.end(batch, ended, code, None).await
             }
@@ -507,7 +542,10 @@ impl Courier {
         change.status = Some(status);
         change.http_status = http_status;
         self.kit.ledger.change_batch(change).await?;
-        self.reporter.ended(status, u64::from(batch.members));
+        let refused = batch.refused.len() as u64;
+        let members = u64::from(batch.members);
+        self.reporter.ended(BatchStatus::Rejected, refused);
+        self.reporter.ended(status, members - refused.min(members));
         Ok(Next::Done(Delivered::Ended))
     }
 
@@ -525,7 +563,7 @@ impl Courier {
             next_at: None,
             excused: batch.course.excused,
             error,
-            refused: Vec::new(),
+            refused: batch.refused.clone(),
         }
     }
 }

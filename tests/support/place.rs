@@ -306,7 +306,7 @@ pub fn closing(facts: &RunFacts, funnel: Funnel, status: RunStatus) -> Closing {
         status,
         finished_at: at("2026-11-22T14:05:00Z"),
         error: None,
-        cancels_rest: false,
+        cancels_rest: None,
         keep_run_table: false,
     }
 }
