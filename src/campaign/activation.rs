@@ -234,21 +234,21 @@ impl Check<'_> {
             Ok(parsed) => parsed,
             Err(unreadable) => return unreadable_at(field, text, &unreadable),
         };
-        let mut all_known = true;
-        for name in parsed.names() {
-            let (at, is_note, message) = match self.unknown(&name, of) {
-                None => continue,
-                Some((is_note, message)) => (place_of(text, &name), is_note, message),
-            };
-            all_known = false;
-            let (line, column) = line_and_column(text, at);
-            field.at_line(line, column, is_note, message);
-        }
-        let names: Vec<String> = match of {
+        let mut may_work = true;
+        let mut columns = match of {
             Of::Member => self.selected.names.clone(),
             Of::Batch => Vec::new(),
         };
-        if all_known && let Err(unreadable) = trial(&parsed, &names) {
+        for name in parsed.names() {
+            let Some((is_note, message)) = self.unknown(&name, of) else {
+                continue;
+            };
+            let (line, column) = line_and_column(text, place_of(text, &name));
+            field.at_line(line, column, is_note, message);
+            may_work &= is_note;
+            columns.push(name);
+        }
+        if may_work && let Err(unreadable) = trial(&parsed, &columns) {
             unreadable_at(field, text, &unreadable);
         }
     }
