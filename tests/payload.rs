@@ -203,3 +203,96 @@ async fn a_template_that_fits_a_member_not_holds_the_run_and_names_no_value() {
     assert!(output.status.success(), "{output:?}");
     oracle::check(&site).await;
 }
+
+/// What an expression in SQL is in a body, on each of the databases.
+async fn values(site: &Site, columns: &[(&str, Value)]) {
+    let listed: Vec<String> = columns
+        .iter()
+        .enumerate()
+        .map(|(at, (sql, _))| format!("{sql} as v{at}"))
+        .collect();
+    let names: Vec<String> = (0..columns.len()).map(|at| format!("v{at}")).collect();
+    let create = format!(
+        "create table strange as select 'p-1' as profile_id, {}",
+        listed.join(", ")
+    );
+    site.sql(&create).await;
+    let campaign = format!(
+        "name: hello
+connector: warehouse
+schedule: {{ cron: '0 9 * * *', timezone: UTC }}
+audience: {{ key: profile_id, sql: 'select profile_id, {} from strange' }}
+activation: {{ destination: sink }}
+",
+        names.join(", ")
+    );
+    site.write("campaigns/hello.yaml", &campaign);
+    let output = site.campaignd(&["bootstrap", "warehouse", "--apply"]).await;
+    assert!(output.status.success(), "{output:?}");
+    let run = site.json(RUN).await;
+    assert_eq!(run["delivered"], 1, "{run}");
+    oracle::check(site).await;
+    let member = members(site).remove(0);
+    for (name, (sql, expect)) in names.iter().zip(columns) {
+        let shown: String = sql.chars().take(60).collect();
+        let received: String = member[name].to_string().chars().take(60).collect();
+        assert!(member[name] == *expect, "{shown} arrives as {received}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_strange_value_of_sqlite_arrives_exact() {
+    let site = Site::sqlite().await;
+    let columns = [
+        ("'a' || char(0) || 'b'", json!("a\0b")),
+        (
+            "'q\" \\ ' || char(10) || char(129418)",
+            json!("q\" \\ \n\u{1f98a}"),
+        ),
+        ("9223372036854775807", json!("9223372036854775807")),
+        ("-9223372036854775807 - 1", json!("-9223372036854775808")),
+        ("9e999", Value::Null),
+        ("-9e999", Value::Null),
+        (
+            "replace(hex(zeroblob(500000)), '0', 'x')",
+            json!("x".repeat(1_000_000)),
+        ),
+        ("''", json!("")),
+        ("null", Value::Null),
+    ];
+    values(&site, &columns).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_strange_value_of_postgres_arrives_exact() {
+    let site = Site::new("payload_values").await;
+    let digits = "12345678901234567890123456789012345678";
+    let decimal = format!("{digits}::numeric");
+    let columns = [
+        (
+            "E'q\" \\\\ \\n\u{1f98a}'::text",
+            json!("q\" \\ \n\u{1f98a}"),
+        ),
+        ("9223372036854775807::bigint", json!("9223372036854775807")),
+        (
+            "(-9223372036854775808)::bigint",
+            json!("-9223372036854775808"),
+        ),
+        (&decimal, json!(digits)),
+        ("'NaN'::numeric", Value::Null),
+        ("'-Infinity'::float8", Value::Null),
+        ("'infinity'::timestamp", json!("infinity")),
+        ("'0044-03-15 BC'::date", json!("0044-03-15 BC")),
+        (
+            "'0044-03-15 12:00 BC'::timestamp",
+            json!("0044-03-15 12:00:00 BC"),
+        ),
+        (
+            "'{\"a\": [1, null, \"\u{e9}\"]}'::jsonb",
+            json!({"a": [1, null, "\u{e9}"]}),
+        ),
+        ("repeat('x', 1000000)", json!("x".repeat(1_000_000))),
+        ("null::int", Value::Null),
+    ];
+    values(&site, &columns).await;
+}

@@ -234,21 +234,21 @@ impl Check<'_> {
             Ok(parsed) => parsed,
             Err(unreadable) => return unreadable_at(field, text, &unreadable),
         };
-        let mut all_known = true;
-        for name in parsed.names() {
-            let (at, is_note, message) = match self.unknown(&name, of) {
-                None => continue,
-                Some((is_note, message)) => (place_of(text, &name), is_note, message),
-            };
-            all_known = false;
-            let (line, column) = line_and_column(text, at);
-            field.at_line(line, column, is_note, message);
-        }
-        let names: Vec<String> = match of {
+        let mut may_work = true;
+        let mut columns = match of {
             Of::Member => self.selected.names.clone(),
             Of::Batch => Vec::new(),
         };
-        if all_known && let Err(unreadable) = trial(&parsed, &names) {
+        for name in parsed.names() {
+            let Some((is_note, message)) = self.unknown(&name, of) else {
+                continue;
+            };
+            let (line, column) = line_and_column(text, place_of(text, &name));
+            field.at_line(line, column, is_note, message);
+            may_work &= is_note;
+            columns.push(name);
+        }
+        if may_work && let Err(unreadable) = trial(&parsed, &columns) {
             unreadable_at(field, text, &unreadable);
         }
     }
@@ -331,4 +331,80 @@ pub(super) fn place_of(template: &str, name: &str) -> usize {
         !before.ends_with(is_word) && !after.starts_with(is_word)
     });
     found.map_or(begin, |(at, _)| begin + at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::campaign::{Campaign, DestinationTerms, RunSpec, Source, compile};
+    use serde_json::json;
+
+    fn campaign(activation: &str) -> Campaign {
+        let text = format!(
+            "name: winback
+connector: sandbox
+schedule: {{ cron: '0 9 * * *', timezone: UTC }}
+vars: {{ shop: north, n: 5, on: true }}
+audience: {{ key: id, sql: 'select id, Email from t' }}
+activation: {{ destination: email-esp, batch_size: 1{activation} }}
+"
+        );
+        let known = Known {
+            connectors: ["sandbox".parse().unwrap()].into(),
+            destinations: ["email-esp".parse().unwrap()].into(),
+            ..Known::default()
+        };
+        let source = Source {
+            name: "f",
+            text: &text,
+        };
+        let (campaign, notes) = compile(&source, &known).unwrap();
+        assert_eq!(notes, []);
+        campaign
+    }
+
+    fn spec(campaign: &Campaign) -> RunSpec {
+        let terms = DestinationTerms {
+            channel: "email".to_owned(),
+            max_body: 1024,
+            format: Format::Json,
+        };
+        RunSpec::of(campaign, &terms)
+    }
+
+    #[test]
+    fn what_a_campaign_says_is_frozen_with_its_runs() {
+        let said = campaign(
+            ", expires_after: 12h, rejected_at: /data/rejected~1now,
+             payload: { member: { to: '{{ email }}', n: [ 1, '{{ var(\"n\") }}', null ] } }",
+        );
+        let spec = spec(&said);
+        assert_eq!(spec.expires_after_ms, Some(12 * 3_600_000));
+        assert_eq!(spec.rejected_at.as_deref(), Some("/data/rejected~1now"));
+        assert_eq!(
+            Value::Object(spec.payload.member.clone().unwrap()),
+            json!({"to": "{{ email }}", "n": [1, "{{ var(\"n\") }}", null]})
+        );
+        assert_eq!(
+            Value::Object(spec.vars.clone()),
+            json!({"n": 5, "on": true, "shop": "north"})
+        );
+        assert_eq!(RunSpec::from_json(&spec.to_json()).unwrap(), spec);
+    }
+
+    #[test]
+    fn what_a_campaign_does_not_say_is_not_stored() {
+        let mut silent = campaign("");
+        silent.vars.clear();
+        let json = spec(&silent).to_json();
+        for key in ["payload", "vars", "format", "rejected_at", "expires_after"] {
+            assert!(!json.contains(key), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_found_where_it_stands_by_itself() {
+        assert_eq!(place_of("a {{ ab + a }}", "a"), 10);
+        assert_eq!(line_and_column("\u{e9}\n\u{e9}x", 5), (2, 2));
+    }
 }

@@ -171,11 +171,11 @@ fn sorted_value(value: &Value) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use serde_json::json;
 
-    fn spec() -> RunSpec {
+    pub(in crate::campaign) fn spec() -> RunSpec {
         let Value::Object(attributes) = json!({"z": 1, "a": {"y": 0.1, "b": null}, "ü": "\"q\""})
         else {
             unreachable!()

@@ -249,4 +249,46 @@ mod tests {
         assert_eq!(masked("{{ a\n + b }}c"), "xxxx\n       c");
         assert_eq!(masked("'{1}' {{ open"), "'{1}' {{ open");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_value_ends_its_literal(text in "[-'\\\\a-z0-9;\\n\u{e9}]{0,12}") {
+            let mut values = values();
+            values.vars.insert("x".to_owned(), json!(text));
+            let literal = rendered("{{ var('x') | literal }}", &values, Dialect::Redshift);
+            proptest::prop_assert_eq!(
+                literal.unwrap_or_else(|error| error.message),
+                Dialect::Redshift.literal(&text).unwrap()
+            );
+            if let Ok(bare) = rendered("{{ var('x') }}", &values, Dialect::Redshift) {
+                proptest::prop_assert!(is_plain(&bare));
+                proptest::prop_assert_eq!(bare, text);
+            }
+        }
+
+        #[test]
+        fn masking_moves_nothing(sql in "[a{}%#'\"\\n \u{e9}]{0,40}") {
+            let masked = masked(&sql);
+            let lengths = |text: &str| -> Vec<usize> {
+                text.split('\n').map(|line| line.chars().count()).collect()
+            };
+            proptest::prop_assert_eq!(lengths(&masked), lengths(&sql));
+        }
+    }
+
+    #[test]
+    fn a_run_asks_the_same_however_late_it_is_carried() {
+        let mut spec = crate::campaign::run_spec::tests::spec();
+        spec.audience.sql = "select id from t where seen > '{{ days_ago(1) }}'".to_owned();
+        let ask = |spec: &RunSpec| {
+            let run = values().run;
+            spec.audience_of(&run, values().fire_time, Dialect::Sqlite)
+                .unwrap()
+                .sql
+        };
+        let stored = RunSpec::from_json(&spec.to_json()).unwrap();
+        assert_eq!(ask(&stored), ask(&spec));
+        assert!(ask(&stored).ends_with("'2026-11-21 14:00:00'"));
+        assert!(stored.audience.sql.contains("{{ days_ago(1) }}"));
+    }
 }

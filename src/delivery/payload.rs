@@ -1,10 +1,11 @@
 //! A batch as the bytes of its request: rendered once, the same each time it
 //! is rendered again.
 
-use super::format::{Form, Format, ascii_json, ascii_text};
+use super::format::Format;
 use super::page::Page;
-use super::template::{RunValues, engine};
-use super::template_payload::{self as templates, Payload, Plan, RenderError};
+use super::special::Special;
+use super::template::RunValues;
+use super::template_payload::{Payload, RenderError};
 use super::value::{write_string, write_value};
 use crate::id::{BatchPath, CampaignName, RunId};
 use bytes::Bytes;
@@ -53,21 +54,8 @@ pub struct Renderer {
     special: Option<Special>,
 }
 
-/// What it takes to render anything but the usual body.
-struct Special {
-    payload: Payload,
-    format: Format,
-    values: RunValues,
-    batches: u32,
-    attributes: Map<String, Value>,
-}
-
 /// Between the attributes and the first member.
 const MEMBERS: &[u8] = b",\"members\":[";
-
-/// The longest `campaignd-attributes` header, in bytes; receivers refuse all
-/// headers together beyond 8 KiB.
-pub const MAX_ATTRIBUTES_HEADER: usize = 4096;
 
 impl Renderer {
     /// Prepares the batches of one run.
@@ -217,138 +205,14 @@ impl Renderer {
     }
 }
 
-impl Special {
-    /// The templates of a member, and where they stand.
-    fn templates(&self) -> Option<(&'static str, &Map<String, Value>)> {
-        let body = self.payload.body.as_ref();
-        let body = body.map(|map| ("activation.payload.body", map));
-        let member = self.payload.member.as_ref();
-        body.or_else(|| member.map(|map| ("activation.payload.member", map)))
-    }
-
-    fn write_members(
-        &self,
-        out: &mut Vec<u8>,
-        batch: u32,
-        page: &Page,
-        rows: Range<usize>,
-        between: &[u8],
-    ) -> Result<(), RenderError> {
-        let env = engine(&self.values);
-        let plan = match self.templates() {
-            Some((path, map)) => Some(Plan::of(&env, path, map, page.columns())?),
-            None => None,
-        };
-        let keys = Keys::of(page);
-        let first = rows.start;
-        for index in rows {
-            if index != first {
-                out.extend_from_slice(between);
-            }
-            match &plan {
-                Some(plan) => plan.write(out, Some(&page.row(index)), batch)?,
-                None => write_member(out, &keys, page, index),
-            }
-        }
-        Ok(())
-    }
-
-    fn attributes(&self, batch: u32) -> Result<Vec<u8>, RenderError> {
-        match &self.payload.attributes {
-            Some(map) => templates::attributes(&self.values, map, batch),
-            None => Ok(serde_json::to_vec(&self.attributes).expect("a map with text keys is JSON")),
-        }
-    }
-
-    fn render_ndjson(
-        &self,
-        path: &BatchPath,
-        page: &Page,
-        rows: Range<usize>,
-    ) -> Result<Bytes, RenderError> {
-        let mut out = Vec::new();
-        let any = !rows.is_empty();
-        self.write_members(&mut out, path.batch, page, rows, b"\n")?;
-        if any {
-            out.push(b'\n');
-        }
-        Ok(out.into())
-    }
-
-    fn render_form(
-        &self,
-        path: &BatchPath,
-        page: &Page,
-        rows: Range<usize>,
-    ) -> Result<Bytes, RenderError> {
-        let row = page.row(self.only(path, &rows)?);
-        let mut form = Form::default();
-        match self.templates() {
-            Some((key, map)) => {
-                let env = engine(&self.values);
-                let plan = Plan::of(&env, key, map, page.columns())?;
-                plan.fields(&row, path.batch, |name, json| form.push(name, json))?;
-            }
-            None => templates::columns(page, &row, |name, json| form.push(name, json)),
-        }
-        Ok(form.into_bytes())
-    }
-
-    /// The one member of a batch that can have no other.
-    fn only(&self, path: &BatchPath, rows: &Range<usize>) -> Result<usize, RenderError> {
-        if rows.len() == 1 {
-            return Ok(rows.start);
-        }
-        let key = match self.format {
-            Format::Form => "activation.batch_size",
-            _ => "activation.payload.body",
-        };
-        Err(RenderError {
-            key: key.to_owned(),
-            reason: format!(
-                "batch {path} has {} members, and the body has room for one; set `batch_size: 1`",
-                rows.len()
-            ),
-        })
-    }
-
-    fn headers(&self, path: &BatchPath) -> Result<Vec<(&'static str, String)>, RenderError> {
-        let attributes = self.attributes(path.batch)?;
-        let attributes = ascii_json(&String::from_utf8_lossy(&attributes));
-        if attributes.len() > MAX_ATTRIBUTES_HEADER {
-            return Err(RenderError {
-                key: "activation.payload.attributes".to_owned(),
-                reason: format!(
-                    "they take {} bytes as a header, and at most {MAX_ATTRIBUTES_HEADER} are \
-                     sent; make them shorter",
-                    attributes.len()
-                ),
-            });
-        }
-        Ok(vec![
-            (
-                "campaignd-campaign",
-                ascii_text(self.values.campaign.as_str()),
-            ),
-            ("campaignd-run-id", ascii_text(self.values.run.as_str())),
-            ("campaignd-fire-time", self.values.fire_time.to_string()),
-            ("campaignd-channel", ascii_text(&self.values.channel)),
-            ("campaignd-batch", path.batch.to_string()),
-            ("campaignd-part", path.part.to_string()),
-            ("campaignd-batches", self.batches.to_string()),
-            ("campaignd-attributes", attributes),
-        ])
-    }
-}
-
 /// A page's columns as JSON keys, `"name":`, end to end.
-struct Keys {
+pub(super) struct Keys {
     text: Vec<u8>,
     ends: Vec<usize>,
 }
 
 impl Keys {
-    fn of(page: &Page) -> Self {
+    pub(super) fn of(page: &Page) -> Self {
         let mut text = Vec::new();
         let mut ends = Vec::with_capacity(page.columns().len());
         for column in page.columns().iter() {
@@ -360,7 +224,7 @@ impl Keys {
     }
 }
 
-fn write_member(out: &mut Vec<u8>, keys: &Keys, page: &Page, index: usize) {
+pub(super) fn write_member(out: &mut Vec<u8>, keys: &Keys, page: &Page, index: usize) {
     out.push(b'{');
     let mut start = 0;
     for ((kind, text), &end) in page.row(index).cells().zip(&keys.ends) {

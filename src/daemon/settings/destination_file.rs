@@ -39,6 +39,9 @@ const OUR_HEADERS: &[&str] = &[
     "webhook-timestamp",
 ];
 
+/// What the headers begin with that carry the envelope of ndjson.
+const ENVELOPE_HEADERS: &str = "campaignd-";
+
 const fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
 }
@@ -175,7 +178,7 @@ fn header(name: &str, field: &Field) -> Option<(String, Secret)> {
         return None;
     }
     let lower = name.to_ascii_lowercase();
-    if OUR_HEADERS.contains(&lower.as_str()) {
+    if OUR_HEADERS.contains(&lower.as_str()) || lower.starts_with(ENVELOPE_HEADERS) {
         let instead = if lower == "authorization" {
             "; use `auth`"
         } else {
