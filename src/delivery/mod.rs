@@ -1,10 +1,15 @@
 //! Getting a batch accepted, without doing it: the payload and its signature,
 //! what an attempt's outcome means, and what follows from it.
 
+mod breaker;
 mod course;
+mod limit;
+#[cfg(test)]
+mod links;
 mod outcome;
 mod page;
 mod payload;
+mod rate;
 mod rejections;
 mod retry_after;
 mod rules;
@@ -14,10 +19,13 @@ mod trial;
 mod value;
 mod verdict;
 
+pub use breaker::{Ahead, Breaker, Turn, Way, has_failed};
 pub use course::{Clearance, Course, Move};
+pub use limit::{AdaptiveLimit, Load, load};
 pub use outcome::{Outcome, Verdict};
 pub use page::{Kind, Page, Row};
 pub use payload::{Envelope, Renderer};
+pub use rate::{BadRate, Rate, TokenBucket};
 pub use rejections::{Rejection, Rejections};
 pub use retry_after::retry_after;
 pub use rules::{OnAmbiguous, Rules};
