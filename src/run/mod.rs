@@ -25,6 +25,7 @@ mod retry;
 mod send;
 mod settler;
 mod state;
+mod throttle;
 
 pub use adoption::adopt_silent;
 pub use carrier::{Carrier, Kit, RunError};
@@ -45,6 +46,7 @@ pub use records::{
 };
 pub use settler::Settler;
 pub use state::{BatchState, IllegalTransition, RunEvent, RunState};
+pub use throttle::{Pass, Throttle, ThrottleOptions};
 
 // What the ports speak of, for the adapters, which may not name the rooms
 // these live in.

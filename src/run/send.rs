@@ -115,7 +115,7 @@ impl Carrier {
         let places = consent.withheld.places.max(self.funnel().planned);
         let mut plan = PagePlan::new(places, self.facts.batch_size, self.kit.page_bytes);
         let renderer = Arc::new(Renderer::new(&self.envelope(plan.batches())));
-        let mut lanes = Lanes::new(self.kit.destination_requests.size(), halt.clone());
+        let mut lanes = Lanes::new(self.kit.throttle.clone(), halt.clone());
         let mut backlog = Backlog::default();
         while !halt.is_cancelled() {
             // Room first: what is read is sent at once, and not much later.
