@@ -5,6 +5,7 @@ mod support;
 
 use std::time::Duration;
 use support::night::{self, NEVER, change_settings, furnish, ledger, number, start_run};
+use support::oracle;
 use support::receiver::{Answer, Receiver, Recorded};
 use support::site::{SIGNING_SECRET, Site};
 
@@ -59,6 +60,7 @@ async fn a_destination_that_hangs_delays_no_other() {
     let unsound = "select * from campaignd.runs where campaign = 'hello' and planned > 0
                    and status = 'finished' and delivered <> planned";
     assert_eq!(site.sql(unsound).await, []);
+    oracle::check(&site).await;
 }
 
 /// The most requests whose heads arrived within any span of this length.
@@ -82,10 +84,10 @@ async fn a_rate_limit_holds_over_a_whole_run() {
     let requests = site.receiver.requests();
     assert_eq!(requests.len(), 40);
     // One burst, and what the rate gives meanwhile; two for what was late.
-    for seconds in [1, 2] {
-        let most = most_within(&requests, Duration::from_secs(seconds));
+    for seconds in [1_u8, 2] {
+        let most = most_within(&requests, Duration::from_secs(seconds.into()));
         assert!(
-            most <= 10 + 10 * seconds as usize + 2,
+            most <= 10 + 10 * usize::from(seconds) + 2,
             "{most} in {seconds} s"
         );
     }
