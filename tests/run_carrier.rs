@@ -6,7 +6,7 @@
 mod support;
 
 use async_trait::async_trait;
-use campaignd::audience::TableNames;
+use campaignd::audience::{Dialect, TableNames};
 use campaignd::campaign::RunSpec;
 use campaignd::delivery::{OnAmbiguous, Rules};
 use campaignd::history::{Closing, RunFacts, Settlement, UnstartedRun};
@@ -36,6 +36,10 @@ struct Faulty {
 
 #[async_trait]
 impl Warehouse for Faulty {
+    fn dialect(&self) -> Dialect {
+        self.inner.dialect()
+    }
+
     async fn ping(&self) -> Result<(), WarehouseError> {
         self.inner.ping().await
     }

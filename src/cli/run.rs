@@ -9,7 +9,8 @@ use crate::campaign::{Campaign, RunSpec};
 use crate::daemon::World;
 use crate::id::{DestinationName, RunId, Trigger};
 use crate::run::{
-    Carrier, Clock as _, NewRun, Progress, Reporter, RunError, RunRecord, RunState, SystemClock,
+    Carrier, Clock as _, NewRun, PauseScope, Progress, Reporter, RunError, RunRecord, RunState,
+    SystemClock,
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
@@ -85,6 +86,7 @@ pub(super) async fn run_here(
         ))
     })?;
     reach(world, &campaign.activation.destination).await?;
+    refuse_if_refusing(world, &campaign.activation.destination).await?;
     let open = world
         .ledger
         .open_runs()
@@ -111,6 +113,19 @@ async fn reach(world: &World, name: &DestinationName) -> Result<(), Failure> {
             "destination `{name}` cannot be reached: {why}; nothing was begun. See that its `url` in campaignd.yaml is right and that it is up, then run again"
         )))
     })
+}
+
+/// A destination that has refused what it was sent is for a person to mend.
+async fn refuse_if_refusing(world: &World, name: &DestinationName) -> Result<(), Failure> {
+    let paused = world.ledger.pauses().await.map_err(Failure::unreachable)?;
+    if !paused.contains(&PauseScope::Refusing(name.clone())) {
+        return Ok(());
+    }
+    let message = format!(
+        "destination `{name}` is paused since it refused what it was sent; nothing was begun. \
+         When that is mended: campaignd destination resume {name}"
+    );
+    Err(Failure::new(UNDELIVERED, anyhow::Error::msg(message)))
 }
 
 async fn begin(

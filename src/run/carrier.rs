@@ -142,6 +142,9 @@ impl Carrier {
     ) -> Result<Self, RunError> {
         let spec =
             RunSpec::from_json(&record.spec).map_err(|error| RunError::Spec(error.to_string()))?;
+        let audience = spec
+            .audience_of(&record.run, record.fire_time, kit.warehouse.dialect())
+            .map_err(|error| RunError::Spec(error.to_string()))?;
         let facts = RunFacts {
             run: record.run.clone(),
             campaign: record.campaign.clone(),
@@ -149,7 +152,7 @@ impl Carrier {
             fire_time: record.fire_time,
             trigger: record.trigger,
             started_at: record.started_at.unwrap_or_else(|| kit.clock.now()),
-            audience: spec.audience.clone(),
+            audience,
             batch_size: spec.batch_size.get(),
             destination: spec.destination.clone(),
             channel: spec.channel.clone(),

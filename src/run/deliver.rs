@@ -11,7 +11,9 @@ use super::progress::Reporter;
 use super::records::{AttemptBegun, BatchChange, BatchRecord};
 use super::retry::Delays;
 use super::state::BatchState;
-use crate::delivery::{Clearance, Course, Move, Outcome, Page, Renderer, SplitBudget, body_hash};
+use crate::delivery::{
+    Clearance, Course, Move, Outcome, Page, RenderError, Renderer, SplitBudget, body_hash,
+};
 use crate::history::{BatchStatus, RunFacts};
 use crate::id::{BatchPath, MessageId, RunId};
 use bytes::Bytes;
@@ -99,7 +101,7 @@ impl Carrier {
         tracing::error!(
             campaign.name = %self.facts.campaign, run.id = %self.facts.run,
             destination.name = %self.facts.destination,
-            "{scope} paused: {reason}",
+            "destination {} is paused: {reason}", self.facts.destination,
         );
         let change = PauseChange {
             scope: scope.clone(),
@@ -139,6 +141,27 @@ impl Batch {
     }
 }
 
+/// What is sent of a batch, the same in every attempt.
+struct Parcel {
+    body: Bytes,
+    hash: [u8; 32],
+    content_type: &'static str,
+    headers: Arc<[(&'static str, String)]>,
+}
+
+impl Parcel {
+    fn of(delivery: &Delivery, key: &[u8; 32]) -> Result<Self, RenderError> {
+        let Delivery { renderer, path, .. } = delivery;
+        let body = renderer.render(path, &delivery.page, delivery.rows.clone())?;
+        Ok(Self {
+            hash: body_hash(key, &body),
+            body,
+            content_type: renderer.content_type(),
+            headers: renderer.headers(path)?.into(),
+        })
+    }
+}
+
 /// What to do next.
 enum Next {
     Again(Batch),
@@ -147,16 +170,21 @@ enum Next {
 
 impl Courier {
     pub(super) async fn deliver(self, delivery: Delivery) -> Result<Delivered, RunError> {
-        let body = delivery
-            .renderer
-            .render(&delivery.path, &delivery.page, delivery.rows.clone());
+        let parcel = match Parcel::of(&delivery, &self.kit.ledger.installation().body_key) {
+            Ok(parcel) => parcel,
+            Err(error) => {
+                return Ok(Delivered::Halt(Refusal {
+                    reason: format!("batch {}: {error}", delivery.path),
+                    pauses_destination: false,
+                }));
+            }
+        };
         let is_new = delivery.known.is_none();
-        if body.len() as u64 > self.max_body && delivery.rows.len() > 1 && is_new {
+        if parcel.body.len() as u64 > self.max_body && delivery.rows.len() > 1 && is_new {
             // Each time the same, since the bytes are. A single member that
             // is too large goes alone: who decides is the destination.
             return Ok(Delivered::Cut(delivery.path));
         }
-        let hash = body_hash(&self.kit.ledger.installation().body_key, &body);
         let mut batch = self.begin(&delivery).await?;
         // The page goes as soon as the last of its batches is rendered.
         let Delivery { halt, page, .. } = delivery;
@@ -168,7 +196,7 @@ impl Courier {
             if !may_begin {
                 return Ok(Delivered::Left);
             }
-            match self.attempt(batch, (&body, hash), &halt).await? {
+            match self.attempt(batch, &parcel, &halt).await? {
                 Next::Again(later) => batch = later,
                 Next::Done(delivered) => return Ok(delivered),
             }
@@ -237,7 +265,7 @@ impl Courier {
     async fn attempt(
         &self,
         mut batch: Batch,
-        (body, hash): (&Bytes, [u8; 32]),
+        parcel: &Parcel,
         halt: &CancellationToken,
     ) -> Result<Next, RunError> {
         // Asked before the permits are taken, since it may wait for the
@@ -275,7 +303,7 @@ impl Courier {
             generation: batch.generation,
             attempt: batch.attempts + 1,
             members: batch.members,
-            body_hash: hash,
+            body_hash: parcel.hash,
             places: batch.places,
             at: now,
         });
@@ -299,7 +327,9 @@ impl Courier {
             id: MessageId::of(&self.run, &batch.path, batch.generation),
             // Receivers refuse a timestamp that is far from their own clock.
             at: self.kit.clock.now(),
-            body: body.clone(),
+            body: parcel.body.clone(),
+            content_type: parcel.content_type,
+            headers: Arc::clone(&parcel.headers),
             rejected_at: None,
         };
         let attempt = self.kit.destination.attempt(request);

@@ -114,7 +114,10 @@ impl Carrier {
         let courier = self.courier(known.records().map(BatchRecord::newest).max());
         let places = consent.withheld.places.max(self.funnel().planned);
         let mut plan = PagePlan::new(places, self.facts.batch_size, self.kit.page_bytes);
-        let renderer = Arc::new(Renderer::new(&self.envelope(plan.batches())));
+        let renderer = Arc::new(Renderer::of(
+            &self.envelope(plan.batches()),
+            self.spec.shape(),
+        ));
         let mut lanes = Lanes::new(self.kit.throttle.clone(), halt.clone());
         let mut backlog = Backlog::default();
         while !halt.is_cancelled() {

@@ -2,7 +2,7 @@
 
 use super::secret::{Secret, Secrets, SettingsError};
 use crate::campaign::DestinationTerms;
-use crate::delivery::{Rate, Rules};
+use crate::delivery::{Format, Rate, Rules};
 use crate::webhook::{Auth, ClientCertificate, DestinationOptions, OAuth2};
 use secrecy::ExposeSecret;
 use std::path::PathBuf;
@@ -32,6 +32,8 @@ pub struct DestinationSettings {
     pub rate_limit: Option<Rate>,
     /// The longest body, in bytes.
     pub max_body: u64,
+    /// The form of its bodies.
+    pub format: Format,
     /// Whether loopback and private addresses may be dialled.
     pub allow_private_network: bool,
     /// Whether `http://` may be used.
@@ -133,6 +135,7 @@ impl DestinationSettings {
         DestinationTerms {
             channel: self.channel.clone(),
             max_body: self.max_body,
+            format: self.format,
         }
     }
 

@@ -6,7 +6,7 @@ use super::destination_tls::client_certificate;
 use super::oauth::{UrlRules, oauth2_of};
 use super::secret::Secret;
 use crate::campaign::yaml::{Field, Section};
-use crate::delivery::{BadRate, OnAmbiguous, Rate, Rules};
+use crate::delivery::{BadRate, Format, OnAmbiguous, Rate, Rules};
 use secrecy::ExposeSecret;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -73,7 +73,7 @@ impl DestinationSettings {
         let rate_limit = rate_limit.map_or(Some(None), |f| rate_of(&f).map(Some));
         let max_body = section.optional("max_body");
         let max_body = max_body.map_or(Some(1 << 20), |f| f.size(BODIES));
-        format(&mut section);
+        let format = format(&mut section);
         section.finish();
         Some(Self {
             url: url?,
@@ -87,6 +87,7 @@ impl DestinationSettings {
             max_in_flight: in_flight?,
             rate_limit: rate_limit?,
             max_body: max_body?,
+            format: format?,
             allow_private_network: allow_private?,
             allow_http: allow_http?,
         })
@@ -317,13 +318,14 @@ fn statuses(field: &Field) -> Option<Vec<u16>> {
     statuses.into_iter().collect()
 }
 
-/// The body's form: JSON is the only one yet.
-fn format(section: &mut Section) {
+/// The body's form; JSON unless something else is said.
+fn format(section: &mut Section) -> Option<Format> {
     let Some(field) = section.optional("format") else {
-        return;
+        return Some(Format::Json);
     };
-    let is_json = field.choice(&[("json", true), ("ndjson", false), ("form", false)]);
-    if is_json == Some(false) {
-        field.error("only `format: json` is available in this version");
-    }
+    field.choice(&[
+        ("json", Format::Json),
+        ("ndjson", Format::Ndjson),
+        ("form", Format::Form),
+    ])
 }
