@@ -14,8 +14,8 @@ use campaignd::id::{RunId, Trigger};
 use campaignd::ledger::SqliteLedger;
 use campaignd::run::{
     Carrier, Clock as _, DEFAULT_LEASE, Funnel, Guards, Kit, Ledger, Limit, NewRun, Page, Pauses,
-    Registration, Reporter, RunError, RunState, Settler, SystemClock, Tally, Warehouse,
-    WarehouseError, WarehouseErrorClass,
+    Registration, Reporter, RunError, RunState, Settler, SystemClock, Tally, Throttle,
+    ThrottleOptions, Warehouse, WarehouseError, WarehouseErrorClass,
 };
 use campaignd::webhook::{DestinationOptions, HttpDestination};
 use std::collections::VecDeque;
@@ -184,8 +184,15 @@ fn kit(receiver: &Receiver, ledger: Arc<dyn Ledger>, warehouse: Arc<dyn Warehous
             not_processed: Vec::new(),
         }),
         queries: Limit::new(2),
-        destination_requests: Limit::new(1),
-        requests: Limit::new(1),
+        throttle: Throttle::new(
+            ThrottleOptions {
+                name: "sink".parse().unwrap(),
+                max_in_flight: 1,
+                rate_limit: None,
+            },
+            Arc::new(SystemClock),
+            Limit::new(1),
+        ),
         page_bytes: 1 << 20,
         pauses: Pauses::default(),
         lease: DEFAULT_LEASE,

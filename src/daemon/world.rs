@@ -7,7 +7,8 @@ use crate::campaign::{DestinationTerms, RunSpec};
 use crate::delivery::Rules;
 use crate::id::{ConnectorName, DestinationName};
 use crate::run::{
-    Clock, Destination, Guards, Kit, Ledger, Limit, Settler, Warehouse, WarehouseError,
+    Clock, Destination, Guards, Kit, Ledger, Limit, Settler, Throttle, ThrottleOptions, Warehouse,
+    WarehouseError,
 };
 use crate::warehouse;
 use crate::webhook::{HttpDestination, WebhookError};
@@ -61,7 +62,7 @@ struct Connector {
 struct Channel {
     destination: Arc<dyn Destination>,
     rules: Arc<Rules>,
-    requests: Limit,
+    throttle: Throttle,
     terms: DestinationTerms,
 }
 
@@ -73,7 +74,6 @@ pub struct World {
     pub ledger: Arc<dyn Ledger>,
     connectors: BTreeMap<ConnectorName, Connector>,
     channels: BTreeMap<DestinationName, Channel>,
-    requests: Limit,
     page_bytes: usize,
     give_up_on_warehouse: Option<Duration>,
     /// When runs stop sending by themselves.
@@ -113,10 +113,16 @@ impl World {
                 },
             );
         }
+        let total = Limit::new(settings.limits.max_in_flight);
         let mut channels = BTreeMap::new();
         for (name, destination) in &settings.destinations {
             let options = destination.options(secrets)?;
-            let requests = Limit::new(options.max_in_flight);
+            let throttle = ThrottleOptions {
+                name: name.clone(),
+                max_in_flight: destination.max_in_flight,
+                rate_limit: destination.rate_limit,
+            };
+            let throttle = Throttle::new(throttle, Arc::clone(&clock), total.clone());
             let adapter =
                 HttpDestination::new(options).map_err(|error| AssemblyError::Destination {
                     name: name.clone(),
@@ -127,7 +133,7 @@ impl World {
                 Channel {
                     destination: Arc::new(adapter),
                     rules: Arc::new(destination.rules()),
-                    requests,
+                    throttle,
                     terms: destination.terms(),
                 },
             );
@@ -139,7 +145,6 @@ impl World {
             ledger,
             connectors,
             channels,
-            requests: Limit::new(settings.limits.max_in_flight),
             page_bytes: usize::try_from(share / PAGES_PER_SHARE).unwrap_or(usize::MAX),
             give_up_on_warehouse: None,
             guards: Guards {
@@ -185,8 +190,7 @@ impl World {
             destination: Arc::clone(&channel.destination),
             rules: Arc::clone(&channel.rules),
             queries: connector.queries.clone(),
-            destination_requests: channel.requests.clone(),
-            requests: self.requests.clone(),
+            throttle: channel.throttle.clone(),
             page_bytes: self.page_bytes,
             lease: self.lease,
             pauses: self.desk.pauses(),

@@ -1,11 +1,16 @@
 //! Getting a batch accepted, without doing it: the payload and its signature,
 //! what an attempt's outcome means, and what follows from it.
 
+mod breaker;
 mod course;
 mod format;
+mod limit;
+#[cfg(test)]
+mod links;
 mod outcome;
 mod page;
 mod payload;
+mod rate;
 mod rejections;
 mod retry_after;
 mod rules;
@@ -20,11 +25,14 @@ mod trial;
 mod value;
 mod verdict;
 
+pub use breaker::{Ahead, Breaker, Turn, Way, has_failed};
 pub use course::{Clearance, Course, Move};
 pub use format::{Format, ascii_json};
+pub use limit::{AdaptiveLimit, Load, load};
 pub use outcome::{Outcome, Verdict};
 pub use page::{Kind, Page, Row};
 pub use payload::{Envelope, Renderer, Shape};
+pub use rate::{BadRate, Rate, TokenBucket};
 pub use rejections::{Rejection, Rejections, matching_rows};
 pub use retry_after::retry_after;
 pub use rules::{OnAmbiguous, Rules};

@@ -18,6 +18,7 @@ use super::reopen::Reopened;
 use super::retry::{Delays, tries};
 use super::settler::Settler;
 use super::state::{IllegalTransition, RunEvent, RunState};
+use super::throttle::Throttle;
 use crate::audience::Funnel;
 use crate::campaign::RunSpec;
 use crate::delivery::Rules;
@@ -47,10 +48,8 @@ pub struct Kit {
     pub rules: Arc<Rules>,
     /// Statements at a time on the connector.
     pub queries: Limit,
-    /// Requests at a time to the destination.
-    pub destination_requests: Limit,
-    /// Requests at a time to all destinations.
-    pub requests: Limit,
+    /// Lets requests to the destination begin.
+    pub throttle: Throttle,
     /// Bytes of member data a page may hold.
     pub page_bytes: usize,
     /// What nothing is to be sent for.

@@ -139,6 +139,16 @@ struct Batch {
     newest: Timestamp,
 }
 
+impl Batch {
+    /// Notes that it waited for us. Before its first attempt there is nothing
+    /// to use up.
+    fn excuse(&mut self, waited: Duration) {
+        if self.course.first_sending_at.is_some() {
+            self.course.excused += waited;
+        }
+    }
+}
+
 /// What is sent of a batch, the same in every attempt.
 struct Parcel {
     body: Bytes,
@@ -284,13 +294,10 @@ impl Courier {
         if !self.alive.assure(&self.kit, &self.facts, halt).await? {
             return Ok(Next::Done(Delivered::Left));
         }
-        // The destination's own first: who waits for a slow destination must
-        // not hold what the others could use.
-        let own = self.kit.destination_requests.take().await;
-        let total = self.kit.requests.take().await;
-        if halt.is_cancelled() {
+        let Some(pass) = self.kit.throttle.admit(halt).await else {
             return Ok(Next::Done(Delivered::Left));
-        }
+        };
+        batch.excuse(pass.waited());
         if !self.may_send() || self.is_paused() {
             return Ok(Next::Again(batch));
         }
@@ -346,9 +353,9 @@ impl Courier {
             headers: Arc::clone(&parcel.headers),
             rejected_at: self.rejected_at.clone(),
         };
-        let outcome = self.kit.destination.attempt(request).await;
+        let attempt = self.kit.destination.attempt(request);
         // Given back before the outcome is written: the wire is free already.
-        drop((own, total));
+        let outcome = pass.spend(&self.kit.rules, attempt).await;
         self.follow(batch, parcel, &outcome).await
     }
 
@@ -377,7 +384,7 @@ impl Courier {
             () = pauses.lifted(&self.facts.campaign, &self.facts.destination) => true,
         };
         let rested = self.kit.clock.now().duration_since(since);
-        batch.course.excused += Duration::try_from(rested).unwrap_or_default();
+        batch.excuse(Duration::try_from(rested).unwrap_or_default());
         lifted
     }
 

@@ -27,6 +27,7 @@ mod retry;
 mod send;
 mod settler;
 mod state;
+mod throttle;
 
 pub use adoption::adopt_silent;
 pub use carrier::{Carrier, Kit, RunError};
@@ -47,6 +48,7 @@ pub use records::{
 };
 pub use settler::Settler;
 pub use state::{BatchState, IllegalTransition, RunEvent, RunState};
+pub use throttle::{Pass, Throttle, ThrottleOptions};
 
 // What the ports speak of, for the adapters, which may not name the rooms
 // these live in.

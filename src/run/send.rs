@@ -122,7 +122,7 @@ impl Carrier {
             &self.envelope(plan.batches()),
             self.spec.shape(),
         ));
-        let mut lanes = Lanes::new(self.kit.destination_requests.size(), halt.clone());
+        let mut lanes = Lanes::new(self.kit.throttle.clone(), halt.clone());
         let mut backlog = Backlog::default();
         while !halt.is_cancelled() {
             // Room first: what is read is sent at once, and not much later.

@@ -6,7 +6,7 @@ use super::destination_tls::client_certificate;
 use super::oauth::{UrlRules, oauth2_of};
 use super::secret::Secret;
 use crate::campaign::yaml::{Field, Section};
-use crate::delivery::{Format, OnAmbiguous, Rules};
+use crate::delivery::{BadRate, Format, OnAmbiguous, Rate, Rules};
 use secrecy::ExposeSecret;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -72,10 +72,11 @@ impl DestinationSettings {
         let rules = rules(&mut section);
         let in_flight = section.optional("max_in_flight");
         let in_flight = in_flight.map_or(Some(8), |f| f.number(1..=1024));
+        let rate_limit = section.optional("rate_limit");
+        let rate_limit = rate_limit.map_or(Some(None), |f| rate_of(&f).map(Some));
         let max_body = section.optional("max_body");
         let max_body = max_body.map_or(Some(1 << 20), |f| f.size(BODIES));
         let format = format(&mut section);
-        section.not_yet(&["rate_limit"]);
         section.finish();
         Some(Self {
             url: url?,
@@ -87,6 +88,7 @@ impl DestinationSettings {
             client_certificate: client_certificate?,
             rules: rules?,
             max_in_flight: in_flight?,
+            rate_limit: rate_limit?,
             max_body: max_body?,
             format: format?,
             allow_private_network: allow_private?,
@@ -296,6 +298,14 @@ fn retry(mut section: Section) -> Option<(Duration, Duration, Duration)> {
     }
     section.finish();
     Some((initial?, max?, give_up?))
+}
+
+/// `50/s` or `600/min`.
+fn rate_of(field: &Field) -> Option<Rate> {
+    let text = field.filled_text()?;
+    text.parse()
+        .map_err(|error: BadRate| field.error(format!("`{}` {error}", field.path())))
+        .ok()
 }
 
 /// Statuses that are no: 2xx cannot be one of them.
