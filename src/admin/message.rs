@@ -74,6 +74,8 @@ pub enum Reply {
     Seen(Box<Seen>),
     /// A file with problems is in the way.
     Problems(String),
+    /// Nothing would be delivered now.
+    Undelivered(String),
     /// What was asked makes no sense here.
     Refused(String),
     /// It could not be done.

@@ -54,6 +54,38 @@ pub fn lint(sql: &str, key: &str) -> Vec<SqlProblem> {
     problems
 }
 
+/// The columns a query returns, as far as its text tells.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Selected {
+    /// Those with a name.
+    pub names: Vec<String>,
+    /// Whether there are no others.
+    pub is_whole: bool,
+}
+
+/// The columns that `sql` returns, as far as its text tells.
+pub fn selected_columns(sql: &str) -> Selected {
+    let statements = Parser::parse_sql(&RedshiftSqlDialect {}, sql).unwrap_or_default();
+    let Some(Statement::Query(query)) = statements.first() else {
+        return Selected::default();
+    };
+    let mut selects = Vec::new();
+    outermost(&query.body, &mut selects);
+    let Some(first) = selects.first() else {
+        return Selected::default();
+    };
+    let names: Vec<String> = first
+        .projection
+        .iter()
+        .filter_map(column_name)
+        .map(str::to_owned)
+        .collect();
+    Selected {
+        is_whole: names.len() == first.projection.len(),
+        names,
+    }
+}
+
 /// `sql` without the semicolon that ends it, every place kept.
 pub(super) fn without_semicolon(sql: &str) -> String {
     let reading = Reading::of(&RedshiftSqlDialect {}, sql);
@@ -224,22 +256,6 @@ fn projection_problems(query: &Query, key: &str) -> Vec<SqlProblem> {
     vec![SqlProblem::at(place.start, missing_key(key, &names))]
 }
 
-/// The columns `sql` returns, as far as they have names of their own; nothing
-/// where that cannot be judged: our parser does not know all of it, or one of
-/// its columns is named by the warehouse.
-pub fn selected_columns(sql: &str) -> Option<Vec<String>> {
-    let statements = Parser::parse_sql(&RedshiftSqlDialect {}, sql).ok()?;
-    let Some(Statement::Query(query)) = statements.first() else {
-        return None;
-    };
-    let mut selects = Vec::new();
-    outermost(&query.body, &mut selects);
-    let names = selects.first()?.projection.iter();
-    names
-        .map(|item| column_name(item).map(str::to_owned))
-        .collect()
-}
-
 fn missing_key(key: &str, names: &[&str]) -> String {
     let nearest = names
         .iter()
@@ -343,6 +359,24 @@ mod tests {
     fn sql_the_parser_does_not_know_is_a_note() {
         let problem = first("select id from p qualify ??? 1 frobnicate");
         assert!(problem.is_note);
+    }
+
+    #[test]
+    fn the_selected_columns_are_known_as_far_as_they_have_names() {
+        let check = |sql, expect: &[&str], is_whole| {
+            let selected = selected_columns(sql);
+            assert_eq!(selected.names, expect, "{sql}");
+            assert_eq!(selected.is_whole, is_whole, "{sql}");
+        };
+        check(
+            "select id, p.mail as m, q.x from p, q",
+            &["id", "m", "x"],
+            true,
+        );
+        check("with q as (select 1 as y) select id from q", &["id"], true);
+        check("select id, count(*) from p group by 1", &["id"], false);
+        check("select id, p.* from p", &["id"], false);
+        check("no sql", &[], false);
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub use dialect::{Dialect, TableNames};
 pub use funnel::Funnel;
 pub use holdout::Holdout;
 pub use limit::{BadPolicy, OrderBy};
-pub use lint::{SqlProblem, lint, selected_columns};
+pub use lint::{Selected, SqlProblem, lint, selected_columns};
 pub use policy::Policy;
 pub use quote::{BadText, identifier};
 pub use spec::AudienceSpec;

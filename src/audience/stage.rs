@@ -103,6 +103,9 @@ impl<'a> RunTables<'a> {
     /// `ok` the places are those of the members to be sent. One statement
     /// where one can carry the types, else one transaction: the stage table is
     /// there complete or not at all.
+    ///
+    /// A status is given its width: Redshift makes a column that comes from
+    /// literals as wide as the longest of them, and refuses a longer one later.
     pub fn freeze(
         &self,
         columns: &[Column],
@@ -124,9 +127,9 @@ impl<'a> RunTables<'a> {
         };
         let (before, after) = self.placed_rows(columns, key, &join)?;
         let select = format!(
-            "select {}, x.cd_key, case when x.cd_bytes is null then 'no_key' \
+            "select {}, x.cd_key, cast(case when x.cd_bytes is null then 'no_key' \
              when x.cd_key is null then 'bad_key' when x.cd_key = x.cd_before then 'duplicate' \
-             {arm}{held_out}else 'ok' end as cd_status, x.cd_seq, {} as cd_batch{order} from (",
+             {arm}{held_out}else 'ok' end as varchar(16)) as cd_status, x.cd_seq, {} as cd_batch{order} from (",
             listed(columns, "x."),
             self.batch_of("x.cd_seq", batch_size),
         );

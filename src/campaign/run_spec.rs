@@ -3,6 +3,7 @@
 
 use super::file::Campaign;
 use crate::audience::{AudienceSpec, Policy};
+use crate::delivery::{Format, Payload, Shape};
 use crate::id::{CampaignName, ConnectorName, DestinationName};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -17,6 +18,8 @@ pub struct DestinationTerms {
     pub channel: String,
     /// The longest body it takes, in bytes.
     pub max_body: u64,
+    /// The form of its bodies.
+    pub format: Format,
 }
 
 /// The specification of a run; holds no secret. Stored before anything else is
@@ -51,6 +54,22 @@ pub struct RunSpec {
     /// Who else is not.
     #[serde(default, skip_serializing_if = "Policy::is_empty")]
     pub policy: Policy,
+    /// The campaign's own payload, templates as it wrote them.
+    #[serde(default, skip_serializing_if = "Payload::is_empty")]
+    pub payload: Payload,
+    /// What `var` gives in templates.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub vars: Map<String, Value>,
+    /// The form of its bodies.
+    #[serde(default, skip_serializing_if = "Format::is_json")]
+    pub format: Format,
+    /// JSON pointer (RFC 6901) in a 2xx answer to members refused one by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected_at: Option<String>,
+    /// What is not sent this many milliseconds after the fire time is not sent
+    /// at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_after_ms: Option<u64>,
 }
 
 /// A stored specification that this version cannot read.
@@ -75,6 +94,20 @@ impl RunSpec {
             attributes: sorted(&campaign.attributes),
             suppress: campaign.suppress.clone(),
             policy: campaign.policy.clone(),
+            payload: campaign.activation.payload.clone(),
+            vars: sorted(&campaign.vars),
+            format: terms.format,
+            rejected_at: campaign.activation.rejected_at.clone(),
+            expires_after_ms: campaign.activation.expires_after_ms,
+        }
+    }
+
+    /// What of it changes the usual body.
+    pub fn shape(&self) -> Shape {
+        Shape {
+            payload: self.payload.clone(),
+            format: self.format,
+            vars: self.vars.clone(),
         }
     }
 
@@ -138,11 +171,11 @@ fn sorted_value(value: &Value) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use serde_json::json;
 
-    fn spec() -> RunSpec {
+    pub(in crate::campaign) fn spec() -> RunSpec {
         let Value::Object(attributes) = json!({"z": 1, "a": {"y": 0.1, "b": null}, "ü": "\"q\""})
         else {
             unreachable!()
@@ -162,6 +195,11 @@ mod tests {
             attributes,
             suppress: Vec::new(),
             policy: Policy::default(),
+            payload: Payload::default(),
+            vars: Map::new(),
+            format: Format::Json,
+            rejected_at: None,
+            expires_after_ms: None,
         }
     }
 

@@ -6,6 +6,7 @@ use super::run::refusal;
 use super::show::{Format, say, say_json};
 use crate::admin::{ControlError, Reply, Request, ask, own_name};
 use crate::daemon::Desk;
+use crate::daemon::settings::Settings;
 use crate::id::{CampaignName, DestinationName};
 use crate::run::{PauseScope, SystemClock};
 use serde::Serialize;
@@ -44,13 +45,34 @@ pub(super) async fn run(
         load::campaign(&load::campaigns(&settings), name.as_str())?;
     }
     let scope = match (args.destination, args.campaign) {
-        (Some(name), _) if !settings.destinations.contains_key(&name) => {
-            return Err(Failure::usage(format!("there is no destination `{name}`")));
-        }
         (Some(name), _) => PauseScope::Destination(name),
         (None, Some(name)) => PauseScope::Campaign(name),
         (None, None) => PauseScope::All,
     };
+    set(&settings, scope, paused, format).await
+}
+
+/// Lets a paused destination go on.
+pub(super) async fn unpause(
+    settings: &Settings,
+    destination: DestinationName,
+    format: Format,
+) -> Result<(), Failure> {
+    let scope = PauseScope::Destination(destination);
+    set(settings, scope, false, format).await
+}
+
+async fn set(
+    settings: &Settings,
+    scope: PauseScope,
+    paused: bool,
+    format: Format,
+) -> Result<(), Failure> {
+    if let PauseScope::Destination(name) = &scope
+        && !settings.destinations.contains_key(name)
+    {
+        return Err(Failure::usage(format!("there is no destination `{name}`")));
+    }
     let scope = scope.to_string();
     let request = match paused {
         true => Request::Pause {
@@ -64,7 +86,7 @@ pub(super) async fn run(
         Ok(reply) => reply,
         // Nobody is running: what is written is what the next start reads.
         Err(ControlError::NobodyThere { .. }) => {
-            let ledger = load::ledger(&settings).await?;
+            let ledger = load::ledger(settings).await?;
             let desk = Desk::new(ledger, Arc::new(SystemClock));
             desk.set_pause(&scope, paused, &own_name()).await
         }

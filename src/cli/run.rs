@@ -99,6 +99,7 @@ pub(super) fn refusal(reply: Reply) -> Failure {
     match reply {
         Reply::Refused(why) => Failure::usage(why),
         Reply::Problems(why) => Failure::new(PROBLEMS, anyhow::Error::msg(why)),
+        Reply::Undelivered(why) => Failure::new(UNDELIVERED, anyhow::Error::msg(why)),
         Reply::Failed(why) => Failure::unreachable(anyhow::Error::msg(why)),
         Reply::Done(_) | Reply::Seen(_) => {
             anyhow::anyhow!("the daemon's answer is not one to what was asked").into()

@@ -203,7 +203,9 @@ const NOTED: usize = 500;
 fn outcome(reply: &Reply) -> String {
     match reply {
         Reply::Done(_) | Reply::Seen(_) => DONE.to_owned(),
-        Reply::Refused(why) | Reply::Problems(why) => format!("refused: {why}"),
+        Reply::Refused(why) | Reply::Problems(why) | Reply::Undelivered(why) => {
+            format!("refused: {why}")
+        }
         Reply::Failed(why) => format!("failed: {why}"),
     }
 }

@@ -354,6 +354,7 @@ mod tests {
         Known {
             connectors: ["sandbox".parse().unwrap()].into(),
             destinations: ["email-esp".parse().unwrap()].into(),
+            ..Known::default()
         }
     }
 }

@@ -6,7 +6,7 @@ use super::world::World;
 use crate::admin::Reply;
 use crate::campaign::{Campaign, RunSpec};
 use crate::id::{CampaignName, RunId, Trigger};
-use crate::run::{NewRun, RunRecord, RunState};
+use crate::run::{NewRun, PauseScope, RunRecord, RunState};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -74,6 +74,7 @@ impl World {
             // Asked before anything is written, so that nothing is left behind.
             self.reach_warehouse(campaign).await?;
             self.reach_destination(campaign).await?;
+            self.refuse_if_refusing(campaign).await?;
             let there = self.ledger.open_runs().await.map_err(failed)?;
             let left = there.into_iter().find(|run| run.campaign == campaign.name);
             match (left, open) {
@@ -120,6 +121,19 @@ impl World {
                 "destination `{name}` cannot be reached: {why}; nothing was begun. See that its `url` in campaignd.yaml is right and that it is up, then run again"
             ))
         })
+    }
+
+    /// A destination that has refused what it was sent is for a person to mend.
+    async fn refuse_if_refusing(&self, campaign: &Campaign) -> Result<(), Reply> {
+        let name = &campaign.activation.destination;
+        let paused = self.ledger.pauses().await.map_err(failed)?;
+        if !paused.contains(&PauseScope::Refusing(name.clone())) {
+            return Ok(());
+        }
+        Err(Reply::Undelivered(format!(
+            "destination `{name}` is paused since it refused what it was sent; nothing was begun. \
+             When that is mended: campaignd destination resume {name}"
+        )))
     }
 
     async fn claim_manual(

@@ -4,6 +4,7 @@ use super::folder::{Folder, Loaded};
 use super::runs::Runs;
 use super::world::World;
 use crate::campaign::{Campaign, DestinationTerms, RunSpec};
+use crate::delivery::Format;
 use crate::id::{CampaignName, RunId, Trigger};
 use crate::run::{Claim, Cursor, LedgerError, NewRun, RunState};
 use crate::schedule::{Due, Seen, Start, due, skip_if_open};
@@ -214,6 +215,7 @@ impl Ticker {
         let stand_in = || DestinationTerms {
             channel: destination.to_string(),
             max_body: 0,
+            format: Format::default(),
         };
         let terms = self.world.terms(destination).cloned();
         let spec = RunSpec::of(campaign, &terms.unwrap_or_else(stand_in));

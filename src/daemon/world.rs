@@ -4,10 +4,11 @@
 use super::desk::Desk;
 use super::settings::{self, Secrets, Settings, SettingsError, StateStore};
 use crate::campaign::{DestinationTerms, RunSpec};
-use crate::delivery::Rules;
+use crate::delivery::{Rate, Rules};
 use crate::id::{ConnectorName, DestinationName};
 use crate::run::{
-    Clock, Destination, Guards, Kit, Ledger, Limit, Settler, Warehouse, WarehouseError,
+    Clock, Destination, Guards, Kit, Ledger, Limit, Settler, Throttle, ThrottleOptions, Warehouse,
+    WarehouseError,
 };
 use crate::warehouse;
 use crate::webhook::{HttpDestination, WebhookError};
@@ -63,10 +64,22 @@ struct Connector {
 }
 
 struct Channel {
+    /// What its throttle was made for, so that what it has learnt is kept
+    /// while that stays as it is.
+    paced: Paced,
     destination: Arc<dyn Destination>,
     rules: Arc<Rules>,
-    requests: Limit,
+    throttle: Throttle,
     terms: DestinationTerms,
+}
+
+/// What a destination's throttle is made for.
+#[derive(PartialEq)]
+struct Paced {
+    url: String,
+    max_in_flight: u32,
+    rate_limit: Option<Rate>,
+    total: u32,
 }
 
 /// Everything outside, behind its port.
@@ -77,7 +90,8 @@ pub struct World {
     pub ledger: Arc<dyn Ledger>,
     connectors: BTreeMap<ConnectorName, Arc<Connector>>,
     channels: BTreeMap<DestinationName, Channel>,
-    requests: Limit,
+    /// Requests at a time, all destinations together.
+    total: Limit,
     page_bytes: usize,
     give_up_on_warehouse: Option<Duration>,
     /// When runs stop sending by themselves.
@@ -147,8 +161,8 @@ impl World {
         let tasks = TaskTracker::new();
         let connectors = connectors_of(settings, secrets, &BTreeMap::new(), &tasks)?;
         Self::around(
-            settings,
-            secrets,
+            (settings, secrets),
+            None,
             (clock, ledger, desk),
             (connectors, tasks),
         )
@@ -166,8 +180,8 @@ impl World {
         let tasks = self.tasks.clone();
         let connectors = connectors_of(settings, secrets, &self.connectors, &tasks)?;
         let new = Self::around(
-            settings,
-            secrets,
+            (settings, secrets),
+            Some(self),
             (clock, ledger, desk),
             (connectors, tasks),
         )?;
@@ -180,15 +194,37 @@ impl World {
     }
 
     fn around(
-        settings: &Settings,
-        secrets: &Secrets,
+        (settings, secrets): (&Settings, &Secrets),
+        before: Option<&Self>,
         (clock, ledger, desk): (Arc<dyn Clock>, Arc<dyn Ledger>, Arc<Desk>),
         (connectors, tasks): (BTreeMap<ConnectorName, Arc<Connector>>, TaskTracker),
     ) -> Result<Self, AssemblyError> {
+        let in_flight = settings.limits.max_in_flight;
+        let total = before
+            .map(|before| before.total.clone())
+            .filter(|total| total.size() == in_flight)
+            .unwrap_or_else(|| Limit::new(in_flight));
         let mut channels = BTreeMap::new();
         for (name, destination) in &settings.destinations {
             let options = destination.options(secrets)?;
-            let requests = Limit::new(options.max_in_flight);
+            let paced = Paced {
+                url: destination.url.clone(),
+                max_in_flight: destination.max_in_flight,
+                rate_limit: destination.rate_limit,
+                total: total.size(),
+            };
+            let known = before.and_then(|before| before.channels.get(name));
+            let throttle = match known.filter(|known| known.paced == paced) {
+                Some(known) => known.throttle.clone(),
+                None => {
+                    let throttle = ThrottleOptions {
+                        name: name.clone(),
+                        max_in_flight: destination.max_in_flight,
+                        rate_limit: destination.rate_limit,
+                    };
+                    Throttle::new(throttle, Arc::clone(&clock), total.clone())
+                }
+            };
             let adapter =
                 HttpDestination::new(options).map_err(|error| AssemblyError::Destination {
                     name: name.clone(),
@@ -197,9 +233,10 @@ impl World {
             channels.insert(
                 name.clone(),
                 Channel {
+                    paced,
                     destination: Arc::new(adapter),
                     rules: Arc::new(destination.rules()),
-                    requests,
+                    throttle,
                     terms: destination.terms(),
                 },
             );
@@ -210,7 +247,7 @@ impl World {
             ledger,
             connectors,
             channels,
-            requests: Limit::new(settings.limits.max_in_flight),
+            total,
             page_bytes: usize::try_from(share / PAGES_PER_SHARE).unwrap_or(usize::MAX),
             give_up_on_warehouse: None,
             guards: Guards {
@@ -256,8 +293,7 @@ impl World {
             destination: Arc::clone(&channel.destination),
             rules: Arc::clone(&channel.rules),
             queries: connector.queries.clone(),
-            destination_requests: channel.requests.clone(),
-            requests: self.requests.clone(),
+            throttle: channel.throttle.clone(),
             page_bytes: self.page_bytes,
             lease: self.lease,
             pauses: self.desk.pauses(),

@@ -10,6 +10,7 @@ mod carrier;
 mod clock;
 mod consent;
 mod deliver;
+mod expiry;
 mod guards;
 mod known;
 mod lanes;
@@ -20,12 +21,14 @@ mod permits;
 mod ports;
 mod progress;
 mod records;
+mod rejected;
 mod reopen;
 mod restored;
 mod retry;
 mod send;
 mod settler;
 mod state;
+mod throttle;
 
 pub use actions::Action;
 pub use adoption::adopt_silent;
@@ -47,6 +50,7 @@ pub use records::{
 };
 pub use settler::Settler;
 pub use state::{BatchState, IllegalTransition, RunEvent, RunState};
+pub use throttle::{Pass, Throttle, ThrottleOptions};
 
 // What the ports speak of, for the adapters, which may not name the rooms
 // these live in.

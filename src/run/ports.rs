@@ -7,7 +7,7 @@ use super::records::{
     Adopted, AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, NewRun, Reopen,
     Reopening, Resolution, RunChange, RunRecord,
 };
-use crate::audience::Funnel;
+use crate::audience::{Dialect, Funnel};
 use crate::delivery::{Outcome, Page};
 use crate::history::{
     BatchStatus, Closing, Remains, RunFacts, Settlement, SilentRun, Tally, UnstartedRun, Withheld,
@@ -108,6 +108,9 @@ pub enum Registration {
 /// tables say and does what is missing.
 #[async_trait]
 pub trait Warehouse: Send + Sync {
+    /// The SQL it speaks.
+    fn dialect(&self) -> Dialect;
+
     /// Whether it answers, the login holds and our tables are there.
     async fn ping(&self) -> Result<(), WarehouseError>;
 
@@ -212,6 +215,11 @@ pub struct Request {
     /// Where a 2xx answer lists the members it refused one by one: a JSON
     /// pointer.
     pub rejected_at: Option<Arc<str>>,
+    /// What the body is.
+    pub content_type: &'static str,
+    /// What else goes with it, the same in every attempt: names in lower case,
+    /// values in visible ASCII.
+    pub headers: Arc<[(&'static str, String)]>,
 }
 
 /// A channel's endpoint.

@@ -114,6 +114,10 @@ pub(super) async fn first_column(
 
 #[async_trait]
 impl Warehouse for SqlWarehouse {
+    fn dialect(&self) -> Dialect {
+        self.schema.dialect
+    }
+
     async fn ping(&self) -> Result<(), WarehouseError> {
         self.look_at_tables().await
     }

@@ -178,7 +178,8 @@ fn postgres_class(code: &str, message: &str, detail: &str) -> WarehouseErrorClas
     if code.starts_with("53") || says(&["disk full", "wlm abort action", "qmr abort"]) {
         return C::Busy;
     }
-    if code == "57014" || says(&["canceled on user's request"]) {
+    let by_request = ["canceled on user's request", "cancelled on user's request"];
+    if code == "57014" || says(&by_request) {
         return C::Cancelled;
     }
     if code.starts_with("08") || matches!(code, "57P01" | "57P02" | "57P03" | "58030") {

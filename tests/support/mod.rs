@@ -9,6 +9,7 @@
 pub mod dream;
 pub mod dream_ledger;
 pub mod gate;
+pub mod gate_wire;
 pub mod ledger;
 pub mod night;
 pub mod oracle;
@@ -17,5 +18,10 @@ pub mod place;
 pub mod postgres;
 pub mod receiver;
 pub mod records;
+pub mod redshift_gate;
+pub mod redshift_gate_lists;
+pub mod redshift_gate_rewrites;
+pub mod redshift_gate_rules;
+pub mod redshift_gate_words;
 pub mod site;
 pub mod tls;

@@ -255,7 +255,7 @@ fn free_port() -> u16 {
 }
 
 /// The folder of the server's programs, the newest version first.
-fn programs() -> PathBuf {
+pub fn programs() -> PathBuf {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
     let mut folders: Vec<(u32, PathBuf)> = versions
         .flatten()
