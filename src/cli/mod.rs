@@ -4,11 +4,13 @@ mod bootstrap;
 mod cancel;
 mod check;
 mod connector;
+mod count;
 mod demo;
 mod destination;
 mod exit;
 mod load;
 mod pause;
+mod plan;
 pub mod problems;
 mod resolve;
 mod run;
@@ -62,6 +64,12 @@ enum Command {
     /// Problems of campaignd.yaml and the campaign files, offline.
     #[command(after_help = "Example: campaignd check campaigns/winback-lapsed-buyers.yaml")]
     Check(check::Args),
+    /// What a run would do now; sends and writes nothing.
+    #[command(after_help = "Example: campaignd plan winback-lapsed-buyers --sql")]
+    Plan(plan::Args),
+    /// The audience count, now.
+    #[command(after_help = "Example: campaignd count winback-lapsed-buyers")]
+    Count(count::Args),
     /// One manual run now, in the foreground, with progress.
     #[command(after_help = "Example: campaignd run winback-lapsed-buyers")]
     Run(run::Args),
@@ -117,6 +125,8 @@ pub fn run() -> Result<(), Failure> {
             Command::Serve => serve::run(&cli.config).await,
             Command::Demo(args) => demo::run(args, cli.format).await,
             Command::Check(args) => check::run(&cli.config, &args, cli.format),
+            Command::Plan(args) => plan::run(&cli.config, &args, cli.format).await,
+            Command::Count(args) => count::run(&cli.config, &args, cli.format).await,
             Command::Run(args) => run::run(&cli.config, &args, cli.format).await,
             Command::Status(args) => status::run(&cli.config, &args, cli.format).await,
             Command::Runs(args) => runs::run(&cli.config, &args, cli.format).await,
