@@ -4,6 +4,7 @@
 mod caps;
 mod columns;
 mod dialect;
+mod expect;
 mod funnel;
 mod holdout;
 mod limit;
@@ -19,6 +20,7 @@ mod suppress;
 pub use caps::{FrequencyCap, OpenMembers};
 pub use columns::{BadColumns, Column, MAX_COLUMNS, check_columns};
 pub use dialect::{Dialect, TableNames};
+pub use expect::Expect;
 pub use funnel::Funnel;
 pub use holdout::Holdout;
 pub use limit::{BadPolicy, OrderBy};

@@ -1,9 +1,10 @@
 //! From a campaign file's text to a campaign, or all its problems.
 
+use super::expect::expect_of;
 use super::file::{Activation, Campaign, Known};
 use super::policy::{About, policy_of};
 use super::yaml::{Document, Field, Problem, Reader, Section, Source, suggestion};
-use crate::audience::{AudienceSpec, Policy, lint};
+use crate::audience::{AudienceSpec, Expect, Policy, lint};
 use crate::id::{CampaignName, ConnectorName, DestinationName};
 use crate::schedule::{Schedule, SchedulePart};
 use serde_json::{Map, Value};
@@ -81,6 +82,7 @@ fn read(mut top: Section, known: &Known) -> Option<Campaign> {
     let audience = top
         .required("audience")
         .and_then(|f| audience(f.section()?));
+    let (audience, expect) = audience.unzip();
     let activation = top.required("activation");
     let activation = activation.and_then(|f| activation_of(f.section()?, known));
     let history = top.optional("contact_history");
@@ -111,6 +113,7 @@ fn read(mut top: Section, known: &Known) -> Option<Campaign> {
         attributes: attributes?,
         suppress: suppress?,
         policy: policy?,
+        expect: expect?,
     })
 }
 
@@ -195,10 +198,11 @@ fn schedule(mut section: Section) -> Option<Schedule> {
     None
 }
 
-fn audience(mut section: Section) -> Option<AudienceSpec> {
+fn audience(mut section: Section) -> Option<(AudienceSpec, Expect)> {
     let key = section.required("key").and_then(|f| f.filled_text());
     let sql = section.required("sql");
-    section.not_yet(&["expect"]);
+    let expect = section.optional("expect");
+    let expect = expect.map_or(Some(Expect::default()), |f| expect_of(f.section()?));
     section.finish();
     let sql_text = sql.as_ref().and_then(|field| field.filled_text());
     if let (Some(field), Some(text)) = (&sql, sql_text) {
@@ -211,10 +215,11 @@ fn audience(mut section: Section) -> Option<AudienceSpec> {
             );
         }
     }
-    Some(AudienceSpec {
+    let spec = AudienceSpec {
         key: key?.trim().to_owned(),
         sql: sql_text?.to_owned(),
-    })
+    };
+    Some((spec, expect?))
 }
 
 fn activation_of(mut section: Section, known: &Known) -> Option<Activation> {

@@ -1,6 +1,6 @@
 //! A campaign: a checked value, and the names it may be checked against.
 
-use crate::audience::{AudienceSpec, Policy};
+use crate::audience::{AudienceSpec, Expect, Policy};
 use crate::id::{CampaignName, ConnectorName, DestinationName};
 use crate::schedule::Schedule;
 use std::collections::BTreeSet;
@@ -34,6 +34,8 @@ pub struct Campaign {
     pub suppress: Vec<String>,
     /// The rest of `policy`.
     pub policy: Policy,
+    /// How large its audience should be.
+    pub expect: Expect,
 }
 
 /// Where a campaign's members go, and how many at a time.

@@ -2,6 +2,7 @@
 //! that is wrong with it; and the specification a run is frozen to.
 
 mod compile;
+mod expect;
 mod file;
 mod policy;
 mod run_spec;

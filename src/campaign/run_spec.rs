@@ -2,7 +2,7 @@
 //! settings that reaches SQL or bytes.
 
 use super::file::Campaign;
-use crate::audience::{AudienceSpec, Policy};
+use crate::audience::{AudienceSpec, Expect, Policy};
 use crate::id::{CampaignName, ConnectorName, DestinationName};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -51,6 +51,9 @@ pub struct RunSpec {
     /// Who else is not.
     #[serde(default, skip_serializing_if = "Policy::is_empty")]
     pub policy: Policy,
+    /// How large its audience should be.
+    #[serde(default, skip_serializing_if = "Expect::is_empty")]
+    pub expect: Expect,
 }
 
 /// A stored specification that this version cannot read.
@@ -75,6 +78,7 @@ impl RunSpec {
             attributes: sorted(&campaign.attributes),
             suppress: campaign.suppress.clone(),
             policy: campaign.policy.clone(),
+            expect: campaign.expect.clone(),
         }
     }
 
@@ -162,6 +166,7 @@ mod tests {
             attributes,
             suppress: Vec::new(),
             policy: Policy::default(),
+            expect: Expect::default(),
         }
     }
 

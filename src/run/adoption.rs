@@ -7,7 +7,7 @@ use super::guards::Guards;
 use super::ports::{Ledger, Warehouse};
 use super::records::{Adopted, NewRun};
 use super::state::RunState;
-use crate::audience::{AudienceSpec, Policy};
+use crate::audience::{AudienceSpec, Expect, Policy};
 use crate::campaign::RunSpec;
 use crate::history::{
     BatchOutcome, BatchStatus, Closing, Remains, RunFacts, RunStatus, Settlement, SilentRun, Tally,
@@ -181,6 +181,7 @@ fn record(connector: &ConnectorName, facts: &RunFacts, state: RunState, why: &st
         attributes: serde_json::Map::new(),
         suppress: Vec::new(),
         policy: Policy::default(),
+        expect: Expect::default(),
     };
     NewRun {
         run: facts.run.clone(),

@@ -125,7 +125,7 @@ pub struct Carrier {
     pub(super) held: Held,
     /// Cancelled when a person has cancelled the run.
     pub(super) cancel: CancellationToken,
-    state: RunState,
+    pub(super) state: RunState,
     funnel: Option<Funnel>,
     tally: Option<Tally>,
     /// Who was withheld since the members were numbered, as far as it has
@@ -238,7 +238,7 @@ impl Carrier {
                 RunState::Queued => self.wait_while_paused().await,
                 RunState::Staging => self.stage().await,
                 RunState::Admitting => self.admit().await,
-                RunState::Guarding => Ok(RunEvent::WithinExpected.into()),
+                RunState::Guarding => self.guard().await,
                 RunState::Sending => self.send().await,
                 RunState::Settling => self.settle().await,
                 RunState::Closing => self.close().await,

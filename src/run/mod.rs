@@ -9,6 +9,7 @@ mod carrier;
 mod clock;
 mod consent;
 mod deliver;
+mod expected;
 mod guards;
 mod known;
 mod lanes;

@@ -288,6 +288,16 @@ pub trait Ledger: Send + Sync {
         limit: u32,
     ) -> Result<Vec<RunRecord>, LedgerError>;
 
+    /// The newest scheduled run of the campaign, beside `run`, that is finished
+    /// or incomplete.
+    async fn last_scheduled(
+        &self,
+        _campaign: &CampaignName,
+        _run: &RunId,
+    ) -> Result<Option<RunRecord>, LedgerError> {
+        Ok(None)
+    }
+
     /// Every run that is open, in the order of their fire times.
     async fn open_runs(&self) -> Result<Vec<RunRecord>, LedgerError>;
 
