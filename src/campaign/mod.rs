@@ -4,11 +4,13 @@
 mod compile;
 mod expect;
 mod file;
+mod finding;
 mod policy;
 mod run_spec;
 pub mod yaml;
 
 pub use compile::{compile, duplicate_name};
 pub use file::{Activation, Campaign, Known};
+pub use finding::problem_at;
 pub use run_spec::{DestinationTerms, RunSpec};
 pub use yaml::{Problem, Severity, Source};

@@ -3,6 +3,7 @@
 mod bootstrap;
 mod cancel;
 mod check;
+mod check_online;
 mod connector;
 mod count;
 mod demo;
@@ -61,7 +62,7 @@ enum Command {
     /// The main job on embedded SQLite with sample customers and a local receiver.
     #[command(after_help = "Example: campaignd demo --keep ./demo")]
     Demo(demo::Args),
-    /// Problems of campaignd.yaml and the campaign files, offline.
+    /// Problems of campaignd.yaml and the campaign files; offline unless told.
     #[command(after_help = "Example: campaignd check campaigns/winback-lapsed-buyers.yaml")]
     Check(check::Args),
     /// What a run would do now; sends and writes nothing.
@@ -124,7 +125,7 @@ pub fn run() -> Result<(), Failure> {
         match cli.command {
             Command::Serve => serve::run(&cli.config).await,
             Command::Demo(args) => demo::run(args, cli.format).await,
-            Command::Check(args) => check::run(&cli.config, &args, cli.format),
+            Command::Check(args) => check::run(&cli.config, &args, cli.format).await,
             Command::Plan(args) => plan::run(&cli.config, &args, cli.format).await,
             Command::Count(args) => count::run(&cli.config, &args, cli.format).await,
             Command::Run(args) => run::run(&cli.config, &args, cli.format).await,

@@ -20,4 +20,4 @@ mod staging;
 pub use adapter::open;
 pub use bootstrap::{Applied, Change, apply_bootstrap, apply_lift};
 pub use options::{ConnectorOptions, ServerOptions, Tls};
-pub use preview::{Preview, Wanted, audience_count, look_at_campaign, preview};
+pub use preview::{Blamed, Preview, Wanted, audience_count, look_at_campaign, preview};

@@ -8,7 +8,8 @@ use super::errors::{error, unwritable};
 use super::pool::Session;
 use super::staging::{columns, count_rows, refuse_unsound_sql};
 use crate::audience::{
-    Column, Dialect, Funnel, Look, OpenMembers, RunTables, Shown, Statement, check_columns,
+    BadColumns, Column, Dialect, Funnel, Look, OpenMembers, RunTables, Shown, Statement,
+    check_columns,
 };
 use crate::history::RunFacts;
 use crate::run::{Page, WarehouseError, WarehouseErrorClass};
@@ -64,6 +65,19 @@ pub async fn audience_count(
     count.ok_or_else(|| error(WarehouseErrorClass::Statement, "the count is no number"))
 }
 
+/// The part of a campaign file that a warehouse has something against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blamed {
+    /// `audience.sql`.
+    Query,
+    /// `audience.key`.
+    Key,
+    /// `policy.suppress`.
+    Suppress,
+    /// The rest of `policy`.
+    Policy,
+}
+
 /// Everything that the warehouse has against a campaign before a run of it is
 /// begun: its query does not run or has no key, a suppression list is not there
 /// or has no key either, its order names what there is not. An error that is no
@@ -71,12 +85,22 @@ pub async fn audience_count(
 pub async fn look_at_campaign(
     options: ConnectorOptions,
     run: &RunFacts,
-) -> Result<Vec<WarehouseError>, WarehouseError> {
+) -> Result<Vec<(Blamed, WarehouseError)>, WarehouseError> {
     let reader = Reader::open(options)?;
     let mut session = reader.begin(run).await?;
-    let (columns, key) = match reader.columns(&mut session, run).await {
-        Ok(found) => found,
-        Err(problem) => return of_campaign(problem).map(|problem| vec![problem]),
+    let columns = match reader.columns(&mut session, run).await {
+        Ok(columns) => columns,
+        Err(problem) => return Ok(vec![(Blamed::Query, of_campaign(problem)?)]),
+    };
+    let key = match check_columns(&columns, &run.audience.key) {
+        Ok(key) => key.clone(),
+        Err(bad) => {
+            let blamed = match bad {
+                BadColumns::NoKey { .. } => Blamed::Key,
+                _ => Blamed::Query,
+            };
+            return Ok(vec![(blamed, bad_columns(&bad))]);
+        }
     };
     let mut problems = Vec::new();
     let tables = reader.warehouse.tables(run);
@@ -86,19 +110,24 @@ pub async fn look_at_campaign(
         let tried = session.run(&tables.try_suppression(relation, &key)).await;
         if let Err(problem) = tried {
             let problem = of_campaign(problem)?;
-            problems.push(WarehouseError {
+            let problem = WarehouseError {
                 message: format!("`policy.suppress` names {relation}: {}", problem.message),
                 ..problem
-            });
+            };
+            problems.push((Blamed::Suppress, problem));
         }
     }
     if problems.is_empty() {
         session = reader.begin(run).await?;
-        let look = reader.look(run, &columns, &key, &[]);
-        let tables = tables.without(&[]);
-        let statement = tables.preview(&look, Shown::Explained).map_err(bad)?;
-        if let Err(problem) = session.rows(&statement).await {
-            problems.push(of_campaign(problem)?);
+        let run = reader.as_counted(&mut session, run).await?;
+        let look = reader.look(&run, &columns, &key, &[]);
+        let tables = reader.warehouse.tables(&run);
+        let explained = match tables.preview(&look, Shown::Explained).map_err(bad) {
+            Ok(statement) => session.rows(&statement).await.map(drop),
+            Err(problem) => Err(problem),
+        };
+        if let Err(problem) = explained {
+            problems.push((Blamed::Policy, of_campaign(problem)?));
         }
     }
     Ok(problems)
@@ -155,14 +184,10 @@ impl Reader {
         run: &RunFacts,
         wanted: Wanted,
     ) -> Result<Preview, WarehouseError> {
-        let (columns, key) = self.columns(session, run).await?;
-        let has_history = self.has_history(session, run).await?;
-        let mut run = run.clone();
-        if !has_history {
-            // No run has ended yet, and none is under way.
-            run.policy.frequency_cap.clear();
-            run.policy.cooldown_secs = None;
-        }
+        let columns = self.columns(session, run).await?;
+        let key = check_columns(&columns, &run.audience.key);
+        let key = key.map_err(|bad| bad_columns(&bad))?.clone();
+        let run = self.as_counted(session, run).await?;
         let open = match run.policy.counts_contacts() {
             true => self.warehouse.open_members(session, &run).await?,
             false => Vec::new(),
@@ -203,12 +228,12 @@ impl Reader {
         }
     }
 
-    /// The columns of the campaign's query, and which of them is the key.
+    /// The columns of the campaign's query.
     async fn columns(
         &self,
         session: &mut Session,
         run: &RunFacts,
-    ) -> Result<(Vec<Column>, Column), WarehouseError> {
+    ) -> Result<Vec<Column>, WarehouseError> {
         let tables = self.warehouse.tables(run);
         let columns = match self.warehouse.schema.dialect {
             // A view in the connection's own memory knows the declared types.
@@ -220,26 +245,28 @@ impl Reader {
             }
             Dialect::Postgres | Dialect::Redshift => session.header(&tables.empty_row()).await?,
         };
-        let key = check_columns(&columns, &run.audience.key)
-            .map_err(|bad| error(WarehouseErrorClass::Statement, bad.to_string()))?
-            .clone();
-        Ok((columns, key))
+        Ok(columns)
     }
 
-    /// Whether SQLite's tables have been made; a server's must be there, and
-    /// if they are not, the statement that needs them says so.
-    async fn has_history(
+    /// The run without what counts contacts, where SQLite's tables have not
+    /// been made yet: nobody has been contacted. A server's must be there; if
+    /// they are not, the statement that needs them says so.
+    async fn as_counted(
         &self,
         session: &mut Session,
         run: &RunFacts,
-    ) -> Result<bool, WarehouseError> {
-        if self.warehouse.schema.dialect != Dialect::Sqlite {
-            return Ok(true);
-        }
+    ) -> Result<RunFacts, WarehouseError> {
+        let mut run = run.clone();
         let needed = ["contact_history", "open_runs"];
-        let what = run.run.as_str();
-        let there = self.warehouse.existing(session, what, &needed).await?;
-        Ok(there.len() == needed.len())
+        if self.warehouse.schema.dialect == Dialect::Sqlite {
+            let what = run.run.as_str();
+            let there = self.warehouse.existing(session, what, &needed).await?;
+            if there.len() < needed.len() {
+                run.policy.frequency_cap.clear();
+                run.policy.cooldown_secs = None;
+            }
+        }
+        Ok(run)
     }
 }
 
@@ -252,6 +279,10 @@ async fn explain(
     let rows = session.rows(&statement).await?;
     let line = |row: Vec<Option<String>>| row.into_iter().next_back().flatten();
     Ok(rows.into_iter().filter_map(line).collect())
+}
+
+fn bad_columns(bad: &BadColumns) -> WarehouseError {
+    error(WarehouseErrorClass::Statement, bad.to_string())
 }
 
 fn bad(bad: crate::audience::BadPolicy) -> WarehouseError {
