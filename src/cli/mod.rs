@@ -16,6 +16,7 @@ pub mod problems;
 mod resolve;
 mod run;
 mod runs;
+mod schema;
 mod serve;
 mod show;
 mod status;
@@ -108,6 +109,9 @@ enum Command {
     /// Lifts a pause.
     #[command(after_help = "Example: campaignd unpause --all")]
     Unpause(pause::Args),
+    /// The JSON Schema of a file, or of what a command prints as JSON.
+    #[command(after_help = "Example: campaignd schema campaign > campaign.schema.json")]
+    Schema(schema::Args),
     /// The SQL an administrator runs once.
     #[command(after_help = "Example: campaignd bootstrap warehouse > bootstrap.sql")]
     Bootstrap(bootstrap::Args),
@@ -142,6 +146,7 @@ pub fn run() -> Result<(), Failure> {
             Command::Resolve(args) => resolve::run(&cli.config, args, cli.format).await,
             Command::Pause(args) => pause::run(&cli.config, args, true, cli.format).await,
             Command::Unpause(args) => pause::run(&cli.config, args, false, cli.format).await,
+            Command::Schema(args) => schema::run(&args),
             Command::Bootstrap(args) => bootstrap::run(&cli.config, &args, cli.format).await,
         }
     });
