@@ -1,5 +1,7 @@
 //! `check --online`, with the built program on SQLite and on a real PostgreSQL.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
 mod support;
 
 use serde_json::json;

@@ -1,6 +1,8 @@
 //! An audience that is not what its campaign expects holds the run, with the
 //! built program on SQLite and on a real PostgreSQL.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
 mod support;
 
 use support::oracle;

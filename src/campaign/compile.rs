@@ -2,6 +2,7 @@
 
 use super::expect::expect_of;
 use super::file::{Activation, Campaign, Known};
+use super::fresh::fresh_when_of;
 use super::policy::{About, policy_of};
 use super::yaml::{Document, Field, Problem, Reader, Section, Source, suggestion};
 use crate::audience::{AudienceSpec, Expect, Policy, lint};
@@ -98,7 +99,9 @@ fn read(mut top: Section, known: &Known) -> Option<Campaign> {
             Some(mut section) => (suppress_of(&mut section), policy_of(section, &about)),
         },
     };
-    top.not_yet(&["fresh_when", "vars"]);
+    let fresh_when = top.optional("fresh_when");
+    let fresh_when = fresh_when.map_or(Some(None), |f| Some(Some(fresh_when_of(f.section()?)?)));
+    top.not_yet(&["vars"]);
     top.finish();
     Some(Campaign {
         name: name?,
@@ -114,6 +117,7 @@ fn read(mut top: Section, known: &Known) -> Option<Campaign> {
         suppress: suppress?,
         policy: policy?,
         expect: expect?,
+        fresh_when: fresh_when?,
     })
 }
 

@@ -1,6 +1,6 @@
 //! A campaign: a checked value, and the names it may be checked against.
 
-use crate::audience::{AudienceSpec, Expect, Policy};
+use crate::audience::{AudienceSpec, Expect, FreshWhen, Policy};
 use crate::id::{CampaignName, ConnectorName, DestinationName};
 use crate::schedule::Schedule;
 use std::collections::BTreeSet;
@@ -36,6 +36,8 @@ pub struct Campaign {
     pub policy: Policy,
     /// How large its audience should be.
     pub expect: Expect,
+    /// How recent its data must be.
+    pub fresh_when: Option<FreshWhen>,
 }
 
 /// Where a campaign's members go, and how many at a time.

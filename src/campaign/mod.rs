@@ -5,6 +5,7 @@ mod compile;
 mod expect;
 mod file;
 mod finding;
+mod fresh;
 mod policy;
 mod run_spec;
 pub mod yaml;

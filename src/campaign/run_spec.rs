@@ -2,7 +2,7 @@
 //! settings that reaches SQL or bytes.
 
 use super::file::Campaign;
-use crate::audience::{AudienceSpec, Expect, Policy};
+use crate::audience::{AudienceSpec, Expect, FreshWhen, Policy};
 use crate::id::{CampaignName, ConnectorName, DestinationName};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -54,6 +54,9 @@ pub struct RunSpec {
     /// How large its audience should be.
     #[serde(default, skip_serializing_if = "Expect::is_empty")]
     pub expect: Expect,
+    /// How recent its data must be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fresh_when: Option<FreshWhen>,
 }
 
 /// A stored specification that this version cannot read.
@@ -79,6 +82,7 @@ impl RunSpec {
             suppress: campaign.suppress.clone(),
             policy: campaign.policy.clone(),
             expect: campaign.expect.clone(),
+            fresh_when: campaign.fresh_when.clone(),
         }
     }
 
@@ -167,6 +171,7 @@ mod tests {
             suppress: Vec::new(),
             policy: Policy::default(),
             expect: Expect::default(),
+            fresh_when: None,
         }
     }
 

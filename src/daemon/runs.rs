@@ -182,6 +182,7 @@ impl Runs {
     /// Returns whether the run has ended, or is held.
     async fn carry(&self, mut record: RunRecord, cancel: CancellationToken) -> bool {
         loop {
+            let (mut rest, mut waits_for_data) = (REST, false);
             let permit = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return false,
@@ -203,6 +204,13 @@ impl Runs {
                     );
                     return false;
                 }
+                Err(RunError::NotFresh(again)) => {
+                    tracing::info!(
+                        campaign.name = %record.campaign, run.id = %record.run,
+                        "{} waits for fresh data, asked again in {again:.0?}", record.run,
+                    );
+                    (rest, waits_for_data) = (again, true);
+                }
                 Err(RunError::Elsewhere) => {
                     tracing::info!(
                         campaign.name = %record.campaign, run.id = %record.run,
@@ -220,7 +228,8 @@ impl Runs {
             drop(permit);
             tokio::select! {
                 () = self.stop.cancelled() => return false,
-                () = self.world.clock.sleep(REST) => {}
+                () = cancel.cancelled(), if waits_for_data => {}
+                () = self.world.clock.sleep(rest) => {}
             }
             match self.world.ledger.run(&record.run).await {
                 Ok(Some(newer)) => record = newer,

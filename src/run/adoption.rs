@@ -182,6 +182,7 @@ fn record(connector: &ConnectorName, facts: &RunFacts, state: RunState, why: &st
         suppress: Vec::new(),
         policy: Policy::default(),
         expect: Expect::default(),
+        fresh_when: None,
     };
     NewRun {
         run: facts.run.clone(),

@@ -73,6 +73,10 @@ pub enum RunError {
     /// We are shutting down.
     #[error("stopped before its end; it is carried on at the next start")]
     Interrupted,
+    /// Its data is not recent enough yet; it is taken up again after that
+    /// long.
+    #[error("its data is not fresh; looked at again in {0:?}")]
+    NotFresh(Duration),
     /// Another host has the run's lease.
     #[error("another host carries it")]
     Elsewhere,
@@ -236,6 +240,7 @@ impl Carrier {
             let step = match self.state {
                 RunState::Queued if self.cancel.is_cancelled() => self.cancel_unbegun().await,
                 RunState::Queued => self.wait_while_paused().await,
+                RunState::WaitingFresh => self.look_whether_fresh().await,
                 RunState::Staging => self.stage().await,
                 RunState::Admitting => self.admit().await,
                 RunState::Guarding => self.guard().await,
@@ -273,7 +278,7 @@ impl Carrier {
             () = self.stop.cancelled() => Err(RunError::Interrupted),
             () = self.cancel.cancelled() => self.cancel_unbegun().await,
             () = pauses.lifted(&self.facts.campaign, &self.facts.destination) => {
-                Ok(RunEvent::Admitted.into())
+                Ok(self.begun().into())
             }
         }
     }
@@ -284,7 +289,7 @@ impl Carrier {
     fn may_fail_for(&self, error: &WarehouseError) -> bool {
         let nothing_sent = matches!(
             self.state,
-            RunState::Staging | RunState::Admitting | RunState::Guarding
+            RunState::WaitingFresh | RunState::Staging | RunState::Admitting | RunState::Guarding
         );
         nothing_sent && error.class != WarehouseErrorClass::Lost
     }

@@ -10,6 +10,7 @@ mod clock;
 mod consent;
 mod deliver;
 mod expected;
+mod fresh;
 mod guards;
 mod known;
 mod lanes;

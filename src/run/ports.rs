@@ -6,7 +6,7 @@ use super::records::{
     Adopted, AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, NewRun, Reopen,
     Reopening, Resolution, RunChange, RunRecord,
 };
-use crate::audience::Funnel;
+use crate::audience::{FreshWhen, Funnel};
 use crate::delivery::{Outcome, Page};
 use crate::history::{
     BatchStatus, Closing, Remains, RunFacts, Settlement, SilentRun, Tally, UnstartedRun, Withheld,
@@ -109,6 +109,15 @@ pub enum Registration {
 pub trait Warehouse: Send + Sync {
     /// Whether it answers, the login holds and our tables are there.
     async fn ping(&self) -> Result<(), WarehouseError>;
+
+    /// How recent the run's data is; none where there is none.
+    async fn newest_data(
+        &self,
+        _run: &RunFacts,
+        _fresh_when: &FreshWhen,
+    ) -> Result<Option<Timestamp>, WarehouseError> {
+        Ok(None)
+    }
 
     /// Writes the run into `open_runs`, which makes it ours.
     async fn register(&self, run: &RunFacts) -> Result<Registration, WarehouseError>;

@@ -10,6 +10,7 @@ mod cells;
 mod connect;
 mod consent;
 mod errors;
+mod fresh;
 mod options;
 mod pool;
 mod preview;
