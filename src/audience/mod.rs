@@ -17,6 +17,7 @@ mod spec;
 mod stage;
 mod statement;
 mod suppress;
+mod wildcard;
 
 pub use caps::{FrequencyCap, OpenMembers};
 pub use columns::{BadColumns, Column, MAX_COLUMNS, check_columns};
