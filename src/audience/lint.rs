@@ -1,5 +1,6 @@
 //! What can be said of a campaign's SQL without a warehouse.
 
+use super::wildcard::deciding_wildcards;
 use sqlparser::ast::{
     Expr, Query, Select, SelectItem, SetExpr, Spanned, Statement, Visit, Visitor,
 };
@@ -225,19 +226,12 @@ impl Visitor for FindWrites {
 fn projection_problems(query: &Query, key: &str) -> Vec<SqlProblem> {
     let mut selects = Vec::new();
     outermost(&query.body, &mut selects);
-    let items = selects.iter().flat_map(|select| &select.projection);
-    let is_wildcard = |item: &&SelectItem| {
-        matches!(
-            item,
-            SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)
-        )
-    };
-    let wildcards: Vec<SqlProblem> = items
-        .filter(is_wildcard)
-        .map(|item| {
+    let wildcards: Vec<SqlProblem> = deciding_wildcards(query)
+        .into_iter()
+        .map(|place| {
             let message = "`select *` is not staged, since it changes when the table does; \
                            name the columns";
-            SqlProblem::at(item.span().start, message)
+            SqlProblem::at(place, message)
         })
         .collect();
     if !wildcards.is_empty() {
@@ -247,6 +241,10 @@ fn projection_problems(query: &Query, key: &str) -> Vec<SqlProblem> {
     let Some(first) = selects.first() else {
         return Vec::new();
     };
+    // A `*` over a subquery: its columns are not followed up here.
+    if first.projection.iter().any(is_wildcard) {
+        return Vec::new();
+    }
     let names: Vec<&str> = first.projection.iter().filter_map(column_name).collect();
     // A key that is missing is the file's problem, not this query's.
     if key.is_empty() || names.iter().any(|name| name.eq_ignore_ascii_case(key)) {
@@ -285,6 +283,13 @@ fn outermost<'a>(body: &'a SetExpr, selects: &mut Vec<&'a Select>) {
         }
         _ => {}
     }
+}
+
+fn is_wildcard(item: &SelectItem) -> bool {
+    matches!(
+        item,
+        SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)
+    )
 }
 
 fn column_name(item: &SelectItem) -> Option<&str> {
@@ -353,6 +358,56 @@ mod tests {
         assert!(problem.message.ends_with("did you mean `idd`?"));
         let problem = first("select id,\n p.* from p");
         assert_eq!((problem.line, problem.column), (2, 2));
+    }
+
+    #[test]
+    fn a_star_that_decides_the_columns_is_found_however_deep_it_stands() {
+        for (sql, places) in [
+            ("select id from (select * from p) q", &[][..]),
+            ("select count(*) as id from p", &[]),
+            (
+                "with a as (select * from p) select id from a where exists (select * from q)",
+                &[],
+            ),
+            ("select q.* from (select id, n from p) q", &[]),
+            (
+                "with a as (select id from p), b as (select * from a) select * from b",
+                &[],
+            ),
+            ("select id, q.* from p q", &[(1, 12)]),
+            ("select * from (\n select * from p\n) q", &[(2, 9)]),
+            ("with a as (select * from p) select a.* from a", &[(1, 19)]),
+            ("select id from p union all select * from q", &[(1, 35)]),
+            (
+                "select * from (select id from p) q join r on r.id = q.id",
+                &[(1, 8)],
+            ),
+            (
+                "select q.* from (select id from p) q join r on r.id = q.id",
+                &[],
+            ),
+            ("with p as (select * from p) select * from p", &[(1, 19)]),
+        ] {
+            let found: Vec<_> = lint(sql, "id").iter().map(|p| (p.line, p.column)).collect();
+            assert_eq!(found, places, "{sql}");
+        }
+    }
+
+    #[test]
+    fn stars_over_stars_end() {
+        let names = (0..200).map(|n| format!(", c{} as (select * from c{n})", n + 1));
+        let sql = format!(
+            "with c0 as (select id from p){} select * from c200",
+            names.collect::<String>()
+        );
+        assert_eq!(lint(&sql, "id"), []);
+        let wide =
+            (0..25).map(|n| format!(", c{} as (select a.*, b.* from c{n} a, c{n} b)", n + 1));
+        let sql = format!(
+            "with c0 as (select * from p){} select * from c25",
+            wide.collect::<String>()
+        );
+        assert_eq!(lint(&sql, "id").len(), 1);
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! From a campaign file's text to a campaign, or all its problems.
 
+use super::expect::expect_of;
 use super::file::{Campaign, Known};
+use super::fresh::fresh_when_of;
 use super::policy::{About, policy_of};
 use super::yaml::{Document, Field, Problem, Reader, Section, Source, suggestion};
 use super::{activation, sql_template};
-use crate::audience::{AudienceSpec, Policy, Selected};
+use crate::audience::{AudienceSpec, Expect, Policy, Selected};
 use crate::delivery::template::RunValues;
 use crate::id::{CampaignName, ConnectorName, DestinationName};
 use crate::schedule::{Schedule, SchedulePart};
@@ -85,6 +87,7 @@ fn read(mut top: Section, known: &Known) -> Option<Campaign> {
         .required("audience")
         .and_then(|f| Some(audience(f.section()?, &values)))
         .unwrap_or_default();
+    let (audience, expect) = audience.unzip();
     let activation = top.required("activation");
     let check = activation::Check {
         known,
@@ -110,7 +113,8 @@ fn read(mut top: Section, known: &Known) -> Option<Campaign> {
             Some(mut section) => (suppress_of(&mut section), policy_of(section, &about)),
         },
     };
-    top.not_yet(&["fresh_when"]);
+    let fresh_when = top.optional("fresh_when");
+    let fresh_when = fresh_when.map_or(Some(None), |f| Some(Some(fresh_when_of(f.section()?)?)));
     top.finish();
     Some(Campaign {
         name: name?,
@@ -126,6 +130,8 @@ fn read(mut top: Section, known: &Known) -> Option<Campaign> {
         suppress: suppress?,
         policy: policy?,
         vars: vars_are_sound.then_some(vars)?,
+        expect: expect?,
+        fresh_when: fresh_when?,
     })
 }
 
@@ -210,11 +216,15 @@ fn schedule(mut section: Section) -> Option<Schedule> {
     None
 }
 
-/// The audience, and the columns it selects.
-fn audience(mut section: Section, values: &RunValues) -> (Option<AudienceSpec>, Selected) {
+/// The audience with what is expected of it, and the columns it selects.
+fn audience(
+    mut section: Section,
+    values: &RunValues,
+) -> (Option<(AudienceSpec, Expect)>, Selected) {
     let key = section.required("key").and_then(|f| f.filled_text());
     let sql = section.required("sql");
-    section.not_yet(&["expect"]);
+    let expect = section.optional("expect");
+    let expect = expect.map_or(Some(Expect::default()), |f| expect_of(f.section()?));
     section.finish();
     let sql_text = sql.as_ref().and_then(|field| field.filled_text());
     let selected = match (&sql, sql_text) {
@@ -225,7 +235,7 @@ fn audience(mut section: Section, values: &RunValues) -> (Option<AudienceSpec>, 
         key: key.trim().to_owned(),
         sql: sql.to_owned(),
     });
-    (spec, selected)
+    (spec.zip(expect), selected)
 }
 
 /// The relations of `policy.suppress`, each once, as they are written.

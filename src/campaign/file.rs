@@ -1,6 +1,6 @@
 //! A campaign: a checked value, and the names it may be checked against.
 
-use crate::audience::{AudienceSpec, Policy};
+use crate::audience::{AudienceSpec, Expect, FreshWhen, Policy};
 use crate::delivery::{Format, Payload};
 use crate::id::{CampaignName, ConnectorName, DestinationName};
 use crate::schedule::Schedule;
@@ -37,6 +37,10 @@ pub struct Campaign {
     pub policy: Policy,
     /// `vars`: what `var` gives in its templates.
     pub vars: serde_json::Map<String, serde_json::Value>,
+    /// How large its audience should be.
+    pub expect: Expect,
+    /// How recent its data must be.
+    pub fresh_when: Option<FreshWhen>,
 }
 
 /// Where a campaign's members go, and how many at a time.

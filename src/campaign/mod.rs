@@ -3,7 +3,10 @@
 
 mod activation;
 mod compile;
+mod expect;
 mod file;
+mod finding;
+mod fresh;
 mod policy;
 mod run_spec;
 mod sql_template;
@@ -11,6 +14,7 @@ pub mod yaml;
 
 pub use compile::{compile, duplicate_name};
 pub use file::{Activation, Campaign, Known};
+pub use finding::problem_at;
 pub use run_spec::{DestinationTerms, RunSpec};
 pub use sql_template::UnfitSql;
 pub use yaml::{Problem, Severity, Source};

@@ -2,7 +2,7 @@
 //! settings that reaches SQL or bytes.
 
 use super::file::Campaign;
-use crate::audience::{AudienceSpec, Policy};
+use crate::audience::{AudienceSpec, Expect, FreshWhen, Policy};
 use crate::delivery::{Format, Payload, Shape};
 use crate::id::{CampaignName, ConnectorName, DestinationName};
 use serde::{Deserialize, Serialize};
@@ -70,6 +70,12 @@ pub struct RunSpec {
     /// at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_after_ms: Option<u64>,
+    /// How large its audience should be.
+    #[serde(default, skip_serializing_if = "Expect::is_empty")]
+    pub expect: Expect,
+    /// How recent its data must be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fresh_when: Option<FreshWhen>,
 }
 
 /// A stored specification that this version cannot read.
@@ -99,6 +105,8 @@ impl RunSpec {
             format: terms.format,
             rejected_at: campaign.activation.rejected_at.clone(),
             expires_after_ms: campaign.activation.expires_after_ms,
+            expect: campaign.expect.clone(),
+            fresh_when: campaign.fresh_when.clone(),
         }
     }
 
@@ -200,6 +208,8 @@ pub(super) mod tests {
             format: Format::Json,
             rejected_at: None,
             expires_after_ms: None,
+            expect: Expect::default(),
+            fresh_when: None,
         }
     }
 

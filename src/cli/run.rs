@@ -113,7 +113,27 @@ async fn find(world: &World, run: &RunId) -> Result<RunRecord, Failure> {
         .ok_or_else(|| anyhow::anyhow!("{run} is not in the ledger that it was written to").into())
 }
 
+/// Carries the run to its end, waiting for fresh data where it must.
 pub(super) async fn carry(world: &World, record: &RunRecord) -> Result<(), Failure> {
+    let mut record = record.clone();
+    loop {
+        let ended = carry_once(world, &record).await?;
+        let Err(RunError::NotFresh(again)) = ended else {
+            return ended.map_err(failure);
+        };
+        tracing::info!(run.id = %record.run, "its data is not fresh; asked again in {again:.0?}");
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(anyhow::Error::from)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(anyhow::Error::from)?;
+        tokio::select! {
+            () = world.clock.sleep(again) => {}
+            _ = interrupt.recv() => return Err(failure(RunError::Interrupted)),
+            _ = terminate.recv() => return Err(failure(RunError::Interrupted)),
+        }
+        record = find(world, &record.run).await?;
+    }
+}
+
+async fn carry_once(world: &World, record: &RunRecord) -> Result<Result<(), RunError>, Failure> {
     let spec = RunSpec::from_json(&record.spec).map_err(anyhow::Error::from)?;
     let kit = world
         .kit(&spec)
@@ -141,7 +161,7 @@ pub(super) async fn carry(world: &World, record: &RunRecord) -> Result<(), Failu
         stop.cancel();
     };
     bar.finish_and_clear();
-    ended.map(drop).map_err(failure)
+    Ok(ended.map(drop))
 }
 
 fn failure(error: RunError) -> Failure {

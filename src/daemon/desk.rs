@@ -154,7 +154,11 @@ impl Desk {
         self.ledger.cancel(run, by, now).await.map_err(failed)?;
         tracing::warn!(run.id = %run, cancel.by = by, "{run} cancelled by {by}");
         if is_held {
-            self.move_on(&record, RunEvent::CancelAsked).await?;
+            let event = match self.nothing_was_sent(run).await? {
+                true => RunEvent::BegunAgain,
+                false => RunEvent::CancelAsked,
+            };
+            self.move_on(&record, event).await?;
         }
         self.find(run).await
     }

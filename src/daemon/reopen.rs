@@ -23,13 +23,19 @@ impl Desk {
     async fn try_resume(&self, run: &RunId, by: &str) -> Result<RunRecord, Reply> {
         let record = self.find(run).await?;
         let (event, reopening) = match record.state {
+            RunState::Held if self.nothing_was_sent(run).await? => {
+                (RunEvent::BegunAgain, Some(Reopening::BeginApproved))
+            }
             RunState::Held => (RunEvent::Resumed, None),
             RunState::Incomplete => (RunEvent::Resumed, Some(Reopening::Resume)),
             RunState::Cancelled if record.funnel.is_some() => {
                 (RunEvent::Resumed, Some(Reopening::Resume))
             }
             RunState::Cancelled | RunState::Failed => {
-                (RunEvent::BegunAgain, Some(Reopening::BeginAgain))
+                let before = self.ledger.reopening(run).await.map_err(failed)?;
+                let approved = before.filter(|before| *before == Reopening::BeginApproved);
+                let reopening = approved.unwrap_or(Reopening::BeginAgain);
+                (RunEvent::BegunAgain, Some(reopening))
             }
             state => {
                 return Err(Reply::Refused(format!(
@@ -100,6 +106,13 @@ impl Desk {
             }
         }
         self.find(run).await
+    }
+
+    /// Whether no batch of the run was begun: it is held because its audience
+    /// is not what is expected.
+    pub(super) async fn nothing_was_sent(&self, run: &RunId) -> Result<bool, Reply> {
+        let batches = self.ledger.batches(run).await.map_err(failed)?;
+        Ok(batches.is_empty())
     }
 
     async fn open_again(

@@ -233,6 +233,7 @@ impl Runs {
     async fn carry(&self, mut record: RunRecord, cancel: CancellationToken) -> bool {
         loop {
             let permits = self.permits();
+            let (mut rest, mut waits_for_data) = (REST, false);
             let permit = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return false,
@@ -254,6 +255,13 @@ impl Runs {
                     );
                     return false;
                 }
+                Err(RunError::NotFresh(again)) => {
+                    tracing::info!(
+                        campaign.name = %record.campaign, run.id = %record.run,
+                        "{} waits for fresh data, asked again in {again:.0?}", record.run,
+                    );
+                    (rest, waits_for_data) = (again, true);
+                }
                 Err(RunError::Elsewhere) => {
                     tracing::info!(
                         campaign.name = %record.campaign, run.id = %record.run,
@@ -271,7 +279,8 @@ impl Runs {
             drop(permit);
             tokio::select! {
                 () = self.stop.cancelled() => return false,
-                () = self.sleep(REST) => {}
+                () = cancel.cancelled(), if waits_for_data => {}
+                () = self.sleep(rest) => {}
             }
             match self.world().ledger.run(&record.run).await {
                 Ok(Some(newer)) => record = newer,

@@ -255,6 +255,23 @@ impl Ledger for PostgresLedger {
         runs(&within(query.fetch_all(&self.readers)).await?)
     }
 
+    async fn last_scheduled(
+        &self,
+        campaign: &CampaignName,
+        run: &RunId,
+    ) -> Result<Option<RunRecord>, LedgerError> {
+        let query = sqlx::query(concat!(
+            "/* last scheduled */ select ",
+            run_columns!(),
+            " where r.campaign = $1 and r.run_id <> $2 and r.trigger = 'scheduled' \
+             and r.state in ('finished', 'incomplete') order by r.seq desc limit 1"
+        ))
+        .bind(campaign.as_str())
+        .bind(run.as_str());
+        let row = within(query.fetch_optional(&self.readers)).await?;
+        row.as_ref().map(rows::run).transpose()
+    }
+
     async fn open_runs(&self) -> Result<Vec<RunRecord>, LedgerError> {
         let query = sqlx::query(concat!(
             "/* open runs */ select ",

@@ -170,6 +170,25 @@ impl Ledger for SqliteLedger {
         found.iter().map(rows::run).collect()
     }
 
+    async fn last_scheduled(
+        &self,
+        campaign: &CampaignName,
+        run: &RunId,
+    ) -> Result<Option<RunRecord>, LedgerError> {
+        let found = sqlx::query(concat!(
+            "/* last scheduled */ select ",
+            run_columns!(),
+            " where r.campaign = ?1 and r.run_id <> ?2 and r.trigger = 'scheduled' \
+             and r.state in ('finished', 'incomplete') order by r.seq desc limit 1"
+        ))
+        .bind(campaign.as_str())
+        .bind(run.as_str())
+        .fetch_optional(&self.readers)
+        .await
+        .map_err(unusable)?;
+        found.as_ref().map(rows::run).transpose()
+    }
+
     async fn open_runs(&self) -> Result<Vec<RunRecord>, LedgerError> {
         let found: Vec<SqliteRow> = sqlx::query(concat!(
             "/* open runs */ select ",

@@ -7,7 +7,7 @@ use super::guards::Guards;
 use super::ports::{Ledger, Warehouse};
 use super::records::{Adopted, NewRun};
 use super::state::RunState;
-use crate::audience::{AudienceSpec, Policy};
+use crate::audience::{AudienceSpec, Expect, Policy};
 use crate::campaign::RunSpec;
 use crate::delivery::{Format, Payload};
 use crate::history::{
@@ -187,6 +187,8 @@ fn record(connector: &ConnectorName, facts: &RunFacts, state: RunState, why: &st
         format: Format::Json,
         rejected_at: None,
         expires_after_ms: None,
+        expect: Expect::default(),
+        fresh_when: None,
     };
     NewRun {
         run: facts.run.clone(),

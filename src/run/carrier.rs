@@ -75,6 +75,10 @@ pub enum RunError {
     /// We are shutting down.
     #[error("stopped before its end; it is carried on at the next start")]
     Interrupted,
+    /// Its data is not recent enough yet; it is taken up again after that
+    /// long.
+    #[error("its data is not fresh; looked at again in {0:?}")]
+    NotFresh(Duration),
     /// Another host has the run's lease.
     #[error("another host carries it")]
     Elsewhere,
@@ -129,7 +133,7 @@ pub struct Carrier {
     pub(super) cancel: CancellationToken,
     /// What receivers have said of members, until history has it.
     pub(super) words: Words,
-    state: RunState,
+    pub(super) state: RunState,
     funnel: Option<Funnel>,
     tally: Option<Tally>,
     /// Who was withheld since the members were numbered, as far as it has
@@ -244,9 +248,10 @@ impl Carrier {
             let step = match self.state {
                 RunState::Queued if self.cancel.is_cancelled() => self.cancel_unbegun().await,
                 RunState::Queued => self.wait_while_paused().await,
+                RunState::WaitingFresh => self.look_whether_fresh().await,
                 RunState::Staging => self.stage().await,
                 RunState::Admitting => self.admit().await,
-                RunState::Guarding => Ok(RunEvent::WithinExpected.into()),
+                RunState::Guarding => self.guard().await,
                 RunState::Sending => self.send().await,
                 RunState::Settling => self.settle().await,
                 RunState::Closing => self.close().await,
@@ -281,7 +286,7 @@ impl Carrier {
             () = self.stop.cancelled() => Err(RunError::Interrupted),
             () = self.cancel.cancelled() => self.cancel_unbegun().await,
             () = pauses.lifted(&self.facts.campaign, &self.facts.destination) => {
-                Ok(RunEvent::Admitted.into())
+                Ok(self.begun().into())
             }
         }
     }
@@ -292,7 +297,7 @@ impl Carrier {
     fn may_fail_for(&self, error: &WarehouseError) -> bool {
         let nothing_sent = matches!(
             self.state,
-            RunState::Staging | RunState::Admitting | RunState::Guarding
+            RunState::WaitingFresh | RunState::Staging | RunState::Admitting | RunState::Guarding
         );
         nothing_sent && error.class != WarehouseErrorClass::Lost
     }

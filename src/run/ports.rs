@@ -7,7 +7,7 @@ use super::records::{
     Adopted, AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, NewRun, Reopen,
     Reopening, Resolution, RunChange, RunRecord,
 };
-use crate::audience::{Dialect, Funnel};
+use crate::audience::{Dialect, FreshWhen, Funnel};
 use crate::delivery::{Outcome, Page};
 use crate::history::{
     BatchStatus, Closing, Remains, RunFacts, Settlement, SilentRun, Tally, UnstartedRun, Withheld,
@@ -113,6 +113,15 @@ pub trait Warehouse: Send + Sync {
 
     /// Whether it answers, the login holds and our tables are there.
     async fn ping(&self) -> Result<(), WarehouseError>;
+
+    /// How recent the run's data is; none where there is none.
+    async fn newest_data(
+        &self,
+        _run: &RunFacts,
+        _fresh_when: &FreshWhen,
+    ) -> Result<Option<Timestamp>, WarehouseError> {
+        Ok(None)
+    }
 
     /// Writes the run into `open_runs`, which makes it ours.
     async fn register(&self, run: &RunFacts) -> Result<Registration, WarehouseError>;
@@ -296,6 +305,16 @@ pub trait Ledger: Send + Sync {
         campaign: Option<&CampaignName>,
         limit: u32,
     ) -> Result<Vec<RunRecord>, LedgerError>;
+
+    /// The newest scheduled run of the campaign, beside `run`, that is finished
+    /// or incomplete.
+    async fn last_scheduled(
+        &self,
+        _campaign: &CampaignName,
+        _run: &RunId,
+    ) -> Result<Option<RunRecord>, LedgerError> {
+        Ok(None)
+    }
 
     /// Every run that is open, in the order of their fire times.
     async fn open_runs(&self) -> Result<Vec<RunRecord>, LedgerError>;

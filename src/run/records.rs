@@ -281,6 +281,9 @@ pub enum Reopening {
     Resume,
     /// A run that never got as far as numbering its members is begun again.
     BeginAgain,
+    /// The same with a run whose audience was not what its campaign expects:
+    /// the person has seen it, and it is not held for that again.
+    BeginApproved,
     /// A parked batch is decided.
     Resolve(Resolution),
 }

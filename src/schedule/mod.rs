@@ -4,12 +4,14 @@
 mod cron;
 mod due;
 mod fields;
+mod notes;
 mod overlap;
 mod plan;
 mod walk;
 mod zone;
 
 pub use due::{Due, Look, Seen, due};
+pub use notes::clock_note;
 pub use overlap::{Start, skip_if_open};
 pub use plan::{Schedule, SchedulePart, ScheduleProblem};
 

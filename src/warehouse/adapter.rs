@@ -3,13 +3,14 @@
 use super::ConnectorOptions;
 use super::cells::Layout;
 use super::pool::{Pool, Session};
-use crate::audience::{Dialect, Funnel, Schema, Statement};
+use crate::audience::{Dialect, FreshWhen, Funnel, Schema, Statement};
 use crate::history::{
     Closing, Remains, RunFacts, Settlement, SilentRun, Tally, UnstartedRun, Withheld,
 };
 use crate::id::RunId;
 use crate::run::{Page, Registration, Warehouse, WarehouseError};
 use async_trait::async_trait;
+use jiff::Timestamp;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -120,6 +121,14 @@ impl Warehouse for SqlWarehouse {
 
     async fn ping(&self) -> Result<(), WarehouseError> {
         self.look_at_tables().await
+    }
+
+    async fn newest_data(
+        &self,
+        run: &RunFacts,
+        fresh_when: &FreshWhen,
+    ) -> Result<Option<Timestamp>, WarehouseError> {
+        self.newest(run, fresh_when).await
     }
 
     async fn register(&self, run: &RunFacts) -> Result<Registration, WarehouseError> {

@@ -2,12 +2,12 @@
 
 use super::errors::at_connect;
 use super::{ConnectorOptions, ServerOptions, Tls};
-use crate::audience::{Dialect, Statement};
+use crate::audience::{Column, Dialect, Statement};
 use crate::run::{WarehouseError, WarehouseErrorClass};
 use secrecy::ExposeSecret;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, Row, ValueRef, raw_sql};
+use sqlx::postgres::{PgColumn, PgConnectOptions, PgConnection, PgSslMode};
+use sqlx::sqlite::{SqliteColumn, SqliteConnectOptions, SqliteConnection, SqliteSynchronous};
+use sqlx::{AssertSqlSafe, Column as _, ConnectOptions, Connection as _, Row, ValueRef, raw_sql};
 use std::path::Path;
 use std::time::Duration;
 
@@ -100,6 +100,34 @@ impl Connection {
             Self::Sqlite(connection) => {
                 let rows = sql.fetch_all(&mut **connection).await?;
                 rows.iter().map(sqlite_row).collect()
+            }
+        }
+    }
+
+    /// Runs a statement for the names and type numbers of its columns, as far
+    /// as its first row tells; SQLite's have no numbers.
+    pub(super) async fn header(
+        &mut self,
+        statement: &Statement,
+    ) -> Result<Vec<Column>, sqlx::Error> {
+        let sql = raw_sql(AssertSqlSafe(statement.sql.as_str()));
+        match self {
+            Self::Postgres(connection) => {
+                let row = sql.fetch_one(&mut **connection).await?;
+                let number = |column: &PgColumn| column.type_info().oid().map(|oid| oid.0);
+                let column = |column: &PgColumn| Column {
+                    name: column.name().to_owned(),
+                    type_name: number(column).unwrap_or_default().to_string(),
+                };
+                Ok(row.columns().iter().map(column).collect())
+            }
+            Self::Sqlite(connection) => {
+                let row = sql.fetch_one(&mut **connection).await?;
+                let column = |column: &SqliteColumn| Column {
+                    name: column.name().to_owned(),
+                    type_name: String::new(),
+                };
+                Ok(row.columns().iter().map(column).collect())
             }
         }
     }

@@ -5,7 +5,7 @@
 use super::ConnectorOptions;
 use super::connect::{Connection, Rows, statement_limit};
 use super::errors::{at_statement, error, too_slow};
-use crate::audience::Statement;
+use crate::audience::{Column, Statement};
 use crate::run::{WarehouseError, WarehouseErrorClass};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -114,6 +114,15 @@ impl Session {
     pub(super) async fn rows(&mut self, statement: &Statement) -> Result<Rows, WarehouseError> {
         let limit = self.limit();
         in_time(limit, statement, self.connection.rows(statement)).await
+    }
+
+    /// Runs a statement for its columns: see [`Connection::header`].
+    pub(super) async fn header(
+        &mut self,
+        statement: &Statement,
+    ) -> Result<Vec<Column>, WarehouseError> {
+        let limit = self.limit();
+        in_time(limit, statement, self.connection.header(statement)).await
     }
 
     /// The connection, for reading rows as they come.
