@@ -54,6 +54,7 @@ async fn held(site: &Site) -> String {
 async fn too_many(site: &Site) {
     prepared(site, "0 0 1 1 *", "{ max: 20 }").await;
     people(site, 25).await;
+    let plan = site.json(&["plan", "expected"]).await;
     let output = site.campaignd(&["run", "expected"]).await;
     assert_eq!(output.status.code(), Some(4));
     let run = held(site).await;
@@ -61,7 +62,9 @@ async fn too_many(site: &Site) {
     let row = &site.sql("select * from campaignd.runs").await[0];
     let shown = |column: &str| row[column].as_deref().unwrap_or("");
     assert_eq!(["audience", "planned", "still_open"].map(shown), ["25"; 3]);
-    assert!(shown("error").starts_with("the audience is 25; expected are at most 20"));
+    let says = "the audience is 25; expected are at most 20";
+    assert!(shown("error").starts_with(says));
+    assert_eq!(plan["would_be_held"], says);
 
     // Staged anew: what changed meanwhile counts.
     people(site, 30).await;

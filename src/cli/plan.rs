@@ -52,6 +52,8 @@ struct View {
     funnel: Funnel,
     batch_size: u32,
     batches: u64,
+    /// Why a run would be held before anything is sent; none if it would not.
+    would_be_held: Option<String>,
     fire_times: Vec<FireTime>,
     /// The first request's body with its first members; none where nobody is
     /// planned.
@@ -81,12 +83,36 @@ pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<()
     let found = preview(asked.options, &asked.facts, wanted)
         .await
         .map_err(|error| failure(campaign, &error))?;
-    let view = view(campaign, (&asked.spec, &asked.facts), found, args);
+    let would_be_held = unexpected(&settings, &asked.facts, campaign, &found.funnel).await?;
+    let view = View {
+        would_be_held,
+        ..view(campaign, (&asked.spec, &asked.facts), found, args)
+    };
     match format {
         Format::Json => say_json(&view),
         Format::Text => say(text(&view, now)),
     }
     Ok(())
+}
+
+/// Why a run would be held before anything is sent, as `audience.expect` has
+/// it. The state store is read only where the last run matters.
+async fn unexpected(
+    settings: &Settings,
+    facts: &RunFacts,
+    campaign: &Campaign,
+    funnel: &Funnel,
+) -> Result<Option<String>, Failure> {
+    let expect = &campaign.expect;
+    let mut last = None;
+    if expect.max_change_basis_points.is_some()
+        && let Some(ledger) = load::ledger_to_read(settings).await?
+    {
+        let record = ledger.last_scheduled(&campaign.name, &facts.run).await;
+        let record = record.map_err(Failure::unreachable)?;
+        last = record.and_then(|record| record.funnel);
+    }
+    Ok(expect.refuses(funnel.audience, last.map(|last| last.audience)))
 }
 
 /// What a run of a campaign begun now would be, and whom to ask about it.
@@ -179,6 +205,7 @@ fn view(
         funnel: found.funnel,
         batch_size: facts.batch_size,
         batches,
+        would_be_held: None,
         fire_times: fire_times(campaign, facts.started_at),
         first_payload: payload,
         values_masked: !args.show_values,
@@ -273,6 +300,11 @@ fn text(view: &View, now: Timestamp) -> String {
         view.batch_size,
         view.destination,
     );
+    if let Some(why) = &view.would_be_held {
+        text.push_str(&format!(
+            "it would be held before anything is sent: {why}\n\n"
+        ));
+    }
     text.push_str(&lines(&funnel(&view.funnel)));
     text.push_str("\n\n");
     text.push_str(&times(view, now));
