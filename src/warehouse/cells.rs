@@ -68,6 +68,7 @@ pub(super) async fn read_page(
     statement: &Statement,
     layout: &Layout,
 ) -> Result<Page, WarehouseError> {
+    session.announce(statement).await?;
     let limit = session.limit();
     let mut page = Page::new(Arc::clone(&layout.names));
     let reading = async {

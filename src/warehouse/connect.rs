@@ -1,6 +1,7 @@
 //! One connection, of either driver, and how it is made.
 
-use super::errors::at_connect;
+use super::errors::error;
+use super::login_errors::at_connect;
 use super::{ConnectorOptions, ServerOptions, Tls};
 use crate::audience::{Dialect, Statement};
 use crate::run::{WarehouseError, WarehouseErrorClass};
@@ -41,6 +42,9 @@ impl Connection {
             }
         };
         let target = target(options);
+        if let ConnectorOptions::Server(server) = options {
+            refuse_environment(server)?;
+        }
         match tokio::time::timeout(CONNECT_LIMIT, connecting).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(failure)) => Err(at_connect(&failure, &target)),
@@ -75,6 +79,7 @@ impl Connection {
             first.push("set client_min_messages = warning".to_owned());
         }
         for sql in first {
+            let sql = format!("/* campaignd session setup */ {sql}");
             raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
         }
         Ok(Self::Postgres(Box::new(connection)))
@@ -131,8 +136,26 @@ fn sqlite_row(row: &sqlx::sqlite::SqliteRow) -> Result<Vec<Option<String>>, sqlx
     (0..row.len()).map(cell).collect()
 }
 
-/// Every field is set here: the environment, `~/.pgpass` and a URL's escapes
-/// have no say.
+/// What the driver takes from the environment and cannot be told to leave.
+const HEEDED: &[&str] = &["PGOPTIONS", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY"];
+
+fn refuse_environment(server: &ServerOptions) -> Result<(), WarehouseError> {
+    let counts = |name: &str| name == "PGOPTIONS" || server.tls != Tls::Disable;
+    let heeded = HEEDED.iter().filter(|name| counts(name));
+    match heeded
+        .copied()
+        .find(|name| std::env::var_os(name).is_some())
+    {
+        None => Ok(()),
+        Some(name) => Err(error(
+            WarehouseErrorClass::Configuration,
+            format!("the environment would change the connection to the warehouse; unset {name}"),
+        )),
+    }
+}
+
+/// Every other field is set here: the environment, `~/.pgpass` and a URL's
+/// escapes have no say.
 fn server_options(server: &ServerOptions) -> PgConnectOptions {
     let mut options = PgConnectOptions::new_without_pgpass()
         .port(server.port)

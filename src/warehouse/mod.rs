@@ -10,6 +10,8 @@ mod cells;
 mod connect;
 mod consent;
 mod errors;
+mod label;
+mod login_errors;
 mod options;
 mod pool;
 mod reopen;

@@ -5,7 +5,8 @@
 use super::ConnectorOptions;
 use super::connect::{Connection, Rows, statement_limit};
 use super::errors::{at_statement, error, too_slow};
-use crate::audience::Statement;
+use super::label::{label, purpose};
+use crate::audience::{Dialect, Statement};
 use crate::run::{WarehouseError, WarehouseErrorClass};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -35,6 +36,7 @@ struct Idle {
     connection: Connection,
     born: Instant,
     since: Instant,
+    label: String,
 }
 
 impl Pool {
@@ -54,13 +56,18 @@ impl Pool {
             let message = "no connection to the warehouse came free in 30 s; raise `max_queries`";
             return Err(error(WarehouseErrorClass::Busy, message));
         };
-        let (connection, born) = match self.reuse().await {
-            Some(idle) => (idle.connection, idle.born),
-            None => (Connection::open(&self.options).await?, Instant::now()),
+        let (connection, born, label) = match self.reuse().await {
+            Some(idle) => (idle.connection, idle.born, idle.label),
+            None => {
+                let connection = Connection::open(&self.options).await?;
+                (connection, Instant::now(), String::new())
+            }
         };
         Ok(Session {
             connection,
             born,
+            label,
+            in_transaction: false,
             pool: Arc::clone(self),
             _permit: permit,
         })
@@ -91,6 +98,9 @@ impl Pool {
 pub(super) struct Session {
     connection: Connection,
     born: Instant,
+    /// What Redshift files its statements under; empty: nothing yet.
+    label: String,
+    in_transaction: bool,
     pool: Arc<Pool>,
     _permit: OwnedSemaphorePermit,
 }
@@ -98,6 +108,7 @@ pub(super) struct Session {
 impl Session {
     /// Runs a statement for its effect.
     pub(super) async fn run(&mut self, statement: &Statement) -> Result<(), WarehouseError> {
+        self.announce(statement).await?;
         let limit = self.limit();
         in_time(limit, statement, self.connection.run(statement)).await
     }
@@ -112,8 +123,31 @@ impl Session {
 
     /// Runs a statement for its few rows.
     pub(super) async fn rows(&mut self, statement: &Statement) -> Result<Rows, WarehouseError> {
+        self.announce(statement).await?;
         let limit = self.limit();
         in_time(limit, statement, self.connection.rows(statement)).await
+    }
+
+    /// Tells Redshift for which run `statement` is, where that is news; never
+    /// inside a transaction, whose first statement has to be its lock.
+    pub(super) async fn announce(&mut self, statement: &Statement) -> Result<(), WarehouseError> {
+        let Some((step, what)) = purpose(statement) else {
+            return Ok(());
+        };
+        let label = label(what);
+        let is_redshift = self.pool.options.dialect() == Dialect::Redshift;
+        if is_redshift && !self.in_transaction && label != self.label {
+            let set = format!("set query_group to '{label}'");
+            let set = Statement::new("label", what, &set);
+            in_time(self.limit(), &set, self.connection.run(&set)).await?;
+            self.label = label;
+        }
+        match step {
+            "begin" => self.in_transaction = true,
+            "commit" => self.in_transaction = false,
+            _ => {}
+        }
+        Ok(())
     }
 
     /// The connection, for reading rows as they come.
@@ -132,6 +166,7 @@ impl Session {
             connection: self.connection,
             born: self.born,
             since: Instant::now(),
+            label: self.label,
         };
         let mut others = self
             .pool
