@@ -15,9 +15,12 @@ mod login_errors;
 mod options;
 mod pool;
 mod reopen;
+mod report;
+mod report_sql;
 pub mod sample;
 mod staging;
 
 pub use adapter::open;
 pub use bootstrap::{Applied, Change, apply_bootstrap, apply_lift};
 pub use options::{ConnectorOptions, ServerOptions, Tls};
+pub use report::{Column, ConnectorReport, MAX_RELATIONS, OwnTable, Relation, report};

@@ -77,3 +77,14 @@ pub enum Tls {
     /// Not encrypted; for loopback addresses and Unix sockets only.
     Disable,
 }
+
+impl Tls {
+    /// As the operator's file says it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::VerifyFull => "verify-full",
+            Self::Require => "require",
+            Self::Disable => "disable",
+        }
+    }
+}

@@ -68,6 +68,16 @@ pub struct ServerConnector {
     pub statement_timeout: Duration,
 }
 
+impl ServerConnector {
+    /// The user, and where its password comes from, in words.
+    pub fn login_words(&self) -> String {
+        match &self.password {
+            Some(_) => format!("{}, password", self.user),
+            None => format!("{}, no password", self.user),
+        }
+    }
+}
+
 impl Connector {
     /// Reads one connector's section.
     pub(super) fn read(_name: &str, mut section: Section) -> Option<Self> {
