@@ -4,11 +4,20 @@
 
 mod support;
 
+use campaignd::run::WarehouseErrorClass;
+use campaignd::warehouse::{ConnectorOptions, ServerOptions, Tls, open};
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use support::oracle;
+use support::place::{Place, facts};
 use support::receiver::Answer;
 use support::site::{Site, World};
+use support::tls::{Authority, Pair, TlsFront};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::task::TaskTracker;
 
 /// People, and with each what the session that reads them is called.
 const PEOPLE: &str = "
@@ -123,4 +132,118 @@ async fn no_transaction_is_open_while_a_webhook_is_slow() {
     let ended = run.wait_with_output().await.unwrap();
     assert!(ended.status.success(), "{ended:?}");
     oracle::check(&site).await;
+}
+
+/// Passes for a server that takes TLS, shows `own`, and hands what is inside
+/// to `plain`.
+async fn behind_tls(plain: SocketAddr, own: &Pair, tasks: &TaskTracker) -> (u16, TlsFront) {
+    let front = TlsFront::before(plain, own, None).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let tls = front.port();
+    tasks.spawn(async move {
+        for _ in 0..8 {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let mut request = [0; 8];
+            client.read_exact(&mut request).await.unwrap();
+            client.write_all(b"S").await.unwrap();
+            let mut server = TcpStream::connect(("127.0.0.1", tls)).await.unwrap();
+            drop(copy_bidirectional(&mut client, &mut server).await);
+        }
+    });
+    (port, front)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_certificate_is_checked_by_the_servers_real_name() {
+    let place = Place::redshift().await;
+    let authority = Authority::new();
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root.pem");
+    std::fs::write(&root, &authority.cert).unwrap();
+    let tasks = TaskTracker::new();
+    let year = 2999;
+    for (own, trusts, said) in [
+        (authority.sign("localhost", year), true, ""),
+        (
+            authority.sign("elsewhere.example", year),
+            true,
+            "set `host` of the connector to the name in the certificate",
+        ),
+        (
+            authority.sign("localhost", year),
+            false,
+            "give the issuer's certificate as `tls_ca_file` of the connector",
+        ),
+        (
+            authority.sign("localhost", 2001),
+            true,
+            "renew the certificate of the server",
+        ),
+    ] {
+        let (port, _front) = behind_tls(place.gate().address(), &own, &tasks).await;
+        let ConnectorOptions::Server(server) = place.options.clone() else {
+            panic!("it is a server");
+        };
+        let warehouse = open(ConnectorOptions::Server(ServerOptions {
+            host: "localhost".to_owned(),
+            port,
+            tls: Tls::VerifyFull,
+            tls_ca_file: trusts.then(|| root.clone()),
+            ..server
+        }));
+        match warehouse.unwrap().ping().await {
+            Ok(()) => assert_eq!(said, ""),
+            Err(failed) => {
+                assert!(
+                    failed.message.ends_with(said) && !said.is_empty(),
+                    "{failed:?}"
+                );
+                assert_eq!(failed.class, WarehouseErrorClass::Configuration);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_tls_is_not_spoken_to_in_the_clear() {
+    let place = Place::redshift().await;
+    let ConnectorOptions::Server(server) = place.options.clone() else {
+        panic!("it is a server");
+    };
+    let tls = Tls::Require;
+    let warehouse = open(ConnectorOptions::Server(ServerOptions { tls, ..server })).unwrap();
+    let failed = warehouse.ping().await.unwrap_err();
+    assert!(failed.message.ends_with("turn TLS on there"), "{failed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_nobody_waits_for_is_cancelled_at_the_server() {
+    let mut place = Place::redshift().await;
+    place
+        .run("create view slow as select p.* from people p, (select pg_sleep(600)) s")
+        .await;
+    let slow = facts("select id from slow");
+    place.warehouse.register(&slow).await.unwrap();
+    let warehouse = Arc::clone(&place.warehouse);
+    let freezing = async {
+        tokio::join!(warehouse.freeze(&slow), std::future::pending::<()>());
+    };
+    let at_work = "select count(*)::text from pg_stat_activity
+        where state = 'active' and query like '%campaignd freeze%' and pid <> pg_backend_pid()";
+    tokio::select! {
+        () = freezing => unreachable!("it takes ten minutes"),
+        () = wait_for(&mut place, at_work, "1") => {}
+    }
+    wait_for(&mut place, at_work, "0").await;
+    place.warehouse.ping().await.unwrap();
+}
+
+/// Returns once `sql` finds `wanted`.
+async fn wait_for(place: &mut Place, sql: &str, wanted: &str) {
+    let end = Instant::now() + Duration::from_secs(30);
+    while place.rows(sql).await != [wanted] {
+        assert!(Instant::now() < end, "it never becomes {wanted}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

@@ -1,6 +1,7 @@
 //! One connection, of either driver, and how it is made.
 
 use super::errors::error;
+use super::keepalive::Forwarder;
 use super::login_errors::at_connect;
 use super::{ConnectorOptions, ServerOptions, Tls};
 use crate::audience::{Dialect, Statement};
@@ -11,6 +12,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, Row, ValueRef, raw_sql};
 use std::path::Path;
 use std::time::Duration;
+use tokio_util::task::TaskTracker;
 
 /// The longest a connection may take to come about.
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
@@ -33,12 +35,16 @@ pub(super) enum Connection {
 pub(super) type Rows = Vec<Vec<Option<String>>>;
 
 impl Connection {
-    /// Connects and prepares the session.
-    pub(super) async fn open(options: &ConnectorOptions) -> Result<Self, WarehouseError> {
+    /// Connects and prepares the session. What carries the bytes is one of
+    /// `tasks`, and ends with the connection.
+    pub(super) async fn open(
+        options: &ConnectorOptions,
+        tasks: &TaskTracker,
+    ) -> Result<Self, WarehouseError> {
         let connecting = async {
             match options {
                 ConnectorOptions::Sqlite { path, .. } => Self::open_sqlite(path).await,
-                ConnectorOptions::Server(server) => Self::open_server(server).await,
+                ConnectorOptions::Server(server) => Self::open_server(server, tasks).await,
             }
         };
         let target = target(options);
@@ -70,8 +76,16 @@ impl Connection {
         Ok(Self::Sqlite(Box::new(connection)))
     }
 
-    async fn open_server(server: &ServerOptions) -> Result<Self, sqlx::Error> {
-        let mut connection = server_options(server).connect().await?;
+    async fn open_server(server: &ServerOptions, tasks: &TaskTracker) -> Result<Self, sqlx::Error> {
+        let options = server_options(server);
+        let mut connection = if server.host.starts_with('/') {
+            options.socket(&server.host).connect().await?
+        } else {
+            let forwarder = Forwarder::open(&server.host, server.port).await?;
+            let options = options.socket(forwarder.folder());
+            let served = async { Ok(forwarder.serve(tasks).await?) };
+            tokio::try_join!(options.connect(), served)?.0
+        };
         let limit = server.statement_timeout.as_millis();
         let mut first = vec![format!("set statement_timeout to {limit}")];
         if server.dialect == Dialect::Postgres {
@@ -107,6 +121,17 @@ impl Connection {
                 rows.iter().map(sqlite_row).collect()
             }
         }
+    }
+
+    /// The server's number for this session; none for a file.
+    pub(super) async fn pid(&mut self) -> Result<Option<i32>, sqlx::Error> {
+        if matches!(self, Self::Sqlite(_)) {
+            return Ok(None);
+        }
+        let ask = Statement::new("session", "pid", "select pg_backend_pid()");
+        let rows = self.rows(&ask).await?;
+        let cell = rows.into_iter().flatten().flatten().next();
+        Ok(cell.and_then(|pid| pid.parse().ok()))
     }
 
     /// Whether the other side still answers; no SQL is sent.
@@ -171,10 +196,12 @@ fn server_options(server: &ServerOptions) -> PgConnectOptions {
         .statement_cache_capacity(16)
         .application_name(concat!("campaignd/", env!("CARGO_PKG_VERSION")))
         .disable_statement_logging();
-    options = match server.host.starts_with('/') {
-        true => options.host("localhost").socket(&server.host),
-        false => options.host(&server.host),
+    // What TLS checks; the way there is a socket in either case.
+    let host = match server.host.starts_with('/') {
+        true => "localhost",
+        false => &server.host,
     };
+    options = options.host(host);
     match &server.tls_ca_file {
         Some(file) => options.ssl_root_cert(file),
         None => options,

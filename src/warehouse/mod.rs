@@ -10,6 +10,7 @@ mod cells;
 mod connect;
 mod consent;
 mod errors;
+mod keepalive;
 mod label;
 mod login_errors;
 mod options;

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 /// How long to wait for a connection to come free.
 const ACQUIRE_LIMIT: Duration = Duration::from_secs(30);
@@ -30,6 +31,8 @@ pub(super) struct Pool {
     permits: Arc<Semaphore>,
     /// A blocking mutex: held for a push or a pop, never across an await.
     idle: Mutex<Vec<Idle>>,
+    /// What carries bytes, and what cancels statements nobody waits for.
+    tasks: TaskTracker,
 }
 
 struct Idle {
@@ -37,6 +40,8 @@ struct Idle {
     born: Instant,
     since: Instant,
     label: String,
+    /// The server's number for it.
+    pid: Option<i32>,
 }
 
 impl Pool {
@@ -46,6 +51,7 @@ impl Pool {
             options,
             permits: Arc::new(Semaphore::new(size)),
             idle: Mutex::new(Vec::new()),
+            tasks: TaskTracker::new(),
         })
     }
 
@@ -56,21 +62,50 @@ impl Pool {
             let message = "no connection to the warehouse came free in 30 s; raise `max_queries`";
             return Err(error(WarehouseErrorClass::Busy, message));
         };
-        let (connection, born, label) = match self.reuse().await {
-            Some(idle) => (idle.connection, idle.born, idle.label),
-            None => {
-                let connection = Connection::open(&self.options).await?;
-                (connection, Instant::now(), String::new())
-            }
+        let idle = match self.reuse().await {
+            Some(idle) => idle,
+            None => self.connect().await?,
         };
         Ok(Session {
-            connection,
-            born,
-            label,
+            connection: idle.connection,
+            born: idle.born,
+            label: idle.label,
             in_transaction: false,
             pool: Arc::clone(self),
-            _permit: permit,
+            flight: Flight {
+                pool: Arc::clone(self),
+                pid: idle.pid,
+                is_under_way: false,
+                permit: Some(permit),
+            },
         })
+    }
+
+    async fn connect(&self) -> Result<Idle, WarehouseError> {
+        let mut connection = Connection::open(&self.options, &self.tasks).await?;
+        let ask = Statement::new("session", "pid", "");
+        let pid = in_time(SLACK, &ask, connection.pid()).await?;
+        Ok(Idle {
+            connection,
+            born: Instant::now(),
+            since: Instant::now(),
+            label: String::new(),
+            pid,
+        })
+    }
+
+    /// Cancels, from a connection of its own, what the session `pid` is doing
+    /// for nobody any more. Where it fails, the time limit of the statement
+    /// ends it.
+    async fn cancel(self: Arc<Self>, pid: i32, permit: Option<OwnedSemaphorePermit>) {
+        let cancelling = async {
+            let mut connection = Connection::open(&self.options, &self.tasks).await?;
+            let sql = format!("select pg_cancel_backend({pid})");
+            let cancel = Statement::new("cancel", "session", &sql);
+            in_time(SLACK, &cancel, connection.rows(&cancel)).await
+        };
+        drop(cancelling.await);
+        drop(permit);
     }
 
     async fn reuse(&self) -> Option<Idle> {
@@ -102,7 +137,39 @@ pub(super) struct Session {
     label: String,
     in_transaction: bool,
     pool: Arc<Pool>,
-    _permit: OwnedSemaphorePermit,
+    flight: Flight,
+}
+
+/// Whether the server may be at work for this session. Where it is when this
+/// is dropped, the statement is cancelled: a server notices a closed
+/// connection only when it has something to say.
+struct Flight {
+    pool: Arc<Pool>,
+    pid: Option<i32>,
+    is_under_way: bool,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Flight {
+    /// Notes how a statement ended: only what the server said itself tells
+    /// that it is done.
+    fn landed<T>(&mut self, result: Result<T, WarehouseError>) -> Result<T, WarehouseError> {
+        self.is_under_way = matches!(&result, Err(error) if error.code.is_none());
+        result
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        let (Some(pid), true) = (self.pid, self.is_under_way) else {
+            return;
+        };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let pool = Arc::clone(&self.pool);
+            let cancel = pool.cancel(pid, self.permit.take());
+            self.pool.tasks.spawn_on(cancel, &runtime);
+        }
+    }
 }
 
 impl Session {
@@ -110,7 +177,9 @@ impl Session {
     pub(super) async fn run(&mut self, statement: &Statement) -> Result<(), WarehouseError> {
         self.announce(statement).await?;
         let limit = self.limit();
-        in_time(limit, statement, self.connection.run(statement)).await
+        self.flight.is_under_way = true;
+        let done = in_time(limit, statement, self.connection.run(statement)).await;
+        self.flight.landed(done)
     }
 
     /// Runs statements for their effect, in order.
@@ -125,12 +194,14 @@ impl Session {
     pub(super) async fn rows(&mut self, statement: &Statement) -> Result<Rows, WarehouseError> {
         self.announce(statement).await?;
         let limit = self.limit();
-        in_time(limit, statement, self.connection.rows(statement)).await
+        self.flight.is_under_way = true;
+        let done = in_time(limit, statement, self.connection.rows(statement)).await;
+        self.flight.landed(done)
     }
 
     /// Tells Redshift for which run `statement` is, where that is news; never
     /// inside a transaction, whose first statement has to be its lock.
-    pub(super) async fn announce(&mut self, statement: &Statement) -> Result<(), WarehouseError> {
+    async fn announce(&mut self, statement: &Statement) -> Result<(), WarehouseError> {
         let Some((step, what)) = purpose(statement) else {
             return Ok(());
         };
@@ -150,13 +221,21 @@ impl Session {
         Ok(())
     }
 
-    /// The connection, for reading rows as they come.
-    pub(super) fn connection(&mut self) -> &mut Connection {
-        &mut self.connection
+    /// Reads rows as they come, by `reading`, within the time a statement has.
+    pub(super) async fn read<T>(
+        &mut self,
+        statement: &Statement,
+        reading: impl AsyncFnOnce(&mut Connection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, WarehouseError> {
+        self.announce(statement).await?;
+        let limit = self.limit();
+        self.flight.is_under_way = true;
+        let done = in_time(limit, statement, reading(&mut self.connection)).await;
+        self.flight.landed(done)
     }
 
     /// The longest a statement may take, as we see it.
-    pub(super) fn limit(&self) -> Duration {
+    fn limit(&self) -> Duration {
         statement_limit(&self.pool.options) + SLACK
     }
 
@@ -167,6 +246,7 @@ impl Session {
             born: self.born,
             since: Instant::now(),
             label: self.label,
+            pid: self.flight.pid,
         };
         let mut others = self
             .pool
@@ -178,7 +258,7 @@ impl Session {
 }
 
 /// Bounds `work`, which is `statement` being run.
-pub(super) async fn in_time<T>(
+async fn in_time<T>(
     limit: Duration,
     statement: &Statement,
     work: impl Future<Output = Result<T, sqlx::Error>>,
