@@ -2,6 +2,7 @@
 
 use super::errors::error;
 use super::keepalive::Forwarder;
+use super::login::{Credentials, Logins};
 use super::login_errors::at_connect;
 use super::{ConnectorOptions, ServerOptions, Tls};
 use crate::audience::{Dialect, Statement};
@@ -39,12 +40,19 @@ impl Connection {
     /// `tasks`, and ends with the connection.
     pub(super) async fn open(
         options: &ConnectorOptions,
+        logins: &Logins,
         tasks: &TaskTracker,
     ) -> Result<Self, WarehouseError> {
+        let credentials = match options {
+            ConnectorOptions::Sqlite { .. } => None,
+            ConnectorOptions::Server(server) => Some(logins.credentials(server).await?),
+        };
         let connecting = async {
             match options {
                 ConnectorOptions::Sqlite { path, .. } => Self::open_sqlite(path).await,
-                ConnectorOptions::Server(server) => Self::open_server(server, tasks).await,
+                ConnectorOptions::Server(server) => {
+                    Self::open_server(server, credentials, tasks).await
+                }
             }
         };
         let target = target(options);
@@ -76,8 +84,15 @@ impl Connection {
         Ok(Self::Sqlite(Box::new(connection)))
     }
 
-    async fn open_server(server: &ServerOptions, tasks: &TaskTracker) -> Result<Self, sqlx::Error> {
-        let options = server_options(server);
+    async fn open_server(
+        server: &ServerOptions,
+        credentials: Option<Credentials>,
+        tasks: &TaskTracker,
+    ) -> Result<Self, sqlx::Error> {
+        let mut options = server_options(server);
+        if let Some(Credentials { user, password }) = credentials {
+            options = options.username(&user).password(password.expose_secret());
+        }
         let mut connection = if server.host.starts_with('/') {
             options.socket(&server.host).connect().await?
         } else {
@@ -184,8 +199,6 @@ fn refuse_environment(server: &ServerOptions) -> Result<(), WarehouseError> {
 fn server_options(server: &ServerOptions) -> PgConnectOptions {
     let mut options = PgConnectOptions::new_without_pgpass()
         .port(server.port)
-        .username(&server.user)
-        .password(server.password.expose_secret())
         .database(&server.database)
         .ssl_mode(match server.tls {
             Tls::VerifyFull => PgSslMode::VerifyFull,

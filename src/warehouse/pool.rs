@@ -6,6 +6,7 @@ use super::ConnectorOptions;
 use super::connect::{Connection, Rows, statement_limit};
 use super::errors::{at_statement, error, too_slow};
 use super::label::{label, purpose};
+use super::login::Logins;
 use crate::audience::{Dialect, Statement};
 use crate::run::{WarehouseError, WarehouseErrorClass};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,6 +34,7 @@ pub(super) struct Pool {
     idle: Mutex<Vec<Idle>>,
     /// What carries bytes, and what cancels statements nobody waits for.
     tasks: TaskTracker,
+    logins: Logins,
 }
 
 struct Idle {
@@ -52,6 +54,7 @@ impl Pool {
             permits: Arc::new(Semaphore::new(size)),
             idle: Mutex::new(Vec::new()),
             tasks: TaskTracker::new(),
+            logins: Logins::default(),
         })
     }
 
@@ -82,7 +85,7 @@ impl Pool {
     }
 
     async fn connect(&self) -> Result<Idle, WarehouseError> {
-        let mut connection = Connection::open(&self.options, &self.tasks).await?;
+        let mut connection = Connection::open(&self.options, &self.logins, &self.tasks).await?;
         let ask = Statement::new("session", "pid", "");
         let pid = in_time(SLACK, &ask, connection.pid()).await?;
         Ok(Idle {
@@ -99,7 +102,7 @@ impl Pool {
     /// ends it.
     async fn cancel(self: Arc<Self>, pid: i32, permit: Option<OwnedSemaphorePermit>) {
         let cancelling = async {
-            let mut connection = Connection::open(&self.options, &self.tasks).await?;
+            let mut connection = Connection::open(&self.options, &self.logins, &self.tasks).await?;
             let sql = format!("select pg_cancel_backend({pid})");
             let cancel = Statement::new("cancel", "session", &sql);
             in_time(SLACK, &cancel, connection.rows(&cancel)).await
