@@ -36,8 +36,12 @@ async fn a_login_that_fails_says_what_to_do_about_it() {
     let database = complaint(&place, |server| server.database = "nowhere".to_owned()).await;
     for (failed, code, advice) in [
         (digest, None, "set the user's password again in clear text"),
-        (password, Some("28000"), "check `auth` of the connector"),
-        (database, Some("3D000"), "check `database` of the connector"),
+        (password, Some("28000"), "correct `auth` of the connector"),
+        (
+            database,
+            Some("3D000"),
+            "correct `database` of the connector",
+        ),
     ] {
         assert_eq!(
             failed.class,
@@ -71,8 +75,7 @@ async fn what_bootstrap_prints_is_sql_that_redshift_takes() {
     let own = ConnectorOptions::Server(ServerOptions { schema, ..server });
     let applied = apply_bootstrap(own).await.unwrap();
     assert!(applied.iter().all(|one| one.change == Change::None));
-    // The schema, the tables and the view.
-    assert_eq!(applied.len(), TABLES.len() + 2);
+    assert_eq!(applied.len(), TABLES.len() + 2, "schema, tables, view");
     assert_eq!(place.gate().refused(), []);
 }
 

@@ -5,6 +5,7 @@ mod cancel;
 mod check;
 mod check_online;
 mod connector;
+mod connector_report;
 mod count;
 mod demo;
 mod destination;
@@ -85,8 +86,9 @@ enum Command {
         after_help = "Example: campaignd runs winback-lapsed-buyers --limit 5"
     )]
     Runs(runs::Args),
-    /// What a person decides about a connector.
-    #[command(after_help = "Example: campaignd connector accept warehouse")]
+    /// The connectors, a report on one of them, and what a person decides
+    /// about one.
+    #[command(after_help = "Example: campaignd connector test warehouse")]
     Connector(connector::Args),
     /// The destinations, and a test message to one of them.
     #[command(after_help = "Example: campaignd destination test email-esp")]

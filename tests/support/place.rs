@@ -8,7 +8,7 @@ use campaignd::audience::{AudienceSpec, Dialect, Funnel, Policy, TableNames};
 use campaignd::history::{BatchOutcome, BatchStatus, Closing, RunFacts, RunStatus, Settlement};
 use campaignd::id::{BatchPath, CampaignName, MessageId, RunId, Trigger};
 use campaignd::run::{Registration, Warehouse};
-use campaignd::warehouse::{ConnectorOptions, ServerOptions, Tls, apply_bootstrap, open};
+use campaignd::warehouse::{ConnectorOptions, Login, ServerOptions, Tls, apply_bootstrap, open};
 use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, SqliteConnection, raw_sql};
 use std::num::NonZeroU32;
@@ -40,6 +40,7 @@ pub fn server_options(server: &Postgres) -> ServerOptions {
         database: details.database,
         user: details.user,
         password: String::new().into(),
+        login: Login::Given,
         tls: Tls::Disable,
         tls_ca_file: None,
         schema: "campaignd".to_owned(),

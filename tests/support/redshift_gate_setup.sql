@@ -53,6 +53,8 @@ create view pg_catalog.sys_query_history as
 create view pg_catalog.sys_connection_log as
   select usename as user_name, pid as session_id, application_name, backend_start as record_time
   from pg_catalog.pg_stat_activity;
+-- Everybody sees there what concerns them.
+grant select on pg_catalog.svv_columns, pg_catalog.svv_relation_privileges to public;
 
 -- Keys are declared and not kept; the length of a VARCHAR is in bytes.
 create schema redshift_gate;
