@@ -227,7 +227,8 @@ async fn a_statement_nobody_waits_for_is_cancelled_at_the_server() {
     place.warehouse.register(&slow).await.unwrap();
     let warehouse = Arc::clone(&place.warehouse);
     let freezing = async {
-        tokio::join!(warehouse.freeze(&slow), std::future::pending::<()>());
+        let (never, ()) = tokio::join!(warehouse.freeze(&slow), std::future::pending::<()>());
+        never.unwrap();
     };
     let at_work = "select count(*)::text from pg_stat_activity
         where state = 'active' and query like '%campaignd freeze%' and pid <> pg_backend_pid()";
