@@ -75,6 +75,10 @@ pub(super) async fn ask_aws(
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a key of AWS's is renewed there by others, so it is read each time"
+)]
 fn key_of_environment() -> Result<AwsKey, WarehouseError> {
     let read = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     let needed = |name: &'static str| {

@@ -34,7 +34,7 @@ pub enum Login {
     /// arguments, without a shell.
     Command(Vec<String>),
     /// AWS, in exchange for a signature.
-    Iam(IamLogin),
+    Iam(Box<IamLogin>),
 }
 
 /// A user and a password.

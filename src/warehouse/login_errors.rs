@@ -67,7 +67,7 @@ fn refused(mut found: WarehouseError, target: &str) -> WarehouseError {
 }
 
 fn broken(io: &io::Error, target: &str) -> WarehouseError {
-    if let Some((what, advice)) = io.get_ref().and_then(|inner| tls_problem(inner)) {
+    if let Some((what, advice)) = io.get_ref().and_then(tls_problem) {
         return unencrypted(target, what, advice);
     }
     let text = io.to_string();

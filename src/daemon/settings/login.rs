@@ -125,11 +125,11 @@ fn read_iam(dialect: Dialect, field: &Field, rest: Section) -> Option<Read> {
     Some(Read {
         user,
         password: None,
-        login: Login::Iam(IamLogin {
+        login: Login::Iam(Box::new(IamLogin {
             target,
             region,
             endpoint,
-        }),
+        })),
     })
 }
 
