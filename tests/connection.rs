@@ -9,7 +9,7 @@ use campaignd::warehouse::{ConnectorOptions, ServerOptions, Tls, open};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use support::oracle;
 use support::place::{Place, facts};
 use support::receiver::Answer;
@@ -17,6 +17,7 @@ use support::site::{Site, World};
 use support::tls::{Authority, Pair, TlsFront};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 /// People, and with each what the session that reads them is called.
