@@ -18,6 +18,7 @@ mod signature;
 mod special;
 mod split;
 pub mod template;
+mod template_bounds;
 mod template_payload;
 #[cfg(test)]
 mod template_tests;

@@ -1,5 +1,6 @@
 //! The engine of templates: what they may say, and how much they may cost.
 
+use super::template_bounds::unbounded;
 use crate::id::{CampaignName, RunId};
 use jiff::{SignedDuration, Timestamp};
 use minijinja::value::{Kwargs, Object, ObjectRepr, Serde, Value};
@@ -21,6 +22,8 @@ const MAX_TEXT_BYTES: usize = 8 * 1024 * 1024;
 
 /// How far back `days_ago` reaches: a hundred years.
 const MAX_DAYS: i64 = 36_525;
+
+const NO_ARGUMENTS: [(&str, Value); 0] = [];
 
 /// What every template may name besides its columns.
 pub const RUN_NAMES: [&str; 9] = [
@@ -146,7 +149,10 @@ fn add_filters(env: &mut Environment) {
         },
     );
     env.add_filter("string", |value: Value| value.to_string());
-    env.add_filter("tojson", filters::tojson);
+    // Without `indent`, which gives any number of blanks.
+    env.add_filter("tojson", |value: &Value| {
+        filters::tojson(value, None, Kwargs::from_iter(NO_ARGUMENTS))
+    });
 }
 
 /// An exact decimal as the number nearest to it.
@@ -216,6 +222,7 @@ impl<'e, 's> Parsed<'e, 's> {
             return Err(unavailable(at, word));
         }
         if let Some(inner) = sole_expression(source)
+            && unbounded(inner, true).is_none()
             && let Ok(expression) = env.compile_expression(inner)
         {
             return Ok(Self::Expression(expression));
@@ -232,6 +239,9 @@ impl<'e, 's> Parsed<'e, 's> {
     }
 
     fn compiled(env: &'e Environment<'s>, source: &'s str) -> Result<Self, Unreadable> {
+        if let Some(unbounded) = unbounded(source, false) {
+            return Err(unbounded);
+        }
         env.template_from_str(source)
             .map(Self::Text)
             .map_err(|error| {
@@ -318,6 +328,8 @@ pub fn described(error: &Error) -> &'static str {
         ErrorKind::UnknownFilter => "it uses an unknown filter",
         ErrorKind::UnknownTest => "it uses an unknown test",
         ErrorKind::UnknownFunction | ErrorKind::UnknownMethod => "it calls an unknown function",
+        ErrorKind::TooManyArguments => "a function or filter has an argument it does not take",
+        ErrorKind::MissingArgument => "a function or filter lacks an argument",
         _ => "it does what its values do not allow",
     }
 }
@@ -325,11 +337,9 @@ pub fn described(error: &Error) -> &'static str {
 /// What `check` says of an error, which may speak of values: there is no
 /// member yet.
 pub fn unreadable(error: &Error) -> Unreadable {
-    let detail = error
-        .detail()
-        .map_or(String::new(), |detail| format!(": {detail}"));
+    let detail = error.detail().unwrap_or_else(|| described(error));
     Unreadable {
-        message: format!("the template does not work{detail}"),
+        message: format!("the template does not work: {detail}"),
         at: error.range().map_or(0, |range| range.start),
     }
 }

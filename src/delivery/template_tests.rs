@@ -142,7 +142,7 @@ fn null_is_an_error_that_names_the_template_and_no_value() {
         assert_eq!(error.key, "activation.payload.body.v", "{template}");
         assert!(error.reason.contains("`default`"), "{template}: {error}");
     }
-    for template in ["{{ a | round }}", "{{ a + 1 }}", "{{ a * 99999999999 }}"] {
+    for template in ["{{ a | round }}", "{{ a + 1 }}", "{{ a / 99999999999 }}"] {
         let error = value(template, &[(Kind::Text, "canary")]).unwrap_err();
         assert!(!error.to_string().contains("canary"), "{error}");
     }
@@ -171,6 +171,11 @@ fn a_template_cannot_take_for_ever_or_give_without_end() {
     }
     let whole = value("{{ a }}", &cells).unwrap();
     assert_eq!(whole.len(), long.len() + 2);
+    for template in ["{{ (a | split) * 90000000 }}", "x{{ [a] * 90000000 }}"] {
+        let error = value(template, &cells).unwrap_err();
+        assert!(error.reason.contains("no bound"), "{error}");
+    }
+    assert!(value("{{ [a] | tojson(indent=2000000000) }}", &cells).is_err());
 }
 
 #[test]
