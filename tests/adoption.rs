@@ -11,7 +11,7 @@ use std::process::Stdio;
 use std::time::Duration;
 use support::oracle;
 use support::receiver::Answer;
-use support::site::Site;
+use support::site::{Site, World};
 use tokio::process::{Child, Command};
 
 const CAMPAIGN: &str = "name: hello
@@ -25,8 +25,8 @@ activation: { destination: sink, batch_size: 10 }
 const PEOPLE: &str = "select 'p-' || n as profile_id, n from generate_series(1, 300) n";
 
 /// A site whose runs are taken over after five seconds of silence.
-async fn site(name: &str, people: &str) -> Site {
-    let site = Site::new(name).await;
+async fn site(world: World, name: &str, people: &str) -> Site {
+    let site = Site::of(world, name).await;
     site.sql(people).await;
     site.write("campaigns/hello.yaml", CAMPAIGN);
     let settings = site.settings() + "adopt_after: 5s\n";
@@ -83,9 +83,22 @@ async fn tables_left(site: &Site) -> Vec<String> {
         .collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_run_whose_ledger_is_lost_is_parked_and_not_sent_again() {
-    let site = site("ledger_lost", &format!("create table people as {PEOPLE}")).await;
+in_both_worlds! {
+    Postgres
+    a_run_whose_ledger_is_lost_is_parked_and_not_sent_again
+    a_run_that_was_lost_while_staging_fails_and_leaves_no_table
+    a_live_run_is_not_taken_over_however_long_it_takes
+    a_daemon_that_wakes_after_its_run_was_taken_over_sends_nothing_more
+    a_held_run_is_shown_to_be_alive_by_its_daemon
+}
+
+async fn a_run_whose_ledger_is_lost_is_parked_and_not_sent_again(world: World) {
+    let site = site(
+        world,
+        "ledger_lost",
+        &format!("create table people as {PEOPLE}"),
+    )
+    .await;
     site.receiver
         .rule(|_| Answer::status(200).after(Duration::from_millis(200)));
     let mut lost = run_hello(&site);
@@ -126,13 +139,12 @@ async fn a_run_whose_ledger_is_lost_is_parked_and_not_sent_again() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_was_lost_while_staging_fails_and_leaves_no_table() {
+async fn a_run_that_was_lost_while_staging_fails_and_leaves_no_table(world: World) {
     let slow = format!(
         "create table everybody as {PEOPLE};
          create view people as select e.* from everybody e, (select pg_sleep(3)) s"
     );
-    let site = site("lost_staging", &slow).await;
+    let site = site(world, "lost_staging", &slow).await;
     let mut lost = run_hello(&site);
     site.wait_for_row("select * from campaignd.open_runs").await;
     lost.kill().await.unwrap();
@@ -148,9 +160,13 @@ async fn a_run_that_was_lost_while_staging_fails_and_leaves_no_table() {
     assert_eq!(tables_left(&site).await, [""; 0]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_live_run_is_not_taken_over_however_long_it_takes() {
-    let site = site("live_run", &format!("create table people as {PEOPLE}")).await;
+async fn a_live_run_is_not_taken_over_however_long_it_takes(world: World) {
+    let site = site(
+        world,
+        "live_run",
+        &format!("create table people as {PEOPLE}"),
+    )
+    .await;
     // Thirty batches, eight at a time: sixteen seconds.
     site.receiver
         .rule(|_| Answer::status(200).after(Duration::from_millis(1_900)));
@@ -170,9 +186,8 @@ async fn a_live_run_is_not_taken_over_however_long_it_takes() {
     assert_eq!(site.receiver.count(), 30);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_daemon_that_wakes_after_its_run_was_taken_over_sends_nothing_more() {
-    let site = site("woken", &format!("create table people as {PEOPLE}")).await;
+async fn a_daemon_that_wakes_after_its_run_was_taken_over_sends_nothing_more(world: World) {
+    let site = site(world, "woken", &format!("create table people as {PEOPLE}")).await;
     site.receiver
         .rule(|_| Answer::status(200).after(Duration::from_millis(1_900)));
     let mut frozen = site.command(&["run", "hello"]);
@@ -192,9 +207,13 @@ async fn a_daemon_that_wakes_after_its_run_was_taken_over_sends_nothing_more() {
     assert_eq!(site.receiver.count(), before, "nothing after it woke");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_held_run_is_shown_to_be_alive_by_its_daemon() {
-    let site = site("held_alive", &format!("create table people as {PEOPLE}")).await;
+async fn a_held_run_is_shown_to_be_alive_by_its_daemon(world: World) {
+    let site = site(
+        world,
+        "held_alive",
+        &format!("create table people as {PEOPLE}"),
+    )
+    .await;
     let every_second = CAMPAIGN
         .replace("enabled: false\n", "")
         .replace("'0 9 * * *'", "'*/2 * * * * *'");

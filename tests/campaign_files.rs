@@ -9,6 +9,7 @@
 use campaignd::campaign::yaml::decode;
 use campaignd::campaign::{Known, Problem, Source, compile};
 use campaignd::daemon::settings;
+use campaignd::delivery::Format;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -16,9 +17,14 @@ use std::path::{Path, PathBuf};
 fn known() -> Known {
     Known {
         connectors: ["sandbox", "warehouse"].map(|n| n.parse().unwrap()).into(),
-        destinations: ["email-esp", "sms-gateway"]
+        destinations: ["email-esp", "form-taker", "line-taker", "sms-gateway"]
             .map(|n| n.parse().unwrap())
             .into(),
+        formats: [
+            ("form-taker".parse().unwrap(), Format::Form),
+            ("line-taker".parse().unwrap(), Format::Ndjson),
+        ]
+        .into(),
     }
 }
 

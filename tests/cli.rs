@@ -358,6 +358,9 @@ async fn a_run_that_does_not_deliver_everything_ends_with_4_and_says_why() {
         Answer::status(if refused { 422 } else { 200 })
     });
     said += &told(&site, &run).await;
+    let mended = ["destination", "resume", "sink"];
+    said += &told(&site, &run).await;
+    said += &told(&site, &mended).await;
     site.receiver.rule(|_| Answer::status(401));
     said += &told(&site, &run).await;
     insta::assert_snapshot!(said);

@@ -91,6 +91,11 @@ async fn who_is_on_a_list_is_withheld_on_postgresql() {
     the_funnel_counts_the_suppressed(site(Site::new("suppressed").await).await).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_on_a_list_is_withheld_on_redshift() {
+    the_funnel_counts_the_suppressed(site(Site::on_redshift("suppressed").await).await).await;
+}
+
 /// Unsubscribes people while their run is under way, and asserts that those
 /// who were not attempted by the time of the next look are left out.
 async fn the_unsubscribed_are_left_out(site: Site, is_killed: bool) {
@@ -152,6 +157,11 @@ async fn who_unsubscribes_between_stage_and_send_is_withheld_on_postgresql() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_unsubscribes_between_stage_and_send_is_withheld_on_redshift() {
+    the_unsubscribed_are_left_out(site(Site::on_redshift("unsubscribed").await).await, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_unsubscribes_between_stage_and_send_is_withheld_on_sqlite() {
     the_unsubscribed_are_left_out(site(Site::sqlite().await).await, false).await;
 }
@@ -159,4 +169,10 @@ async fn who_unsubscribes_between_stage_and_send_is_withheld_on_sqlite() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_was_withheld_stays_withheld_after_a_kill() {
     the_unsubscribed_are_left_out(site(Site::new("withheld_killed").await).await, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_withheld_stays_withheld_after_a_kill_on_redshift() {
+    the_unsubscribed_are_left_out(site(Site::on_redshift("withheld_killed").await).await, true)
+        .await;
 }

@@ -127,8 +127,13 @@ async fn the_same_holds_where_the_warehouse_is_a_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_holds_where_the_warehouse_commits_slowly_and_loses_replies() {
-    let site = Site::behind_gate("slow_crash").await;
+async fn the_same_holds_where_the_warehouse_is_redshift() {
+    kill_over_and_over(&Site::on_redshift("redshift_crash").await, KILLS / 2).await;
+}
+
+/// Commits are slow, and of ten one is lost on the way back, one on the way
+/// there, and one refused.
+async fn kill_while_commits_fail(site: &Site) {
     site.gate().slow_commits(Duration::from_millis(150));
     site.gate().rule(|passing| match passing.number % 10 {
         3 if passing.step == "commit" => Act::CutAfter,
@@ -136,7 +141,17 @@ async fn the_same_holds_where_the_warehouse_commits_slowly_and_loses_replies() {
         9 if passing.step == "commit" => Act::error_1023(),
         _ => Act::Pass,
     });
-    kill_over_and_over(&site, KILLS / 2).await;
+    kill_over_and_over(site, KILLS / 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_holds_where_the_warehouse_commits_slowly_and_loses_replies() {
+    kill_while_commits_fail(&Site::behind_gate("slow_crash").await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_holds_where_redshift_commits_slowly_and_loses_replies() {
+    kill_while_commits_fail(&Site::on_redshift("slow_redshift").await).await;
 }
 
 async fn kill_over_and_over(site: &Site, kills: u64) {

@@ -116,7 +116,7 @@ async fn a_receiver_that_is_away_for_a_while_loses_nothing_and_parks_nothing() {
     let mut run = start_run(&site);
     site.receiver.wait_for(4).await;
     let earlier = take_away(&mut site).await;
-    let refused = "select batch from batches where state = 'waiting' and attempts >= 3";
+    let refused = "select batch from batches where state = 'waiting' and attempts >= 2";
     for _ in 0..600 {
         if !ledger(&site, refused).await.is_empty() {
             break;
@@ -126,6 +126,8 @@ async fn a_receiver_that_is_away_for_a_while_loses_nothing_and_parks_nothing() {
     assert!(!ledger(&site, refused).await.is_empty(), "{}", site.log());
     site.receiver = Receiver::start_at(address).await;
     site.receiver.remember(earlier);
+    // It may be left alone for half a minute first.
+    night::wait_until_nothing_is_open(&site).await;
     assert_eq!(run.ended().await, Some(0), "{}", site.log());
     night::check(&site).await;
     assert_eq!(members(&site, "delivered").await, u64::from(PEOPLE));

@@ -6,7 +6,7 @@ mod support;
 use std::time::Duration;
 use support::gate::{Act, Passing};
 use support::night::{self, NEVER, furnish, number, start_run};
-use support::site::Site;
+use support::site::{Site, World};
 
 const PEOPLE: u32 = 100;
 /// Of seven members each.
@@ -15,8 +15,8 @@ const BATCHES: usize = 15;
 /// Picks a statement.
 type Wanted = fn(&Passing) -> bool;
 
-async fn site(name: &str) -> Site {
-    let site = Site::behind_gate(name).await;
+async fn site(world: World, name: &str) -> Site {
+    let site = Site::of(world, name).await;
     furnish(&site, PEOPLE, NEVER).await;
     site
 }
@@ -73,36 +73,45 @@ fn every_commit() -> [(&'static str, Wanted); 6] {
     ]
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_commit_whose_reply_is_lost_is_read_again_and_not_repeated() {
+in_both_worlds! {
+    Gate
+    a_commit_whose_reply_is_lost_is_read_again_and_not_repeated
+    a_commit_that_never_arrived_is_made_again
+    a_page_that_breaks_off_is_read_again_and_nobody_gets_it_twice
+    a_session_that_is_shut_down_or_cancelled_at_any_step_is_taken_up_again
+    every_third_commit_refused_for_a_concurrent_transaction_costs_only_time
+    commits_that_queue_for_a_second_each_slow_a_run_and_break_nothing
+    a_daemon_killed_between_the_answers_and_the_settle_settles_from_the_ledger
+    a_daemon_killed_while_staging_leaves_one_stage_and_one_run
+    a_daemon_restarted_while_its_own_freeze_still_runs_has_one_stage
+}
+
+async fn a_commit_whose_reply_is_lost_is_read_again_and_not_repeated(world: World) {
     for (step, wanted) in every_commit() {
-        let site = site("reply_lost").await;
+        let site = site(world, "reply_lost").await;
         once(&site, wanted, Act::CutAfter);
         run_whole(&site).await;
         assert!(was_hit(&site), "{step} was not hit");
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_commit_that_never_arrived_is_made_again() {
+async fn a_commit_that_never_arrived_is_made_again(world: World) {
     for (step, wanted) in every_commit() {
-        let site = site("never_arrived").await;
+        let site = site(world, "never_arrived").await;
         once(&site, wanted, Act::CutBefore);
         run_whole(&site).await;
         assert!(was_hit(&site), "{step} was not hit");
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_page_that_breaks_off_is_read_again_and_nobody_gets_it_twice() {
-    let site = site("mid_page").await;
+async fn a_page_that_breaks_off_is_read_again_and_nobody_gets_it_twice(world: World) {
+    let site = site(world, "mid_page").await;
     once(&site, |s| s.step == "page", Act::CutAfterRows(40));
     run_whole(&site).await;
     assert!(was_hit(&site));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_session_that_is_shut_down_or_cancelled_at_any_step_is_taken_up_again() {
+async fn a_session_that_is_shut_down_or_cancelled_at_any_step_is_taken_up_again(world: World) {
     let acts = [Act::shut_down(), Act::cancelled()];
     let steps: [Wanted; 5] = [
         |s| s.step == "freeze",
@@ -111,7 +120,7 @@ async fn a_session_that_is_shut_down_or_cancelled_at_any_step_is_taken_up_again(
         |s| s.step == "settle",
         |s| s.step == "close",
     ];
-    let site = site("shut_down").await;
+    let site = site(world, "shut_down").await;
     for act in acts {
         for wanted in steps {
             once(&site, wanted, act.clone());
@@ -125,9 +134,8 @@ async fn a_session_that_is_shut_down_or_cancelled_at_any_step_is_taken_up_again(
     assert_eq!(site.receiver.count(), 10 * BATCHES);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_third_commit_refused_for_a_concurrent_transaction_costs_only_time() {
-    let site = site("third_commit").await;
+async fn every_third_commit_refused_for_a_concurrent_transaction_costs_only_time(world: World) {
+    let site = site(world, "third_commit").await;
     site.gate().rule(|passing| match passing.number % 6 {
         0 if passing.step == "commit" => Act::conflict(),
         3 if passing.step == "commit" => Act::error_1023(),
@@ -137,17 +145,16 @@ async fn every_third_commit_refused_for_a_concurrent_transaction_costs_only_time
     assert!(hits(&site) >= 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn commits_that_queue_for_a_second_each_slow_a_run_and_break_nothing() {
-    let site = site("slow_commits").await;
+async fn commits_that_queue_for_a_second_each_slow_a_run_and_break_nothing(world: World) {
+    let site = site(world, "slow_commits").await;
     site.gate().slow_commits(Duration::from_secs(1));
     run_whole(&site).await;
 }
 
 /// Kills a run while the statement is held that `wanted` says; what becomes of
 /// the statement is `act`.
-async fn killed_while(name: &str, wanted: Wanted, act: Act) -> Site {
-    let site = site(name).await;
+async fn killed_while(world: World, name: &str, wanted: Wanted, act: Act) -> Site {
+    let site = site(world, name).await;
     site.gate().rule(move |passing| {
         if wanted(passing) {
             act.clone()
@@ -165,23 +172,21 @@ async fn killed_while(name: &str, wanted: Wanted, act: Act) -> Site {
     site
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_daemon_killed_between_the_answers_and_the_settle_settles_from_the_ledger() {
+async fn a_daemon_killed_between_the_answers_and_the_settle_settles_from_the_ledger(world: World) {
     let settles: Wanted = |s| s.commits("settle") && !s.commits("close");
     for act in [Act::Delay(Duration::from_secs(1)), Act::CutBefore] {
-        let site = killed_while("killed_settling", settles, act).await;
+        let site = killed_while(world, "killed_settling", settles, act).await;
         assert_eq!(site.receiver.count(), BATCHES);
         night::finish(&site).await;
         everybody_was_contacted_once(&site).await;
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_daemon_killed_while_staging_leaves_one_stage_and_one_run() {
+async fn a_daemon_killed_while_staging_leaves_one_stage_and_one_run(world: World) {
     let freezes: Wanted = |s| s.step == "freeze";
     for act in [Act::Delay(Duration::from_secs(1)), Act::CutBefore] {
         let is_made = matches!(act, Act::Delay(_));
-        let site = killed_while("killed_staging", freezes, act).await;
+        let site = killed_while(world, "killed_staging", freezes, act).await;
         let stages = "select count(*) from pg_tables where tablename ~ '^stage_'";
         assert_eq!(number(&site, stages).await, u64::from(is_made));
         let rule = "select count(*) from campaignd.open_runs";
@@ -191,9 +196,8 @@ async fn a_daemon_killed_while_staging_leaves_one_stage_and_one_run() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_daemon_restarted_while_its_own_freeze_still_runs_has_one_stage() {
-    let site = site("still_freezing").await;
+async fn a_daemon_restarted_while_its_own_freeze_still_runs_has_one_stage(world: World) {
+    let site = site(world, "still_freezing").await;
     once(
         &site,
         |s| s.step == "freeze",

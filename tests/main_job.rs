@@ -1,13 +1,15 @@
 //! The main job with the built program, a real PostgreSQL and a real HTTP
 //! receiver: a campaign file in, rows of contact history out.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
 mod support;
 
 use serde_json::json;
 use std::collections::BTreeSet;
 use support::oracle;
 use support::receiver::Answer;
-use support::site::{SIGNING_SECRET, Site};
+use support::site::{SIGNING_SECRET, Site, World};
 
 /// 1,200 people with a good key; besides, two rows without a key, one with a
 /// key of 257 bytes and one that repeats a key.
@@ -38,8 +40,8 @@ contact_history: {{ attributes: {{ offer: hello }} }}
     )
 }
 
-async fn site(name: &str, cron: &str) -> Site {
-    let site = Site::new(name).await;
+async fn site(world: World, name: &str, cron: &str) -> Site {
+    let site = Site::of(world, name).await;
     site.sql(AUDIENCE).await;
     site.write("campaigns/shoppers-hello.yaml", &campaign(cron));
     let output = site.campaignd(&["bootstrap", "warehouse", "--apply"]).await;
@@ -51,9 +53,19 @@ async fn site(name: &str, cron: &str) -> Site {
     site
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_campaign_file_fired_by_its_cron_ends_as_rows_of_contact_history() {
-    let site = site("fired_by_cron", "*/5 * * * * *").await;
+in_both_worlds! {
+    Postgres
+    a_campaign_file_fired_by_its_cron_ends_as_rows_of_contact_history
+    a_manual_run_sends_each_value_as_the_interface_says
+    a_batch_that_is_turned_away_comes_again_with_the_same_id_and_bytes
+    an_empty_audience_finishes_with_zero
+    a_failing_query_fails_the_run_with_its_message_and_place
+    a_refused_batch_is_recorded_as_rejected
+    a_misconfigured_destination_holds_the_run_and_loses_nothing
+}
+
+async fn a_campaign_file_fired_by_its_cron_ends_as_rows_of_contact_history(world: World) {
+    let site = site(world, "fired_by_cron", "*/5 * * * * *").await;
     let mut daemon = site.serve();
     let runs = site
         .wait_for_row("select * from campaignd.runs where status = 'finished' order by fire_time")
@@ -99,9 +111,8 @@ async fn a_campaign_file_fired_by_its_cron_ends_as_rows_of_contact_history() {
     assert_eq!(keys.len(), 1_200);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_manual_run_sends_each_value_as_the_interface_says() {
-    let site = site("manual_run", "0 9 * * *").await;
+async fn a_manual_run_sends_each_value_as_the_interface_says(world: World) {
+    let site = site(world, "manual_run", "0 9 * * *").await;
     let run = site
         .json(&[
             "run",
@@ -145,9 +156,8 @@ async fn a_manual_run_sends_each_value_as_the_interface_says() {
     assert!(history[0]["contacted_at"].is_some());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_batch_that_is_turned_away_comes_again_with_the_same_id_and_bytes() {
-    let site = site("turned_away", "0 9 * * *").await;
+async fn a_batch_that_is_turned_away_comes_again_with_the_same_id_and_bytes(world: World) {
+    let site = site(world, "turned_away", "0 9 * * *").await;
     site.receiver.script([
         Answer::status(429),
         Answer::status(503),
@@ -159,9 +169,8 @@ async fn a_batch_that_is_turned_away_comes_again_with_the_same_id_and_bytes() {
     oracle::check(&site).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_empty_audience_finishes_with_zero() {
-    let site = site("empty_audience", "0 9 * * *").await;
+async fn an_empty_audience_finishes_with_zero(world: World) {
+    let site = site(world, "empty_audience", "0 9 * * *").await;
     site.sql("delete from shoppers").await;
     let run = site.json(&["run", "shoppers-hello"]).await;
     assert_eq!(run["status"], "finished");
@@ -170,9 +179,8 @@ async fn an_empty_audience_finishes_with_zero() {
     oracle::check(&site).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_failing_query_fails_the_run_with_its_message_and_place() {
-    let site = site("failing_query", "0 9 * * *").await;
+async fn a_failing_query_fails_the_run_with_its_message_and_place(world: World) {
+    let site = site(world, "failing_query", "0 9 * * *").await;
     site.sql("alter table shoppers rename column visits to visit_count")
         .await;
     let output = site
@@ -190,9 +198,8 @@ async fn a_failing_query_fails_the_run_with_its_message_and_place() {
     assert_eq!(site.receiver.count(), 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_refused_batch_is_recorded_as_rejected() {
-    let site = site("refused", "0 9 * * *").await;
+async fn a_refused_batch_is_recorded_as_rejected(world: World) {
+    let site = site(world, "refused", "0 9 * * *").await;
     site.receiver.rule(|request| {
         let refused = request.json()["data"]["batch"] == 2;
         Answer::status(if refused { 422 } else { 200 })
@@ -207,9 +214,8 @@ async fn a_refused_batch_is_recorded_as_rejected() {
     assert_eq!(runs[0]["rejected"].as_deref(), Some("0"));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_misconfigured_destination_holds_the_run_and_loses_nothing() {
-    let site = site("misconfigured", "0 9 * * *").await;
+async fn a_misconfigured_destination_holds_the_run_and_loses_nothing(world: World) {
+    let site = site(world, "misconfigured", "0 9 * * *").await;
     site.receiver.rule(|_| Answer::status(401));
     let output = site.campaignd(&["run", "shoppers-hello"]).await;
     assert_eq!(output.status.code(), Some(4));

@@ -6,7 +6,7 @@
 mod support;
 
 use async_trait::async_trait;
-use campaignd::audience::TableNames;
+use campaignd::audience::{Dialect, TableNames};
 use campaignd::campaign::RunSpec;
 use campaignd::delivery::{OnAmbiguous, Rules};
 use campaignd::history::{Closing, RunFacts, Settlement, UnstartedRun};
@@ -14,8 +14,8 @@ use campaignd::id::{RunId, Trigger};
 use campaignd::ledger::SqliteLedger;
 use campaignd::run::{
     Carrier, Clock as _, DEFAULT_LEASE, Funnel, Guards, Kit, Ledger, Limit, NewRun, Page, Pauses,
-    Registration, Reporter, RunError, RunState, Settler, SystemClock, Tally, Warehouse,
-    WarehouseError, WarehouseErrorClass,
+    Registration, Reporter, RunError, RunState, Settler, SystemClock, Tally, Throttle,
+    ThrottleOptions, Warehouse, WarehouseError, WarehouseErrorClass,
 };
 use campaignd::webhook::{DestinationOptions, HttpDestination};
 use std::collections::VecDeque;
@@ -36,6 +36,10 @@ struct Faulty {
 
 #[async_trait]
 impl Warehouse for Faulty {
+    fn dialect(&self) -> Dialect {
+        self.inner.dialect()
+    }
+
     async fn ping(&self) -> Result<(), WarehouseError> {
         self.inner.ping().await
     }
@@ -180,8 +184,15 @@ fn kit(receiver: &Receiver, ledger: Arc<dyn Ledger>, warehouse: Arc<dyn Warehous
             not_processed: Vec::new(),
         }),
         queries: Limit::new(2),
-        destination_requests: Limit::new(1),
-        requests: Limit::new(1),
+        throttle: Throttle::new(
+            ThrottleOptions {
+                name: "sink".parse().unwrap(),
+                max_in_flight: 1,
+                rate_limit: None,
+            },
+            Arc::new(SystemClock),
+            Limit::new(1),
+        ),
         page_bytes: 1 << 20,
         pauses: Pauses::default(),
         lease: DEFAULT_LEASE,

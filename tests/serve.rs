@@ -150,7 +150,7 @@ async fn a_drain_ends_with_its_grace_whatever_the_receiver_does() {
     change_settings(&site, "log:", "shutdown_grace: 1s\nlog:");
     site.receiver.rule(|_| Answer::hang());
     let mut daemon = site.serve();
-    site.receiver.wait_for(4).await;
+    site.receiver.wait_for(2).await;
     daemon.signal("TERM").await;
     assert_eq!(daemon.ended().await, Some(0), "{}", site.log());
     let sql = "select run_id from runs where is_open = 1";

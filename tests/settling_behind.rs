@@ -11,7 +11,8 @@ use campaignd::daemon::settings::{self, Secrets};
 use campaignd::id::{RunId, Trigger};
 use campaignd::ledger::SqliteLedger;
 use campaignd::run::{
-    Carrier, Clock as _, Guards, Ledger, NewRun, Reporter, RunRecord, RunState, SystemClock,
+    BatchRecord, Carrier, Clock as _, Guards, Ledger, NewRun, Reporter, RunRecord, RunState,
+    SystemClock,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -72,18 +73,24 @@ async fn assemble(site: &Site) -> (World, RunRecord) {
     (world, record)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn sending_stops_while_history_is_behind_and_goes_on_when_it_has_caught_up() {
-    let site = Site::new("settling_behind").await;
-    site.sql(
-        "create table people as select 'p-' || n as profile_id, n from generate_series(1, 3000) n",
-    )
+/// Sends as many batches as there are `people`, with `trouble` once so many
+/// have gone, which returns what the ledger had before the warehouse was well
+/// again.
+async fn sent_through(
+    site: &Site,
+    (people, gone): (usize, usize),
+    trouble: impl AsyncFnOnce(&Arc<dyn Ledger>, &RunId) -> Vec<BatchRecord>,
+) {
+    site.sql(&format!(
+        "create table people as
+         select 'p-' || n as profile_id, n from generate_series(1, {people}) n"
+    ))
     .await;
     let output = site.campaignd(&["bootstrap", "warehouse", "--apply"]).await;
     assert!(output.status.success());
     site.receiver
-        .rule(|_| Answer::status(200).after(Duration::from_millis(20)));
-    let (world, record) = assemble(&site).await;
+        .rule(|_| Answer::status(200).after(Duration::from_millis(10)));
+    let (world, record) = assemble(site).await;
     let spec = RunSpec::from_json(&record.spec).unwrap();
     let (reporter, _) = Reporter::new(record.state);
     let stop = CancellationToken::new();
@@ -91,14 +98,12 @@ async fn sending_stops_while_history_is_behind_and_goes_on_when_it_has_caught_up
     let ledger = Arc::clone(&world.ledger);
 
     let run = record.run.clone();
-    let block = async {
-        site.receiver.wait_for(20).await;
-        site.sql("begin; lock table campaignd.settle_lock; select pg_sleep(8)")
-            .await;
-        ledger.batches(&run).await.unwrap()
+    let in_the_middle = async {
+        site.receiver.wait_for(gone).await;
+        trouble(&ledger, &run).await
     };
-    let carry = tokio::time::timeout(Duration::from_secs(60), carrier.carry());
-    let (batches, ended) = tokio::join!(block, carry);
+    let carry = tokio::time::timeout(Duration::from_secs(100), carrier.carry());
+    let (batches, ended) = tokio::join!(in_the_middle, carry);
     assert_eq!(ended.unwrap().unwrap(), RunState::Finished);
 
     let unsettled = batches.iter().filter(|batch| !batch.settled);
@@ -107,8 +112,48 @@ async fn sending_stops_while_history_is_behind_and_goes_on_when_it_has_caught_up
     let begun_after = last_begun.unwrap().duration_since(oldest).unsigned_abs();
     // Batches on their way when the bound is met are still begun.
     assert!(begun_after < 2 * BEHIND_AFTER, "{begun_after:?}");
-    assert!(batches.len() < 3_000);
-    assert_eq!(site.receiver.count(), 3_000);
+    assert!(batches.len() < people, "it stopped before the end");
+    assert_eq!(site.receiver.count(), people);
     world.close().await;
-    oracle::check(&site).await;
+    oracle::check(site).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_warehouse_that_is_down_stops_sending_at_the_bound_and_it_goes_on_when_it_is_back() {
+    let site = Site::new("warehouse_down").await;
+    // The second page has been read by then, and is all of the rest: nothing
+    // but the bound stops sending.
+    sent_through(&site, (4_000, 1_200), async |ledger, run| {
+        site.server().crash();
+        // Sending stops by itself: it is looked until nothing more is begun.
+        let (mut batches, mut still) = (Vec::new(), 0);
+        for _ in 0..200 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let now = ledger.batches(run).await.unwrap();
+            still = if now.len() == batches.len() {
+                still + 1
+            } else {
+                0
+            };
+            batches = now;
+            if still >= 20 {
+                break;
+            }
+        }
+        assert!(still >= 20, "it still sends: {}", batches.len());
+        site.server().start_again();
+        batches
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sending_stops_while_history_is_behind_and_goes_on_when_it_has_caught_up() {
+    let site = Site::new("settling_behind").await;
+    sent_through(&site, (3_000, 20), async |ledger, run| {
+        site.sql("begin; lock table campaignd.settle_lock; select pg_sleep(8)")
+            .await;
+        ledger.batches(run).await.unwrap()
+    })
+    .await;
 }

@@ -11,7 +11,7 @@ use campaignd::history::{BatchStatus, RunStatus};
 use campaignd::id::{RunId, Trigger};
 use campaignd::run::{
     Carrier, Clock as _, DEFAULT_LEASE, Guards, Kit, Limit, Pauses, Reporter, RunError, RunRecord,
-    RunState, Settler,
+    RunState, Settler, Throttle, ThrottleOptions,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -84,8 +84,15 @@ fn kit(dream: &Arc<Dream>, rules: &Arc<Rules>) -> Kit {
         destination: dream.clone(),
         rules: Arc::clone(rules),
         queries: Limit::new(2),
-        destination_requests: Limit::new(1 + u32::try_from(dream.seed % 4).unwrap()),
-        requests: Limit::new(3),
+        throttle: Throttle::new(
+            ThrottleOptions {
+                name: "dream".parse().unwrap(),
+                max_in_flight: 1 + u32::try_from(dream.seed % 4).unwrap(),
+                rate_limit: None,
+            },
+            dream.clock.clone(),
+            Limit::new(3),
+        ),
         page_bytes: 400,
         pauses: Pauses::default(),
         lease: DEFAULT_LEASE,

@@ -8,13 +8,13 @@ mod support;
 use async_trait::async_trait;
 use campaignd::campaign::Source;
 use campaignd::daemon::settings::{Secrets, Settings, compile};
-use campaignd::daemon::{Service, World, folder, serve};
+use campaignd::daemon::{Reloaded, Service, World, folder, serve};
 use campaignd::id::{BatchPath, CampaignName, ConnectorName, RunId};
 use campaignd::ledger::SqliteLedger;
 use campaignd::run::{
-    Adopted, AttemptBegun, BatchChange, BatchRecord, BatchStatus, Claim, Cursor, Installation,
-    Lease, Ledger, LedgerError, NewRun, PauseChange, PauseScope, RunChange, RunRecord, RunState,
-    SystemClock,
+    Action, Adopted, AttemptBegun, BatchChange, BatchRecord, BatchStatus, Claim, Cursor,
+    Installation, Lease, Ledger, LedgerError, NewRun, PauseChange, PauseScope, RunChange,
+    RunRecord, RunState, SystemClock,
 };
 use jiff::Timestamp;
 use std::collections::BTreeSet;
@@ -25,6 +25,7 @@ use std::time::Duration;
 use support::receiver::Receiver;
 use support::site::SIGNING_SECRET;
 use tempfile::TempDir;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// A ledger that loses the answer of the next claim that brings a run.
@@ -164,14 +165,8 @@ impl Ledger for Forgetful {
         self.inner.cancel(run, by, at).await
     }
 
-    async fn note_action(
-        &self,
-        by: &str,
-        verb: &str,
-        target: &str,
-        at: Timestamp,
-    ) -> Result<(), LedgerError> {
-        self.inner.note_action(by, verb, target, at).await
+    async fn note_action(&self, action: Action) -> Result<(), LedgerError> {
+        self.inner.note_action(action).await
     }
 
     async fn is_cancelled(&self, run: &RunId) -> Result<bool, LedgerError> {
@@ -252,8 +247,13 @@ activation: {{ destination: sink }}
             max_runs: 4,
             shutdown_grace: Duration::from_secs(10),
             folder: first,
+            hangup: signal(SignalKind::hangup()).unwrap(),
         };
-        serve(service, |last| last, stop.cancelled_owned())
+        let reread = |_: &World, folder| Reloaded {
+            operator: None,
+            folder,
+        };
+        serve(service, reread, stop.cancelled_owned())
             .await
             .unwrap();
     }

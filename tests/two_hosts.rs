@@ -298,3 +298,53 @@ async fn daemons_that_share_only_the_warehouse_send_each_fire_time_once() {
     let left = site.sql("select run_id from campaignd.open_runs").await;
     assert_eq!(left, []);
 }
+
+/// A daemon that has looked at the schedule, stopped, with its last look put
+/// an hour back: at its next start one fire time is due.
+async fn an_hour_ago(site: &Site, host: &str) {
+    let store = site.path().join(format!("{host}.db"));
+    let daemon = site.serve_as(host);
+    wait_for("a look at the schedule", async || {
+        if !store.exists() {
+            return None;
+        }
+        let looks = sqlite_rows(&store, "select seen_until from cursors").await;
+        (!looks.is_empty()).then_some(())
+    })
+    .await;
+    stop(vec![daemon], site).await;
+    let back = "update cursors set seen_until = seen_until - 3600000000";
+    sqlite_rows(&store, back).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_comes_an_hour_late_finds_that_another_has_carried_the_run() {
+    let state = |_: &Site, host: &str| format!("url: 'sqlite://./{host}.db'");
+    let site = site("hour_late", state).await;
+    site.write("campaigns/hello.yaml", &campaign("cron: '0 * * * *'"));
+    for host in HOSTS {
+        an_hour_ago(&site, host).await;
+    }
+    let first = site.serve_as(HOSTS[0]);
+    finished(&site).await;
+    stop(vec![first], &site).await;
+    let requests = site.receiver.count();
+    let late = site.serve_as(HOSTS[1]);
+    let store = site.path().join(format!("{}.db", HOSTS[1]));
+    let passed_over = wait_for("the fire time in the late daemon's store", async || {
+        let runs = sqlite_rows(
+            &store,
+            "select run_id, error from runs where state = 'skipped'",
+        );
+        runs.await.pop()
+    })
+    .await;
+    stop(vec![late], &site).await;
+    let error = cell(&passed_over, "error").to_owned();
+    assert!(error.contains("an earlier run that is finished"), "{error}");
+    assert_eq!(site.receiver.count(), requests, "it sends nothing");
+    let runs = site.sql("select run_id, status from campaignd.runs").await;
+    assert_eq!(runs.len(), 1, "{runs:?}");
+    assert_eq!(cell(&runs[0], "run_id"), cell(&passed_over, "run_id"));
+    oracle::check(&site).await;
+}

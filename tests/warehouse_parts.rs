@@ -131,7 +131,7 @@ async fn an_ended_run_is_opened_again_with_what_it_did_not_deliver_still_open(pl
     place.warehouse.settle(&settled).await.unwrap();
     let end = Closing {
         keep_run_table: true,
-        cancels_rest: true,
+        cancels_rest: Some("the run was cancelled".to_owned()),
         ..closing(&facts, funnel, RunStatus::Cancelled)
     };
     let known = place.warehouse.close(&end).await.unwrap();
@@ -193,7 +193,7 @@ async fn what_is_left_of_a_cut_batch_is_cancelled_with_the_rest(place: &mut Plac
     place.warehouse.settle(&settled).await.unwrap();
     let end = Closing {
         keep_run_table: true,
-        cancels_rest: true,
+        cancels_rest: Some("the run was cancelled".to_owned()),
         ..closing(&facts, funnel, RunStatus::Cancelled)
     };
     for _ in 0..2 {

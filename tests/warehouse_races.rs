@@ -24,8 +24,7 @@ struct Race {
 }
 
 impl Race {
-    async fn under(isolation: &str) -> Self {
-        let mut place = Place::postgres().await;
+    async fn under(mut place: Place, isolation: &str) -> Self {
         let database = place.rows("select current_database()").await.remove(0);
         place
             .run(&format!(
@@ -207,18 +206,31 @@ async fn a_run_closed_while_it_is_registered_again_ends_once(race: &mut Race) {
 
 /// Runs every race under each isolation level.
 macro_rules! under_each {
-    ($($level:ident $isolation:literal)*) => { $(
-        #[tokio::test(flavor = "multi_thread")]
-        async fn $level() {
-            let mut race = Race::under($isolation).await;
-            two_settlers_of_one_run_write_everybody_once(&mut race).await;
-            a_settle_repeated_after_its_reply_was_lost_writes_nothing(&mut race).await;
-            two_freezes_of_one_run_leave_one_stage(&mut race).await;
-            two_admits_of_one_run_number_its_members_once(&mut race).await;
-            a_run_that_closes_lets_others_register_and_admit_meanwhile(&mut race).await;
-            a_run_closed_while_it_is_registered_again_ends_once(&mut race).await;
+    ($($level:ident $isolation:literal)*) => {
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $level() {
+                let place = super::Place::postgres().await;
+                super::every_race(super::Race::under(place, $isolation).await).await;
+            })*
         }
-    )* };
+        mod redshift {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $level() {
+                let place = super::Place::redshift().await;
+                super::every_race(super::Race::under(place, $isolation).await).await;
+            })*
+        }
+    };
+}
+
+async fn every_race(mut race: Race) {
+    two_settlers_of_one_run_write_everybody_once(&mut race).await;
+    a_settle_repeated_after_its_reply_was_lost_writes_nothing(&mut race).await;
+    two_freezes_of_one_run_leave_one_stage(&mut race).await;
+    two_admits_of_one_run_number_its_members_once(&mut race).await;
+    a_run_that_closes_lets_others_register_and_admit_meanwhile(&mut race).await;
+    a_run_closed_while_it_is_registered_again_ends_once(&mut race).await;
 }
 
 under_each! {

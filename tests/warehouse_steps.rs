@@ -1,5 +1,5 @@
-//! The steps of a run in the warehouse, on SQLite and on a real PostgreSQL:
-//! the same promises for both.
+//! The steps of a run in the warehouse, on SQLite, on a real PostgreSQL and
+//! on one that passes for Redshift: the same promises for all.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
@@ -14,8 +14,8 @@ use campaignd::warehouse::open;
 use support::place::{Eyes, PEOPLE, Place, at, closing, facts, facts_of, outcome, settlement};
 use uuid::Uuid;
 
-/// Runs each test on both databases.
-macro_rules! on_both {
+/// Runs each test on each database.
+macro_rules! on_each {
     ($($name:ident)*) => {
         mod sqlite {
             $(#[tokio::test] async fn $name() {
@@ -29,10 +29,16 @@ macro_rules! on_both {
                 super::$name(&mut place).await;
             })*
         }
+        mod redshift {
+            $(#[tokio::test(flavor = "multi_thread")] async fn $name() {
+                let mut place = super::Place::redshift().await;
+                super::$name(&mut place).await;
+            })*
+        }
     };
 }
 
-on_both! {
+on_each! {
     a_run_goes_from_its_audience_to_its_history
     every_step_can_be_repeated
     settling_again_writes_nothing

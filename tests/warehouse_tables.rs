@@ -161,7 +161,7 @@ async fn a_warehouse_that_cannot_be_reached_is_named() {
     assert!(
         failed
             .message
-            .ends_with("check `database` of the connector"),
+            .ends_with("correct `database` of the connector"),
         "{failed}"
     );
 

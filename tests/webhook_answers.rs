@@ -37,6 +37,8 @@ async fn attempt_against(answer: Answer, timeout: Duration) -> (Outcome, Receive
         at: SystemClock.now(),
         body: Bytes::from_static(b"{}"),
         rejected_at: None,
+        content_type: "application/json",
+        headers: std::sync::Arc::from([]),
     };
     let outcome = destination.attempt(request).await;
     assert_eq!(receiver.count(), 1, "one request, whatever the answer");

@@ -41,6 +41,8 @@ fn request() -> Request {
         at: SystemClock.now(),
         body: Bytes::from_static(b"{}"),
         rejected_at: None,
+        content_type: "application/json",
+        headers: std::sync::Arc::from([]),
     }
 }
 

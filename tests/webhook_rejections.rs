@@ -39,6 +39,8 @@ async fn read(answer: Answer, timeout: Duration) -> (u16, Rejections, u64) {
         at: SystemClock.now(),
         body: Bytes::from_static(b"{}"),
         rejected_at: Some("/rejected".into()),
+        content_type: "application/json",
+        headers: std::sync::Arc::from([]),
     };
     match destination.attempt(request).await {
         Outcome::Answered {

@@ -12,6 +12,7 @@ use campaignd::run::{Clock, Destination, Request, SystemClock};
 use campaignd::webhook::{Auth, DestinationOptions, HttpDestination};
 use jiff::Timestamp;
 use reqwest::header::HeaderMap;
+use std::sync::Arc;
 use std::time::Duration;
 use support::receiver::{Answer, Receiver, Recorded};
 use tokio::net::TcpListener;
@@ -46,6 +47,8 @@ fn request() -> Request {
         at: SystemClock.now(),
         body: Bytes::from_static(BODY.as_bytes()),
         rejected_at: None,
+        content_type: "application/json",
+        headers: Arc::from([]),
     }
 }
 

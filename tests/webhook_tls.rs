@@ -79,6 +79,8 @@ async fn attempt(options: DestinationOptions) -> Outcome {
         at: SystemClock.now(),
         body: Bytes::from_static(b"{}"),
         rejected_at: None,
+        content_type: "application/json",
+        headers: std::sync::Arc::from([]),
     };
     let destination = HttpDestination::new(options).unwrap();
     destination.attempt(request).await

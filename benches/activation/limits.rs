@@ -147,7 +147,7 @@ impl Warehouse {
 }
 
 /// Posts the bodies over `in_flight` bare sockets.
-async fn post(bodies: &[Vec<u8>], port: u16, in_flight: u32) -> Duration {
+pub(crate) async fn post(bodies: &[Vec<u8>], port: u16, in_flight: u32) -> Duration {
     let requests: Arc<Vec<Vec<u8>>> = Arc::new(bodies.iter().map(|body| request(body)).collect());
     let next = Arc::new(AtomicUsize::new(0));
     let begun = Instant::now();

@@ -14,6 +14,7 @@ mod limits;
 #[expect(unreachable_pub, reason = "it is the tests' own")]
 mod postgres;
 mod process;
+mod rates;
 mod receiver;
 
 use limits::{Limits, Warehouse};
@@ -71,6 +72,13 @@ async fn bench() {
     write_files(dir.path(), &database, receiver.port());
     process::run(dir.path(), &["bootstrap", "warehouse", "--apply"]).await;
 
+    for line in rates::rates(&database, &receiver).await {
+        println!("{line}");
+    }
+    // `cargo bench -- rates`: only this, which takes a minute.
+    if std::env::args().any(|arg| arg == "rates") {
+        return;
+    }
     println!(
         "{} customers, batch {BATCH_SIZE}, {IN_FLIGHT} in flight, median of {RUNS}",
         CUSTOMERS

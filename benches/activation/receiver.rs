@@ -1,19 +1,24 @@
 //! A receiver that parses nothing: it finds where a body ends, and says 200.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 
-/// Bodies, where they are wanted.
-type Bodies = Arc<Mutex<Option<Vec<Vec<u8>>>>>;
+/// Bodies with when they came, where they are wanted.
+type Bodies = Arc<Mutex<Option<Vec<(Instant, Vec<u8>)>>>>;
 
 /// A receiver on a free loopback port, until it is dropped.
 pub(crate) struct Receiver {
     port: u16,
     bodies: Bodies,
+    /// Milliseconds before an answer.
+    delay: Arc<AtomicU64>,
     _tasks: JoinSet<()>,
 }
 
@@ -23,10 +28,12 @@ impl Receiver {
         let port = listener.local_addr().expect("it is bound").port();
         let bodies = Bodies::default();
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, Arc::clone(&bodies)));
+        let delay = Arc::default();
+        tasks.spawn(accept(listener, Arc::clone(&bodies), Arc::clone(&delay)));
         Self {
             port,
             bodies,
+            delay,
             _tasks: tasks,
         }
     }
@@ -40,22 +47,38 @@ impl Receiver {
         *self.bodies.lock().expect("nobody panicked") = Some(Vec::new());
     }
 
+    /// Answers this much later from now on.
+    pub(crate) fn delay(&self, delay: Duration) {
+        let millis = u64::try_from(delay.as_millis()).expect("a short delay");
+        self.delay.store(millis, Ordering::Relaxed);
+    }
+
+    /// Requests in a second, from the first that was kept to the last.
+    pub(crate) fn rate(&self) -> f64 {
+        let bodies = self.bodies.lock().expect("nobody panicked");
+        let bodies = bodies.as_deref().unwrap_or_default();
+        let (first, last) = (bodies.first(), bodies.last());
+        let (first, last) = first.zip(last).expect("something came");
+        bodies.len() as f64 / (last.0 - first.0).as_secs_f64()
+    }
+
     /// The bodies kept, and no more are.
     pub(crate) fn recorded(&self) -> Vec<Vec<u8>> {
         let mut bodies = self.bodies.lock().expect("nobody panicked");
-        bodies.take().unwrap_or_default()
+        let bodies = bodies.take().unwrap_or_default();
+        bodies.into_iter().map(|(_, body)| body).collect()
     }
 }
 
-async fn accept(listener: TcpListener, bodies: Bodies) {
+async fn accept(listener: TcpListener, bodies: Bodies, delay: Arc<AtomicU64>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        connections.spawn(answer(stream, Arc::clone(&bodies)));
+        connections.spawn(answer(stream, Arc::clone(&bodies), Arc::clone(&delay)));
     }
 }
 
 /// Answers the requests of one connection until it is closed.
-async fn answer(mut stream: TcpStream, bodies: Bodies) {
+async fn answer(mut stream: TcpStream, bodies: Bodies, delay: Arc<AtomicU64>) {
     stream.set_nodelay(true).expect("a TCP socket");
     let mut buffer = Vec::with_capacity(256 * 1024);
     loop {
@@ -76,9 +99,13 @@ async fn answer(mut stream: TcpStream, bodies: Bodies) {
             }
         }
         if let Some(bodies) = bodies.lock().expect("nobody panicked").as_mut() {
-            bodies.push(buffer[head..end].to_vec());
+            bodies.push((Instant::now(), buffer[head..end].to_vec()));
         }
         buffer.drain(..end);
+        let delay = Duration::from_millis(delay.load(Ordering::Relaxed));
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
         if stream.write_all(ANSWER).await.is_err() {
             return;
         }

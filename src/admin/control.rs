@@ -2,7 +2,9 @@
 //! its group may write to. A connection carries one request.
 
 use super::message::{Reply, Request};
+use super::user::user_name;
 use async_trait::async_trait;
+use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
@@ -19,6 +21,9 @@ const MAX_LINE: u64 = 64 * 1024;
 
 /// How long one request may take, both ways.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The same for the beginning of a run, which waits for its warehouse.
+const PATIENCE_TO_BEGIN: Duration = Duration::from_secs(100);
 
 /// How long the door rests after it could not be opened, and how long a
 /// conversation may outlast the daemon.
@@ -69,10 +74,8 @@ pub async fn serve(
             let why = "another daemon listens there; give each its own `control`";
             return Err(io::Error::new(io::ErrorKind::AddrInUse, why));
         }
-        std::fs::remove_file(path)?;
     }
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+    let listener = bind(path)?;
     let tasks = TaskTracker::new();
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
@@ -91,10 +94,8 @@ pub async fn serve(
         let handler = Arc::clone(&handler);
         tasks.spawn(async move {
             let _permit = permit;
-            match tokio::time::timeout(PATIENCE, converse(stream, handler.as_ref())).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!("a control request broke off: {error}"),
-                Err(_) => tracing::warn!("a control request took over {PATIENCE:?}"),
+            if let Err(error) = converse(stream, handler.as_ref()).await {
+                tracing::warn!("a control request broke off: {error}");
             }
         });
     }
@@ -104,24 +105,62 @@ pub async fn serve(
     std::fs::remove_file(path)
 }
 
+/// Binds a socket at `path`, in place of what a dead process left there. It is
+/// made in a folder that only we may enter, so that nobody connects before it
+/// has its mode.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    let beside = path.parent().filter(|parent| *parent != Path::new(""));
+    // Short names: the path of a socket has hardly over a hundred bytes.
+    let private = tempfile::Builder::new()
+        .prefix(".c")
+        .rand_bytes(4)
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir_in(beside.unwrap_or(Path::new(".")))?;
+    let made = private.path().join("s");
+    let listener = UnixListener::bind(&made)?;
+    std::fs::set_permissions(&made, Permissions::from_mode(0o660))?;
+    std::fs::rename(&made, path)?;
+    Ok(listener)
+}
+
 async fn converse(stream: UnixStream, handler: &dyn Handler) -> io::Result<()> {
-    let by = format!("uid {}", stream.peer_cred()?.uid());
+    let uid = stream.peer_cred()?.uid();
+    let by = tokio::task::spawn_blocking(move || user_name(uid)).await?;
     let (reading, mut writing) = stream.into_split();
-    let line = read_line(reading).await?;
+    let line = tokio::time::timeout(PATIENCE, read_line(reading)).await??;
     let reply = match serde_json::from_str::<Request>(&line) {
-        Ok(request) => handler.answer(request, &by).await,
+        Ok(request) => {
+            let patience = patience(&request);
+            tokio::time::timeout(patience, handler.answer(request, &by)).await?
+        }
         Err(error) => Reply::Refused(format!("the request is not understood: {error}")),
     };
     let mut line = serde_json::to_string(&reply)?;
     line.push('\n');
-    writing.write_all(line.as_bytes()).await
+    tokio::time::timeout(PATIENCE, writing.write_all(line.as_bytes())).await?
+}
+
+/// How long the answer to `request` may take.
+fn patience(request: &Request) -> Duration {
+    match request {
+        Request::Run { .. } => PATIENCE_TO_BEGIN,
+        _ => PATIENCE,
+    }
 }
 
 /// Asks the daemon that listens at `path`.
 pub async fn ask(path: &Path, request: &Request) -> Result<Reply, ControlError> {
     let shown = path.display().to_string();
-    let Ok(stream) = UnixStream::connect(path).await else {
-        return Err(ControlError::NobodyThere { path: shown });
+    let stream = match UnixStream::connect(path).await {
+        Ok(stream) => stream,
+        Err(error) if is_nobody(&error) => return Err(ControlError::NobodyThere { path: shown }),
+        Err(error) => {
+            let reason = error.to_string();
+            return Err(ControlError::BrokenOff {
+                path: shown,
+                reason,
+            });
+        }
     };
     let conversation = async {
         let (reading, mut writing) = stream.into_split();
@@ -134,10 +173,17 @@ pub async fn ask(path: &Path, request: &Request) -> Result<Reply, ControlError> 
         path: shown.clone(),
         reason,
     };
-    match tokio::time::timeout(PATIENCE, conversation).await {
+    let patience = PATIENCE + patience(request);
+    match tokio::time::timeout(patience, conversation).await {
         Ok(answered) => answered.map_err(|error| broken_off(error.to_string())),
-        Err(_) => Err(broken_off(format!("nothing came within {PATIENCE:?}"))),
+        Err(_) => Err(broken_off(format!("nothing came within {patience:?}"))),
     }
+}
+
+/// Whether there is no socket, or one that a dead process has left.
+fn is_nobody(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, NotADirectory, NotFound};
+    matches!(error.kind(), ConnectionRefused | NotFound | NotADirectory)
 }
 
 async fn read_line(from: impl tokio::io::AsyncRead + Unpin) -> io::Result<String> {

@@ -1,7 +1,8 @@
 //! What is said over the control socket: one JSON line each way.
 
 use crate::id::{ConnectorName, RunId};
-use crate::run::Resolution;
+use crate::run::{Progress, Resolution, RunRecord};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// What is asked of the daemon.
@@ -17,6 +18,18 @@ pub enum Request {
     AcceptConnector {
         /// The connector.
         connector: ConnectorName,
+    },
+    /// Begins a manual run.
+    Run {
+        /// The campaign, as it was typed.
+        campaign: String,
+        /// The time its id names; now if none.
+        fire_time: Option<Timestamp>,
+    },
+    /// Looks how a run stands.
+    Look {
+        /// The run.
+        run: RunId,
     },
     /// Lets a held run go on.
     Resume {
@@ -42,12 +55,27 @@ pub enum Request {
     },
 }
 
+/// A run as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// As the ledger has it, its specification left out.
+    pub record: RunRecord,
+    /// As who carries it counts; none while it waits for its turn, or rests.
+    pub progress: Option<Progress>,
+}
+
 /// What the daemon answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
     /// It is done, and this is what is to be told.
     Done(String),
+    /// A run as it stands.
+    Seen(Box<Seen>),
+    /// A file with problems is in the way.
+    Problems(String),
+    /// Nothing would be delivered now.
+    Undelivered(String),
     /// What was asked makes no sense here.
     Refused(String),
     /// It could not be done.

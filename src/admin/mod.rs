@@ -2,6 +2,8 @@
 
 mod control;
 mod message;
+mod user;
 
 pub use control::{ControlError, Handler, ask, serve};
-pub use message::{Reply, Request};
+pub use message::{Reply, Request, Seen};
+pub use user::{own_name, user_name};

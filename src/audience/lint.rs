@@ -1,5 +1,6 @@
 //! What can be said of a campaign's SQL without a warehouse.
 
+use super::wildcard::deciding_wildcards;
 use sqlparser::ast::{
     Expr, Query, Select, SelectItem, SetExpr, Spanned, Statement, Visit, Visitor,
 };
@@ -52,6 +53,38 @@ pub fn lint(sql: &str, key: &str) -> Vec<SqlProblem> {
         problems = shape_problems(sql, key);
     }
     problems
+}
+
+/// The columns a query returns, as far as its text tells.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Selected {
+    /// Those with a name.
+    pub names: Vec<String>,
+    /// Whether there are no others.
+    pub is_whole: bool,
+}
+
+/// The columns that `sql` returns, as far as its text tells.
+pub fn selected_columns(sql: &str) -> Selected {
+    let statements = Parser::parse_sql(&RedshiftSqlDialect {}, sql).unwrap_or_default();
+    let Some(Statement::Query(query)) = statements.first() else {
+        return Selected::default();
+    };
+    let mut selects = Vec::new();
+    outermost(&query.body, &mut selects);
+    let Some(first) = selects.first() else {
+        return Selected::default();
+    };
+    let names: Vec<String> = first
+        .projection
+        .iter()
+        .filter_map(column_name)
+        .map(str::to_owned)
+        .collect();
+    Selected {
+        is_whole: names.len() == first.projection.len(),
+        names,
+    }
 }
 
 /// `sql` without the semicolon that ends it, every place kept.
@@ -193,19 +226,12 @@ impl Visitor for FindWrites {
 fn projection_problems(query: &Query, key: &str) -> Vec<SqlProblem> {
     let mut selects = Vec::new();
     outermost(&query.body, &mut selects);
-    let items = selects.iter().flat_map(|select| &select.projection);
-    let is_wildcard = |item: &&SelectItem| {
-        matches!(
-            item,
-            SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)
-        )
-    };
-    let wildcards: Vec<SqlProblem> = items
-        .filter(is_wildcard)
-        .map(|item| {
+    let wildcards: Vec<SqlProblem> = deciding_wildcards(query)
+        .into_iter()
+        .map(|place| {
             let message = "`select *` is not staged, since it changes when the table does; \
                            name the columns";
-            SqlProblem::at(item.span().start, message)
+            SqlProblem::at(place, message)
         })
         .collect();
     if !wildcards.is_empty() {
@@ -215,6 +241,10 @@ fn projection_problems(query: &Query, key: &str) -> Vec<SqlProblem> {
     let Some(first) = selects.first() else {
         return Vec::new();
     };
+    // A `*` over a subquery: its columns are not followed up here.
+    if first.projection.iter().any(is_wildcard) {
+        return Vec::new();
+    }
     let names: Vec<&str> = first.projection.iter().filter_map(column_name).collect();
     // A key that is missing is the file's problem, not this query's.
     if key.is_empty() || names.iter().any(|name| name.eq_ignore_ascii_case(key)) {
@@ -222,22 +252,6 @@ fn projection_problems(query: &Query, key: &str) -> Vec<SqlProblem> {
     }
     let place = first.projection.first().map_or(first.span(), Spanned::span);
     vec![SqlProblem::at(place.start, missing_key(key, &names))]
-}
-
-/// The columns `sql` returns, as far as they have names of their own; nothing
-/// where that cannot be judged: our parser does not know all of it, or one of
-/// its columns is named by the warehouse.
-pub fn selected_columns(sql: &str) -> Option<Vec<String>> {
-    let statements = Parser::parse_sql(&RedshiftSqlDialect {}, sql).ok()?;
-    let Some(Statement::Query(query)) = statements.first() else {
-        return None;
-    };
-    let mut selects = Vec::new();
-    outermost(&query.body, &mut selects);
-    let names = selects.first()?.projection.iter();
-    names
-        .map(|item| column_name(item).map(str::to_owned))
-        .collect()
 }
 
 fn missing_key(key: &str, names: &[&str]) -> String {
@@ -269,6 +283,13 @@ fn outermost<'a>(body: &'a SetExpr, selects: &mut Vec<&'a Select>) {
         }
         _ => {}
     }
+}
+
+fn is_wildcard(item: &SelectItem) -> bool {
+    matches!(
+        item,
+        SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)
+    )
 }
 
 fn column_name(item: &SelectItem) -> Option<&str> {
@@ -340,9 +361,77 @@ mod tests {
     }
 
     #[test]
+    fn a_star_that_decides_the_columns_is_found_however_deep_it_stands() {
+        for (sql, places) in [
+            ("select id from (select * from p) q", &[][..]),
+            ("select count(*) as id from p", &[]),
+            (
+                "with a as (select * from p) select id from a where exists (select * from q)",
+                &[],
+            ),
+            ("select q.* from (select id, n from p) q", &[]),
+            (
+                "with a as (select id from p), b as (select * from a) select * from b",
+                &[],
+            ),
+            ("select id, q.* from p q", &[(1, 12)]),
+            ("select * from (\n select * from p\n) q", &[(2, 9)]),
+            ("with a as (select * from p) select a.* from a", &[(1, 19)]),
+            ("select id from p union all select * from q", &[(1, 35)]),
+            (
+                "select * from (select id from p) q join r on r.id = q.id",
+                &[(1, 8)],
+            ),
+            (
+                "select q.* from (select id from p) q join r on r.id = q.id",
+                &[],
+            ),
+            ("with p as (select * from p) select * from p", &[(1, 19)]),
+        ] {
+            let found: Vec<_> = lint(sql, "id").iter().map(|p| (p.line, p.column)).collect();
+            assert_eq!(found, places, "{sql}");
+        }
+    }
+
+    #[test]
+    fn stars_over_stars_end() {
+        let names = (0..200).map(|n| format!(", c{} as (select * from c{n})", n + 1));
+        let sql = format!(
+            "with c0 as (select id from p){} select * from c200",
+            names.collect::<String>()
+        );
+        assert_eq!(lint(&sql, "id"), []);
+        let wide =
+            (0..25).map(|n| format!(", c{} as (select a.*, b.* from c{n} a, c{n} b)", n + 1));
+        let sql = format!(
+            "with c0 as (select * from p){} select * from c25",
+            wide.collect::<String>()
+        );
+        assert_eq!(lint(&sql, "id").len(), 1);
+    }
+
+    #[test]
     fn sql_the_parser_does_not_know_is_a_note() {
         let problem = first("select id from p qualify ??? 1 frobnicate");
         assert!(problem.is_note);
+    }
+
+    #[test]
+    fn the_selected_columns_are_known_as_far_as_they_have_names() {
+        let check = |sql, expect: &[&str], is_whole| {
+            let selected = selected_columns(sql);
+            assert_eq!(selected.names, expect, "{sql}");
+            assert_eq!(selected.is_whole, is_whole, "{sql}");
+        };
+        check(
+            "select id, p.mail as m, q.x from p, q",
+            &["id", "m", "x"],
+            true,
+        );
+        check("with q as (select 1 as y) select id from q", &["id"], true);
+        check("select id, count(*) from p group by 1", &["id"], false);
+        check("select id, p.* from p", &["id"], false);
+        check("no sql", &[], false);
     }
 
     #[test]

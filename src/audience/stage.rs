@@ -54,7 +54,7 @@ impl<'a> RunTables<'a> {
         Statement::new(step, self.run.as_str(), sql)
     }
 
-    fn around(&self, step: &str, before: &str, after: &str) -> Statement {
+    pub(super) fn around(&self, step: &str, before: &str, after: &str) -> Statement {
         let sql = super::lint::without_semicolon(&self.audience.sql);
         Statement::around(step, self.run.as_str(), [before, &sql, after])
     }
@@ -103,6 +103,9 @@ impl<'a> RunTables<'a> {
     /// `ok` the places are those of the members to be sent. One statement
     /// where one can carry the types, else one transaction: the stage table is
     /// there complete or not at all.
+    ///
+    /// A status is given its width: Redshift makes a column that comes from
+    /// literals as wide as the longest of them, and refuses a longer one later.
     pub fn freeze(
         &self,
         columns: &[Column],
@@ -110,6 +113,38 @@ impl<'a> RunTables<'a> {
         batch_size: u32,
     ) -> Result<Vec<Statement>, BadPolicy> {
         let stage = self.schema.table(&self.names().stage);
+        let order_type = match self.policy.keeps_order() {
+            true => ", cd_order integer",
+            false => "",
+        };
+        let (select, after) = self.frozen_rows(columns, key, batch_size)?;
+        Ok(match self.schema.dialect {
+            Dialect::Sqlite => {
+                let create = format!(
+                    "create table {stage} ({}, cd_key text, cd_status text, cd_seq integer, cd_batch integer{order_type})",
+                    declared(columns),
+                );
+                let insert = format!("insert into {stage} {select}");
+                let mut script = self.schema.begin(self.run.as_str(), None);
+                script.push(self.statement("freeze", &create));
+                script.push(self.around("freeze", &insert, &after));
+                script.push(self.schema.commit(self.run.as_str()));
+                script
+            }
+            Dialect::Postgres | Dialect::Redshift => {
+                let create = format!("create table {stage}{} as {select}", self.sorted());
+                vec![self.around("freeze", &create, &after)]
+            }
+        })
+    }
+
+    /// The two sides of the campaign's SQL that make it the rows of the stage.
+    pub(super) fn frozen_rows(
+        &self,
+        columns: &[Column],
+        key: &Column,
+        batch_size: u32,
+    ) -> Result<(String, String), BadPolicy> {
         let (join, arm) = self.suppression(key);
         let held_out = match &self.policy.holdout {
             None => String::new(),
@@ -118,36 +153,19 @@ impl<'a> RunTables<'a> {
                 format!("when {condition} then 'held_out' ")
             }
         };
-        let (order, order_type) = match self.policy.keeps_order() {
-            true => (", x.cd_order", ", cd_order integer"),
-            false => ("", ""),
+        let order = match self.policy.keeps_order() {
+            true => ", x.cd_order",
+            false => "",
         };
         let (before, after) = self.placed_rows(columns, key, &join)?;
         let select = format!(
-            "select {}, x.cd_key, case when x.cd_bytes is null then 'no_key' \
+            "select {}, x.cd_key, cast(case when x.cd_bytes is null then 'no_key' \
              when x.cd_key is null then 'bad_key' when x.cd_key = x.cd_before then 'duplicate' \
-             {arm}{held_out}else 'ok' end as cd_status, x.cd_seq, {} as cd_batch{order} from (",
+             {arm}{held_out}else 'ok' end as varchar(16)) as cd_status, x.cd_seq, {} as cd_batch{order} from (",
             listed(columns, "x."),
             self.batch_of("x.cd_seq", batch_size),
         );
-        Ok(match self.schema.dialect {
-            Dialect::Sqlite => {
-                let create = format!(
-                    "create table {stage} ({}, cd_key text, cd_status text, cd_seq integer, cd_batch integer{order_type})",
-                    declared(columns),
-                );
-                let insert = format!("insert into {stage} {select}{before}");
-                let mut script = self.schema.begin(self.run.as_str(), None);
-                script.push(self.statement("freeze", &create));
-                script.push(self.around("freeze", &insert, &after));
-                script.push(self.schema.commit(self.run.as_str()));
-                script
-            }
-            Dialect::Postgres | Dialect::Redshift => {
-                let create = format!("create table {stage}{} as {select}{before}", self.sorted());
-                vec![self.around("freeze", &create, &after)]
-            }
-        })
+        Ok((format!("{select}{before}"), after))
     }
 
     /// The two sides of the campaign's SQL that give each row its key, the key
@@ -232,6 +250,18 @@ impl<'a> RunTables<'a> {
         open: &[OpenMembers],
     ) -> Result<Statement, BadText> {
         let names = self.names();
+        let rows = self.admitted_rows(campaign, open, &self.schema.table(&names.stage))?;
+        let sql = format!("create table {} as {rows}", self.schema.table(&names.admit));
+        Ok(self.statement("admit", &sql))
+    }
+
+    /// What becomes of the members of `stage`: key, status and place.
+    pub(super) fn admitted_rows(
+        &self,
+        campaign: &CampaignName,
+        open: &[OpenMembers],
+        stage: &str,
+    ) -> Result<String, BadText> {
         let counted = self.policy.counted(self.schema, campaign, open)?;
         let verdict = match counted.arms.as_str() {
             "" => "'planned'".to_owned(),
@@ -248,19 +278,16 @@ impl<'a> RunTables<'a> {
             true => "s.cd_order",
             false => "s.cd_seq",
         };
-        let sql = format!(
-            "create table {} as select c.cd_key, cast(case when c.cd_verdict <> 'planned' \
+        Ok(format!(
+            "select c.cd_key, cast(case when c.cd_verdict <> 'planned' \
              then c.cd_verdict {over}else 'planned' end as varchar(16)) as cd_status, \
              case when c.cd_verdict = 'planned'{within} then c.cd_rank end as cd_seq from (\
              select v.cd_key, v.cd_verdict, row_number() over \
              (partition by v.cd_verdict order by v.cd_place) as cd_rank from (\
              select s.cd_key, {place} as cd_place, {verdict} as cd_verdict \
-             from {} s{} where s.cd_status = 'ok') as v) as c",
-            self.schema.table(&names.admit),
-            self.schema.table(&names.stage),
+             from {stage} s{} where s.cd_status = 'ok') as v) as c",
             counted.join,
-        );
-        Ok(self.statement("admit", &sql))
+        ))
     }
 
     /// Counts the admitted rows: a status and its count a row.
@@ -370,7 +397,7 @@ fn declared(columns: &[Column]) -> String {
 }
 
 /// The columns behind `row`, in order.
-fn listed(columns: &[Column], row: &str) -> String {
+pub(super) fn listed(columns: &[Column], row: &str) -> String {
     let names = columns
         .iter()
         .map(|c| format!("{row}{}", identifier(&c.name)));

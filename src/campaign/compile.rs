@@ -1,20 +1,17 @@
 //! From a campaign file's text to a campaign, or all its problems.
 
-use super::file::{Activation, Campaign, Known};
+use super::expect::expect_of;
+use super::file::{Campaign, Known};
+use super::fresh::fresh_when_of;
 use super::policy::{About, policy_of};
 use super::schedule::schedule_of;
 use super::yaml::{Document, Field, Problem, Reader, Section, Source, suggestion};
-use crate::audience::{AudienceSpec, Policy, lint};
+use super::{activation, sql_template};
+use crate::audience::{AudienceSpec, Expect, Policy, Selected};
+use crate::delivery::template::RunValues;
 use crate::id::{CampaignName, ConnectorName, DestinationName};
 use serde_json::{Map, Value};
-use std::num::NonZeroU32;
 use std::str::FromStr;
-
-/// How many members a batch has unless the file says otherwise.
-const DEFAULT_BATCH_SIZE: NonZeroU32 = NonZeroU32::new(500).expect("500 is not zero");
-
-/// The largest batch: beyond it a refusal costs more than the requests saved.
-const MAX_BATCH_SIZE: u32 = 10_000;
 
 /// The longest `contact_history.attributes`, as JSON: the width of its column.
 const MAX_ATTRIBUTES_BYTES: usize = 4096;
@@ -64,16 +61,36 @@ fn read(mut top: Section, known: &Known) -> Option<Campaign> {
     let schedule = top
         .required("schedule")
         .and_then(|f| schedule_of(f.section()?, name.as_ref()));
-    let audience = top
+    let vars = top.optional("vars");
+    let (vars, vars_are_sound) = match vars {
+        Some(field) => field
+            .section()
+            .map_or((Map::new(), false), activation::vars_of),
+        None => (Map::new(), true),
+    };
+    let values = activation::sample_values(name.as_ref(), vars.clone());
+    let (audience, selected) = top
         .required("audience")
-        .and_then(|f| audience(f.section()?));
+        .and_then(|f| Some(audience(f.section()?, &values)))
+        .unwrap_or_default();
+    let (audience, expect) = audience.unzip();
     let activation = top.required("activation");
-    let activation = activation.and_then(|f| activation_of(f.section()?, known));
+    let check = activation::Check {
+        known,
+        values: &values,
+        selected: &selected,
+    };
+    let activation = activation.and_then(|f| activation::read(f.section()?, &check));
     let history = top.optional("contact_history");
-    let attributes = history.map_or(Some(Map::new()), |f| attributes(f.section()?));
+    let attributes = history
+        .as_ref()
+        .map_or(Some(Map::new()), |f| attributes(f.section()?));
+    if let (Some(field), Some(map), Some(activation)) = (&history, &attributes, &activation) {
+        check.fits_header(field, map, activation);
+    }
     let about = About {
         name: name.as_ref(),
-        audience: audience.as_ref(),
+        selected: &selected,
     };
     let (suppress, policy) = match top.optional("policy") {
         None => (Some(Vec::new()), Some(Policy::default())),
@@ -82,7 +99,8 @@ fn read(mut top: Section, known: &Known) -> Option<Campaign> {
             Some(mut section) => (suppress_of(&mut section), policy_of(section, &about)),
         },
     };
-    top.not_yet(&["fresh_when", "vars"]);
+    let fresh_when = top.optional("fresh_when");
+    let fresh_when = fresh_when.map_or(Some(None), |f| Some(Some(fresh_when_of(f.section()?)?)));
     top.finish();
     Some(Campaign {
         name: name?,
@@ -97,6 +115,9 @@ fn read(mut top: Section, known: &Known) -> Option<Campaign> {
         attributes: attributes?,
         suppress: suppress?,
         policy: policy?,
+        vars: vars_are_sound.then_some(vars)?,
+        expect: expect?,
+        fresh_when: fresh_when?,
     })
 }
 
@@ -105,7 +126,7 @@ fn connector_name(field: &Field, known: &Known) -> Option<ConnectorName> {
     one_of(field, "connector", names.map(|name| (name.as_str(), name)))
 }
 
-fn destination_name(field: &Field, known: &Known) -> Option<DestinationName> {
+pub(super) fn destination_name(field: &Field, known: &Known) -> Option<DestinationName> {
     let names = known.destinations.iter();
     one_of(
         field,
@@ -143,42 +164,26 @@ fn all_of<'k>(what: &str, known: impl Iterator<Item = &'k str>) -> String {
     }
 }
 
-fn audience(mut section: Section) -> Option<AudienceSpec> {
+/// The audience with what is expected of it, and the columns it selects.
+fn audience(
+    mut section: Section,
+    values: &RunValues,
+) -> (Option<(AudienceSpec, Expect)>, Selected) {
     let key = section.required("key").and_then(|f| f.filled_text());
     let sql = section.required("sql");
-    section.not_yet(&["expect"]);
+    let expect = section.optional("expect");
+    let expect = expect.map_or(Some(Expect::default()), |f| expect_of(f.section()?));
     section.finish();
     let sql_text = sql.as_ref().and_then(|field| field.filled_text());
-    if let (Some(field), Some(text)) = (&sql, sql_text) {
-        for problem in lint(text, key.unwrap_or_default()) {
-            field.at_line(
-                problem.line,
-                problem.column,
-                problem.is_note,
-                problem.message,
-            );
-        }
-    }
-    Some(AudienceSpec {
-        key: key?.trim().to_owned(),
-        sql: sql_text?.to_owned(),
-    })
-}
-
-fn activation_of(mut section: Section, known: &Known) -> Option<Activation> {
-    let destination = section.required("destination");
-    let destination = destination.and_then(|field| destination_name(&field, known));
-    let batch_size = section
-        .optional("batch_size")
-        .map_or(Some(DEFAULT_BATCH_SIZE.get()), |f| {
-            f.number(1..=MAX_BATCH_SIZE)
-        });
-    section.not_yet(&["payload", "expires_after", "rejected_at"]);
-    section.finish();
-    Some(Activation {
-        destination: destination?,
-        batch_size: NonZeroU32::new(batch_size?)?,
-    })
+    let selected = match (&sql, sql_text) {
+        (Some(field), Some(text)) => sql_template::check(field, text, key, values),
+        _ => Selected::default(),
+    };
+    let spec = key.zip(sql_text).map(|(key, sql)| AudienceSpec {
+        key: key.trim().to_owned(),
+        sql: sql.to_owned(),
+    });
+    (spec.zip(expect), selected)
 }
 
 /// The relations of `policy.suppress`, each once, as they are written.

@@ -1,9 +1,10 @@
 //! A campaign: a checked value, and the names it may be checked against.
 
-use crate::audience::{AudienceSpec, Policy};
+use crate::audience::{AudienceSpec, Expect, FreshWhen, Policy};
+use crate::delivery::{Format, Payload};
 use crate::id::{CampaignName, ConnectorName, DestinationName};
 use crate::schedule::Schedule;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 
 /// A standing order: this audience, at these times, to this destination.
@@ -34,6 +35,12 @@ pub struct Campaign {
     pub suppress: Vec<String>,
     /// The rest of `policy`.
     pub policy: Policy,
+    /// `vars`: what `var` gives in its templates.
+    pub vars: serde_json::Map<String, serde_json::Value>,
+    /// How large its audience should be.
+    pub expect: Expect,
+    /// How recent its data must be.
+    pub fresh_when: Option<FreshWhen>,
 }
 
 /// Where a campaign's members go, and how many at a time.
@@ -43,6 +50,13 @@ pub struct Activation {
     pub destination: DestinationName,
     /// Members in a batch, at most.
     pub batch_size: NonZeroU32,
+    /// Its own templates; empty for the usual body.
+    pub payload: Payload,
+    /// JSON pointer (RFC 6901) in a 2xx answer to members refused one by one.
+    pub rejected_at: Option<String>,
+    /// How long after the fire time what is unsent stays unsent, in
+    /// milliseconds.
+    pub expires_after_ms: Option<u64>,
 }
 
 /// The names a campaign file may use: what the operator has defined.
@@ -52,4 +66,6 @@ pub struct Known {
     pub connectors: BTreeSet<ConnectorName>,
     /// The destinations.
     pub destinations: BTreeSet<DestinationName>,
+    /// The form of the destinations' bodies; JSON where one is not listed.
+    pub formats: BTreeMap<DestinationName, Format>,
 }

@@ -1,7 +1,7 @@
 //! The `policy` of a campaign file: who of the audience is not contacted.
 
 use super::yaml::{Field, Section, suggestion};
-use crate::audience::{AudienceSpec, FrequencyCap, Holdout, OrderBy, Policy, selected_columns};
+use crate::audience::{FrequencyCap, Holdout, OrderBy, Policy, Selected};
 use crate::id::CampaignName;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -26,7 +26,7 @@ const MAX_SALT_BYTES: usize = 128;
 /// wrong there.
 pub(super) struct About<'a> {
     pub(super) name: Option<&'a CampaignName>,
-    pub(super) audience: Option<&'a AudienceSpec>,
+    pub(super) selected: &'a Selected,
 }
 
 /// Everything of `policy` but `suppress`, which the caller has read.
@@ -44,7 +44,7 @@ pub(super) fn policy_of(mut section: Section, about: &About) -> Option<Policy> {
         Some(Some(u64::from(field.number(1..=MAX_LIMIT)?)))
     });
     let order_by = section.optional("order_by");
-    let order_by = order_by.map_or(Some(Vec::new()), |field| order_of(&field, about.audience));
+    let order_by = order_by.map_or(Some(Vec::new()), |field| order_of(&field, about.selected));
     section.finish();
     Some(Policy {
         frequency_cap: caps?,
@@ -132,11 +132,10 @@ fn basis_points(field: &Field) -> Option<u32> {
     points
 }
 
-fn order_of(field: &Field, audience: Option<&AudienceSpec>) -> Option<Vec<OrderBy>> {
-    let columns = audience.and_then(|audience| selected_columns(&audience.sql));
-    all(&field.one_or_more(), |item| {
-        order_term(item, columns.as_deref())
-    })
+fn order_of(field: &Field, selected: &Selected) -> Option<Vec<OrderBy>> {
+    // Where the text does not tell all of them, the warehouse says it.
+    let columns = selected.is_whole.then_some(selected.names.as_slice());
+    all(&field.one_or_more(), |item| order_term(item, columns))
 }
 
 fn order_term(field: &Field, columns: Option<&[String]>) -> Option<OrderBy> {

@@ -2,7 +2,8 @@
 //! settings that reaches SQL or bytes.
 
 use super::file::Campaign;
-use crate::audience::{AudienceSpec, Policy};
+use crate::audience::{AudienceSpec, Expect, FreshWhen, Policy};
+use crate::delivery::{Format, Payload, Shape};
 use crate::id::{CampaignName, ConnectorName, DestinationName};
 use crate::schedule::SendWindow;
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,8 @@ pub struct DestinationTerms {
     pub channel: String,
     /// The longest body it takes, in bytes.
     pub max_body: u64,
+    /// The form of its bodies.
+    pub format: Format,
 }
 
 /// The specification of a run; holds no secret. Stored before anything else is
@@ -52,6 +55,28 @@ pub struct RunSpec {
     /// Who else is not.
     #[serde(default, skip_serializing_if = "Policy::is_empty")]
     pub policy: Policy,
+    /// The campaign's own payload, templates as it wrote them.
+    #[serde(default, skip_serializing_if = "Payload::is_empty")]
+    pub payload: Payload,
+    /// What `var` gives in templates.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub vars: Map<String, Value>,
+    /// The form of its bodies.
+    #[serde(default, skip_serializing_if = "Format::is_json")]
+    pub format: Format,
+    /// JSON pointer (RFC 6901) in a 2xx answer to members refused one by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected_at: Option<String>,
+    /// What is not sent this many milliseconds after the fire time is not sent
+    /// at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_after_ms: Option<u64>,
+    /// How large its audience should be.
+    #[serde(default, skip_serializing_if = "Expect::is_empty")]
+    pub expect: Expect,
+    /// How recent its data must be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fresh_when: Option<FreshWhen>,
     /// The hours in which its requests begin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub send_window: Option<SendWindow>,
@@ -79,7 +104,23 @@ impl RunSpec {
             attributes: sorted(&campaign.attributes),
             suppress: campaign.suppress.clone(),
             policy: campaign.policy.clone(),
+            payload: campaign.activation.payload.clone(),
+            vars: sorted(&campaign.vars),
+            format: terms.format,
+            rejected_at: campaign.activation.rejected_at.clone(),
+            expires_after_ms: campaign.activation.expires_after_ms,
+            expect: campaign.expect.clone(),
+            fresh_when: campaign.fresh_when.clone(),
             send_window: campaign.schedule.terms().send_window.clone(),
+        }
+    }
+
+    /// What of it changes the usual body.
+    pub fn shape(&self) -> Shape {
+        Shape {
+            payload: self.payload.clone(),
+            format: self.format,
+            vars: self.vars.clone(),
         }
     }
 
@@ -143,11 +184,11 @@ fn sorted_value(value: &Value) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use serde_json::json;
 
-    fn spec() -> RunSpec {
+    pub(in crate::campaign) fn spec() -> RunSpec {
         let Value::Object(attributes) = json!({"z": 1, "a": {"y": 0.1, "b": null}, "ü": "\"q\""})
         else {
             unreachable!()
@@ -167,6 +208,13 @@ mod tests {
             attributes,
             suppress: Vec::new(),
             policy: Policy::default(),
+            payload: Payload::default(),
+            vars: Map::new(),
+            format: Format::Json,
+            rejected_at: None,
+            expires_after_ms: None,
+            expect: Expect::default(),
+            fresh_when: None,
             send_window: None,
         }
     }

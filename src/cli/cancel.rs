@@ -5,7 +5,7 @@ use super::load;
 use super::pause::tell;
 use super::run::carry;
 use super::show::Format;
-use crate::admin::{ControlError, Reply, Request, ask};
+use crate::admin::{ControlError, Reply, Request, ask, own_name};
 use crate::daemon::World;
 use crate::daemon::settings::Settings;
 use crate::id::RunId;
@@ -50,7 +50,7 @@ pub(super) async fn run(
 
 /// Nobody is running: the run is carried to its end here.
 async fn act_here(settings: &Settings, run: &RunId, verb: Verb) -> Result<Reply, Failure> {
-    let by = "the command line";
+    let by = &own_name();
     let world = load::world(settings).await?;
     let found = match verb {
         Verb::Cancel => world.desk.cancel(run, by).await,

@@ -1,21 +1,27 @@
 //! `campaignd check`: every problem of every file, offline.
 
-use super::exit::{Failure, PROBLEMS};
+use super::check_online;
+use super::exit::{Failure, PROBLEMS, UNREACHABLE};
 use super::problems::{colors, render, view};
 use super::show::{Format, counted, say, say_json};
-use crate::campaign::{self, Known, Problem, Severity};
+use crate::campaign::{self, Campaign, Known, Problem, Severity};
 use crate::daemon::folder::{self, Folder};
-use crate::daemon::settings;
+use crate::daemon::settings::{self, Settings};
 use crate::daemon::source;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What is asked.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Campaign files; the whole campaigns folder if none is named.
     files: Vec<PathBuf>,
+    /// Asks the warehouse too: whether the connectors can be reached, and
+    /// whether it can run what the campaigns ask.
+    #[arg(long)]
+    online: bool,
 }
 
 /// What was looked at, and what was found.
@@ -24,6 +30,8 @@ struct Found {
     campaigns: usize,
     problems: Vec<Problem>,
     sources: BTreeMap<String, String>,
+    /// Those without a problem so far, each with its file.
+    sound: Vec<(String, Arc<Campaign>)>,
 }
 
 #[derive(Serialize)]
@@ -32,14 +40,22 @@ struct Report {
     problems: serde_json::Value,
 }
 
-pub(super) fn run(config: &Path, args: &Args, format: Format) -> Result<(), Failure> {
+pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<(), Failure> {
     let mut found = Found::default();
-    if let Some((known, campaigns)) = found.settings(config) {
+    let mut is_unreachable = false;
+    if let Some(settings) = found.settings(config) {
+        let known = settings.known();
         if args.files.is_empty() {
-            found.folder(folder::load(&campaigns, &known, Folder::default()));
+            found.folder(folder::load(&settings.campaigns, &known, Folder::default()));
         }
         for file in &args.files {
             found.file(file, &known);
+        }
+        if args.online {
+            let online = check_online::ask(config, &settings, &found.sound).await;
+            is_unreachable = !online.unreachable.is_empty();
+            found.problems.extend(online.problems);
+            found.sources.extend(online.sources);
         }
     }
     let errors = found
@@ -60,14 +76,14 @@ pub(super) fn run(config: &Path, args: &Args, format: Format) -> Result<(), Fail
     }
     match errors {
         0 => Ok(()),
+        _ if is_unreachable => Err(Failure::silent(UNREACHABLE)),
         _ => Err(Failure::silent(PROBLEMS)),
     }
 }
 
 impl Found {
-    /// Reads the operator's file: the names campaigns may use, and where the
-    /// campaigns are.
-    fn settings(&mut self, config: &Path) -> Option<(Known, PathBuf)> {
+    /// Reads the operator's file.
+    fn settings(&mut self, config: &Path) -> Option<Settings> {
         let text = match source::read(config) {
             Ok(text) => text,
             Err(problem) => {
@@ -79,10 +95,7 @@ impl Found {
         let shown = settings::masked(&text.source());
         self.sources.insert(text.name, shown);
         match compiled {
-            Ok(file) => {
-                let settings = file.resolve_paths(config.parent().unwrap_or(Path::new("")));
-                Some((settings.known(), settings.campaigns))
-            }
+            Ok(file) => Some(file.resolve_paths(config.parent().unwrap_or(Path::new("")))),
             Err(problems) => {
                 self.problems.extend(problems);
                 None
@@ -92,6 +105,9 @@ impl Found {
 
     fn folder(&mut self, folder: Folder) {
         self.campaigns += folder.files;
+        let sound = folder.campaigns.into_values();
+        self.sound
+            .extend(sound.map(|loaded| (loaded.file, loaded.campaign)));
         self.problems.extend(folder.problems);
         self.sources.extend(folder.sources);
     }
@@ -103,7 +119,10 @@ impl Found {
             Err(problem) => return self.problems.push(problem),
         };
         match campaign::compile(&text.source(), known) {
-            Ok((_, notes)) => self.problems.extend(notes),
+            Ok((campaign, notes)) => {
+                self.sound.push((text.name.clone(), Arc::new(campaign)));
+                self.problems.extend(notes);
+            }
             Err(problems) => self.problems.extend(problems),
         }
         self.sources.insert(text.name, text.text);

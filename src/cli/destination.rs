@@ -2,6 +2,7 @@
 
 use super::exit::{Failure, UNREACHABLE};
 use super::load;
+use super::pause;
 use super::show::{Format, lines, say, say_json, table, those_there_are};
 use crate::daemon::settings::{DestinationSettings, Secrets, Settings};
 use crate::delivery::{OnAmbiguous, Outcome, Verdict, trial_body, verdict};
@@ -32,6 +33,12 @@ enum What {
         /// The destination.
         name: String,
     },
+    /// Lets a paused one go on, whoever has paused it.
+    #[command(after_help = "Example: campaignd destination resume email-esp")]
+    Resume {
+        /// The destination.
+        name: DestinationName,
+    },
 }
 
 pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<(), Failure> {
@@ -39,6 +46,7 @@ pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<()
     match &args.what {
         What::List => list(&settings, format).await,
         What::Test { name } => test(&settings, name, format).await,
+        What::Resume { name } => pause::unpause(&settings, name.clone(), format).await,
     }
 }
 
@@ -90,10 +98,14 @@ fn view(
     destination: &DestinationSettings,
     paused: Option<&BTreeSet<PauseScope>>,
 ) -> View {
-    let own = PauseScope::Destination(name.clone());
+    let pauses = [
+        PauseScope::All,
+        PauseScope::Destination(name.clone()),
+        PauseScope::Refusing(name.clone()),
+    ];
     let state = match paused {
         None => "unknown",
-        Some(paused) if paused.contains(&own) || paused.contains(&PauseScope::All) => "paused",
+        Some(paused) if pauses.iter().any(|pause| paused.contains(pause)) => "paused",
         Some(_) => "ready",
     };
     View {
@@ -229,6 +241,8 @@ async fn tried(
         at: now,
         body: trial_body(&run, now, &destination.channel),
         rejected_at: None,
+        content_type: "application/json",
+        headers: std::sync::Arc::from([]),
     };
     let begun = Instant::now();
     let outcome = adapter.attempt(request).await;

@@ -2,7 +2,6 @@
 
 use super::exit::{Failure, PROBLEMS};
 use super::problems;
-use super::show::those_there_are;
 use crate::campaign::{Campaign, Problem};
 use crate::daemon::folder::{self, Folder};
 use crate::daemon::settings::{self, Secrets, Settings, StateStore};
@@ -14,6 +13,13 @@ use crate::run::{Ledger, SystemClock};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+
+/// The operator's file, or everything that is wrong with it.
+pub(super) fn compiled(config: &Path) -> Result<Settings, Vec<Problem>> {
+    let found = source::read(config).map_err(|problem| vec![problem])?;
+    let file = settings::compile(&found.source())?;
+    Ok(file.resolve_paths(config.parent().unwrap_or(Path::new(""))))
+}
 
 /// The operator's file, without a problem.
 pub(super) fn settings(config: &Path) -> Result<Settings, Failure> {
@@ -49,10 +55,10 @@ pub(super) fn campaign<'a>(folder: &'a Folder, name: &str) -> Result<&'a Arc<Cam
         .and_then(|name| folder.campaigns.get(&name));
     match found {
         Some(loaded) => Ok(&loaded.campaign),
-        None if folder.problems.is_empty() => Err(Failure::usage(format!(
-            "there is no campaign `{name}`; {}",
-            those_there_are(folder.campaigns.keys().map(CampaignName::as_str))
-        ))),
+        None if folder.problems.is_empty() => {
+            let names = folder.campaigns.keys();
+            Err(Failure::usage(folder::unknown(name, names)))
+        }
         None => Err(Failure::new(
             PROBLEMS,
             anyhow::Error::msg(format!(

@@ -3,16 +3,22 @@
 mod bootstrap;
 mod cancel;
 mod check;
+mod check_online;
 mod connector;
+mod connector_report;
+mod count;
 mod demo;
 mod destination;
 mod exit;
+mod follow;
 mod load;
 mod pause;
+mod plan;
 pub mod problems;
 mod resolve;
 mod run;
 mod runs;
+mod schema;
 mod serve;
 mod show;
 mod status;
@@ -59,9 +65,15 @@ enum Command {
     /// The main job on embedded SQLite with sample customers and a local receiver.
     #[command(after_help = "Example: campaignd demo --keep ./demo")]
     Demo(demo::Args),
-    /// Problems of campaignd.yaml and the campaign files, offline.
+    /// Problems of campaignd.yaml and the campaign files; offline unless told.
     #[command(after_help = "Example: campaignd check campaigns/winback-lapsed-buyers.yaml")]
     Check(check::Args),
+    /// What a run would do now; sends and writes nothing.
+    #[command(after_help = "Example: campaignd plan winback-lapsed-buyers --sql")]
+    Plan(plan::Args),
+    /// The audience count, now.
+    #[command(after_help = "Example: campaignd count winback-lapsed-buyers")]
+    Count(count::Args),
     /// One manual run now, in the foreground, with progress.
     #[command(after_help = "Example: campaignd run winback-lapsed-buyers")]
     Run(run::Args),
@@ -74,8 +86,9 @@ enum Command {
         after_help = "Example: campaignd runs winback-lapsed-buyers --limit 5"
     )]
     Runs(runs::Args),
-    /// What a person decides about a connector.
-    #[command(after_help = "Example: campaignd connector accept warehouse")]
+    /// The connectors, a report on one of them, and what a person decides
+    /// about one.
+    #[command(after_help = "Example: campaignd connector test warehouse")]
     Connector(connector::Args),
     /// The destinations, and a test message to one of them.
     #[command(after_help = "Example: campaignd destination test email-esp")]
@@ -99,6 +112,9 @@ enum Command {
     /// Lifts a pause.
     #[command(after_help = "Example: campaignd unpause --all")]
     Unpause(pause::Args),
+    /// The JSON Schema of a file, or of what a command prints as JSON.
+    #[command(after_help = "Example: campaignd schema campaign > campaign.schema.json")]
+    Schema(schema::Args),
     /// The SQL an administrator runs once.
     #[command(after_help = "Example: campaignd bootstrap warehouse > bootstrap.sql")]
     Bootstrap(bootstrap::Args),
@@ -116,7 +132,9 @@ pub fn run() -> Result<(), Failure> {
         match cli.command {
             Command::Serve => serve::run(&cli.config).await,
             Command::Demo(args) => demo::run(args, cli.format).await,
-            Command::Check(args) => check::run(&cli.config, &args, cli.format),
+            Command::Check(args) => check::run(&cli.config, &args, cli.format).await,
+            Command::Plan(args) => plan::run(&cli.config, &args, cli.format).await,
+            Command::Count(args) => count::run(&cli.config, &args, cli.format).await,
             Command::Run(args) => run::run(&cli.config, &args, cli.format).await,
             Command::Status(args) => status::run(&cli.config, &args, cli.format).await,
             Command::Runs(args) => runs::run(&cli.config, &args, cli.format).await,
@@ -131,6 +149,7 @@ pub fn run() -> Result<(), Failure> {
             Command::Resolve(args) => resolve::run(&cli.config, args, cli.format).await,
             Command::Pause(args) => pause::run(&cli.config, args, true, cli.format).await,
             Command::Unpause(args) => pause::run(&cli.config, args, false, cli.format).await,
+            Command::Schema(args) => schema::run(&args),
             Command::Bootstrap(args) => bootstrap::run(&cli.config, &args, cli.format).await,
         }
     });

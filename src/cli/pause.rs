@@ -2,9 +2,11 @@
 
 use super::exit::Failure;
 use super::load;
+use super::run::refusal;
 use super::show::{Format, say, say_json};
-use crate::admin::{ControlError, Reply, Request, ask};
+use crate::admin::{ControlError, Reply, Request, ask, own_name};
 use crate::daemon::Desk;
+use crate::daemon::settings::Settings;
 use crate::id::{CampaignName, DestinationName};
 use crate::run::{PauseScope, SystemClock};
 use serde::Serialize;
@@ -43,13 +45,34 @@ pub(super) async fn run(
         load::campaign(&load::campaigns(&settings), name.as_str())?;
     }
     let scope = match (args.destination, args.campaign) {
-        (Some(name), _) if !settings.destinations.contains_key(&name) => {
-            return Err(Failure::usage(format!("there is no destination `{name}`")));
-        }
         (Some(name), _) => PauseScope::Destination(name),
         (None, Some(name)) => PauseScope::Campaign(name),
         (None, None) => PauseScope::All,
     };
+    set(&settings, scope, paused, format).await
+}
+
+/// Lets a paused destination go on.
+pub(super) async fn unpause(
+    settings: &Settings,
+    destination: DestinationName,
+    format: Format,
+) -> Result<(), Failure> {
+    let scope = PauseScope::Destination(destination);
+    set(settings, scope, false, format).await
+}
+
+async fn set(
+    settings: &Settings,
+    scope: PauseScope,
+    paused: bool,
+    format: Format,
+) -> Result<(), Failure> {
+    if let PauseScope::Destination(name) = &scope
+        && !settings.destinations.contains_key(name)
+    {
+        return Err(Failure::usage(format!("there is no destination `{name}`")));
+    }
     let scope = scope.to_string();
     let request = match paused {
         true => Request::Pause {
@@ -63,9 +86,9 @@ pub(super) async fn run(
         Ok(reply) => reply,
         // Nobody is running: what is written is what the next start reads.
         Err(ControlError::NobodyThere { .. }) => {
-            let ledger = load::ledger(&settings).await?;
+            let ledger = load::ledger(settings).await?;
             let desk = Desk::new(ledger, Arc::new(SystemClock));
-            desk.set_pause(&scope, paused, "the command line").await
+            desk.set_pause(&scope, paused, &own_name()).await
         }
         Err(error) => return Err(Failure::unreachable(error)),
     };
@@ -82,7 +105,6 @@ pub(super) fn tell(reply: Reply, format: Format) -> Result<(), Failure> {
             }
             Ok(())
         }
-        Reply::Refused(why) => Err(Failure::usage(why)),
-        Reply::Failed(why) => Err(Failure::unreachable(anyhow::Error::msg(why))),
+        other => Err(refusal(other)),
     }
 }

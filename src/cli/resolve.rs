@@ -5,7 +5,7 @@ use super::exit::Failure;
 use super::load;
 use super::pause::tell;
 use super::show::Format;
-use crate::admin::{ControlError, Reply, Request, ask};
+use crate::admin::{ControlError, Reply, Request, ask, own_name};
 use crate::daemon::settings::Settings;
 use crate::id::{BatchPath, RunId};
 use crate::run::Resolution;
@@ -62,7 +62,7 @@ async fn act_here(
     resolution: Resolution,
 ) -> Result<Reply, Failure> {
     let world = load::world(settings).await?;
-    let by = "the command line";
+    let by = &own_name();
     let resolved = world.desk.resolve(run, resolution, by).await;
     let reply = finish(&world, resolved).await?;
     world.close().await;

@@ -1,15 +1,17 @@
 //! `campaignd run`: one manual run, carried in the foreground.
 
-use super::exit::{Failure, UNDELIVERED};
+use super::exit::{Failure, PROBLEMS, UNDELIVERED};
+use super::follow::follow;
 use super::load;
 use super::runs::summary;
 use super::show::{Format, count, say, say_json};
 use super::view::RunView;
+use crate::admin::{ControlError, Reply, Request, ask, own_name};
 use crate::campaign::{Campaign, RunSpec};
-use crate::daemon::World;
-use crate::id::{DestinationName, RunId, Trigger};
+use crate::daemon::{OpenRun, World};
+use crate::id::RunId;
 use crate::run::{
-    Carrier, Clock as _, NewRun, Progress, Reporter, RunError, RunRecord, RunState, SystemClock,
+    Carrier, Clock as _, Progress, Reporter, RunError, RunRecord, RunState, SystemClock,
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
@@ -37,12 +39,23 @@ pub(super) struct Args {
 
 pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<(), Failure> {
     let settings = load::settings(config)?;
-    let folder = load::campaigns(&settings);
-    let campaign = load::campaign(&folder, &args.campaign)?;
-    let world = load::world(&settings).await?.with_patience(PATIENCE);
-    let result = run_here(&world, campaign, args.fire_time).await;
-    world.close().await;
-    let record = result?;
+    let request = Request::Run {
+        campaign: args.campaign.clone(),
+        fire_time: args.fire_time,
+    };
+    let record = match ask(&settings.control, &request).await {
+        Ok(Reply::Seen(seen)) => follow(&settings.control, *seen).await?,
+        Ok(reply) => return Err(refusal(reply)),
+        Err(ControlError::NobodyThere { .. }) => {
+            let folder = load::campaigns(&settings);
+            let campaign = load::campaign(&folder, &args.campaign)?;
+            let world = load::world(&settings).await?.with_patience(PATIENCE);
+            let result = run_here(&world, campaign, args.fire_time).await;
+            world.close().await;
+            result?
+        }
+        Err(error) => return Err(Failure::unreachable(error)),
+    };
     let view = RunView::of(&record);
     match format {
         Format::Json => say_json(&view),
@@ -74,78 +87,24 @@ pub(super) async fn run_here(
     campaign: &Campaign,
     fire_time: Option<Timestamp>,
 ) -> Result<RunRecord, Failure> {
-    let warehouse = world
-        .warehouse(&campaign.connector)
-        .ok_or_else(|| Failure::usage("the connector is gone"))?;
-    // Asked before anything is written, so that nothing is left behind.
-    warehouse.ping().await.map_err(|error| {
-        let name = &campaign.connector;
-        Failure::unreachable(anyhow::anyhow!(
-            "connector `{name}`: {error}; nothing was begun"
-        ))
-    })?;
-    reach(world, &campaign.activation.destination).await?;
-    let open = world
-        .ledger
-        .open_runs()
-        .await
-        .map_err(Failure::unreachable)?;
-    let record = match open.into_iter().find(|run| run.campaign == campaign.name) {
-        Some(left) => {
-            tracing::warn!(run.id = %left.run, "carrying on {}, which was interrupted", left.run);
-            left
-        }
-        None => begin(world, campaign, fire_time).await?,
-    };
+    let by = own_name();
+    let begun = world.begin_manual(campaign, fire_time, OpenRun::IsTakenUp, &by);
+    let record = begun.await.map_err(refusal)?;
     carry(world, &record).await?;
     find(world, &record.run).await
 }
 
-/// A run whose destination is away would wait for hours, a person does not.
-async fn reach(world: &World, name: &DestinationName) -> Result<(), Failure> {
-    let destination = world
-        .destination(name)
-        .ok_or_else(|| Failure::usage("the destination is gone"))?;
-    destination.reach().await.map_err(|why| {
-        Failure::unreachable(anyhow::Error::msg(format!(
-            "destination `{name}` cannot be reached: {why}; nothing was begun. See that its `url` in campaignd.yaml is right and that it is up, then run again"
-        )))
-    })
-}
-
-async fn begin(
-    world: &World,
-    campaign: &Campaign,
-    fire_time: Option<Timestamp>,
-) -> Result<RunRecord, Failure> {
-    let terms = world
-        .terms(&campaign.activation.destination)
-        .ok_or_else(|| Failure::usage("the destination is gone"))?;
-    let now = world.clock.now();
-    let fire_time = whole_second(fire_time.unwrap_or(now));
-    let spec = RunSpec::of(campaign, terms);
-    let new = NewRun {
-        run: RunId::manual(&campaign.name, fire_time, 1),
-        campaign: campaign.name.clone(),
-        connector: campaign.connector.clone(),
-        fire_time,
-        trigger: Trigger::Manual,
-        campaign_version: spec.version(),
-        spec: spec.to_json(),
-        state: RunState::Queued,
-        error: None,
-    };
-    let run = world
-        .ledger
-        .claim_manual(new, now)
-        .await
-        .map_err(Failure::unreachable)?;
-    find(world, &run).await
-}
-
-/// Run ids name seconds, so a fire time is one.
-fn whole_second(at: Timestamp) -> Timestamp {
-    Timestamp::from_second(at.as_second()).unwrap_or(at)
+/// What was asked and not done.
+pub(super) fn refusal(reply: Reply) -> Failure {
+    match reply {
+        Reply::Refused(why) => Failure::usage(why),
+        Reply::Problems(why) => Failure::new(PROBLEMS, anyhow::Error::msg(why)),
+        Reply::Undelivered(why) => Failure::new(UNDELIVERED, anyhow::Error::msg(why)),
+        Reply::Failed(why) => Failure::unreachable(anyhow::Error::msg(why)),
+        Reply::Done(_) | Reply::Seen(_) => {
+            anyhow::anyhow!("the daemon's answer is not one to what was asked").into()
+        }
+    }
 }
 
 async fn find(world: &World, run: &RunId) -> Result<RunRecord, Failure> {
@@ -154,7 +113,27 @@ async fn find(world: &World, run: &RunId) -> Result<RunRecord, Failure> {
         .ok_or_else(|| anyhow::anyhow!("{run} is not in the ledger that it was written to").into())
 }
 
+/// Carries the run to its end, waiting for fresh data where it must.
 pub(super) async fn carry(world: &World, record: &RunRecord) -> Result<(), Failure> {
+    let mut record = record.clone();
+    loop {
+        let ended = carry_once(world, &record).await?;
+        let Err(RunError::NotFresh(again)) = ended else {
+            return ended.map_err(failure);
+        };
+        tracing::info!(run.id = %record.run, "its data is not fresh; asked again in {again:.0?}");
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(anyhow::Error::from)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(anyhow::Error::from)?;
+        tokio::select! {
+            () = world.clock.sleep(again) => {}
+            _ = interrupt.recv() => return Err(failure(RunError::Interrupted)),
+            _ = terminate.recv() => return Err(failure(RunError::Interrupted)),
+        }
+        record = find(world, &record.run).await?;
+    }
+}
+
+async fn carry_once(world: &World, record: &RunRecord) -> Result<Result<(), RunError>, Failure> {
     let spec = RunSpec::from_json(&record.spec).map_err(anyhow::Error::from)?;
     let kit = world
         .kit(&spec)
@@ -182,7 +161,7 @@ pub(super) async fn carry(world: &World, record: &RunRecord) -> Result<(), Failu
         stop.cancel();
     };
     bar.finish_and_clear();
-    ended.map(drop).map_err(failure)
+    Ok(ended.map(drop))
 }
 
 fn failure(error: RunError) -> Failure {
@@ -199,7 +178,7 @@ fn failure(error: RunError) -> Failure {
     }
 }
 
-fn bar() -> ProgressBar {
+pub(super) fn bar() -> ProgressBar {
     let target = if std::io::stderr().is_terminal() {
         ProgressDrawTarget::stderr()
     } else {
@@ -212,13 +191,18 @@ fn bar() -> ProgressBar {
     ProgressBar::with_draw_target(None, target).with_style(style)
 }
 
+/// Draws a run as it stands.
+pub(super) fn draw_once(bar: &ProgressBar, now: Progress) {
+    bar.set_message(now.state.as_str());
+    bar.set_length(now.funnel.map_or(0, |funnel| funnel.planned));
+    bar.set_position(now.tally.total().saturating_sub(now.tally.still_open));
+}
+
 /// Draws what the carrier reports. Never ends by itself.
 async fn draw(bar: &ProgressBar, mut progress: watch::Receiver<Progress>) -> Infallible {
     loop {
         let now = *progress.borrow_and_update();
-        bar.set_message(now.state.as_str());
-        bar.set_length(now.funnel.map_or(0, |funnel| funnel.planned));
-        bar.set_position(now.tally.total().saturating_sub(now.tally.still_open));
+        draw_once(bar, now);
         if progress.changed().await.is_err() {
             // The carrier is gone; its result ends the loop above.
             std::future::pending::<()>().await;

@@ -6,7 +6,7 @@ use super::show::{Format, count, counted, instant, lines, say, say_json, table};
 use super::view::RunView;
 use crate::campaign::{Campaign, Severity};
 use crate::daemon::folder::Folder;
-use crate::run::{Clock as _, SystemClock};
+use crate::run::{Clock as _, PauseScope, Paused, SystemClock};
 use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -33,6 +33,28 @@ struct CampaignView {
     last_run: Option<RunView>,
     /// Why nothing is sent on its connector, where that is so.
     connector_alarm: Option<String>,
+    /// What keeps it from sending.
+    paused: Vec<PauseView>,
+}
+
+/// A pause, as `--format json` shows it.
+#[derive(Debug, Clone, Serialize)]
+struct PauseView {
+    /// `all`, `campaign:<name>`, `destination:<name>`, or `refusing:<name>`: a
+    /// destination that refuses whatever it is sent.
+    scope: String,
+    by: Option<String>,
+    since: Option<Timestamp>,
+}
+
+impl PauseView {
+    fn of(paused: &Paused) -> Self {
+        Self {
+            scope: paused.scope.to_string(),
+            by: paused.by.clone(),
+            since: paused.since,
+        }
+    }
 }
 
 pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<(), Failure> {
@@ -51,6 +73,10 @@ pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<()
             .map_err(Failure::unreachable)?,
         None => Vec::new(),
     };
+    let paused = match &ledger {
+        Some(ledger) => ledger.paused().await.map_err(Failure::unreachable)?,
+        None => Vec::new(),
+    };
     let mut views = Vec::with_capacity(campaigns.len());
     for campaign in campaigns {
         let last = match &ledger {
@@ -64,14 +90,52 @@ pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<()
         let alarm = alarms.iter().find(|(name, _)| *name == campaign.connector);
         views.push(CampaignView {
             connector_alarm: alarm.map(|(_, alarm)| alarm.clone()),
+            paused: paused
+                .iter()
+                .filter(|pause| covers(pause, campaign))
+                .map(PauseView::of)
+                .collect(),
             ..view(campaign, last.as_ref().map(RunView::of), now)
         });
     }
     match format {
         Format::Json => say_json(&views),
-        Format::Text => say(text(&views, errors(&folder), now)),
+        Format::Text => {
+            // Also what holds up none of the campaigns that were asked for.
+            let pauses: String = paused.iter().map(|pause| pause_line(pause, now)).collect();
+            say(text(&views, errors(&folder), now) + &pauses);
+        }
     }
     Ok(())
+}
+
+fn covers(pause: &Paused, campaign: &Campaign) -> bool {
+    let destination = &campaign.activation.destination;
+    pause.scope.covers(&campaign.name, destination)
+}
+
+/// What is paused, who said so and when, and how it is lifted.
+fn pause_line(pause: &Paused, now: Timestamp) -> String {
+    let (what, lift) = match &pause.scope {
+        PauseScope::All => ("everything".to_owned(), "--all".to_owned()),
+        PauseScope::Campaign(name) => (format!("campaign {name}"), name.to_string()),
+        PauseScope::Destination(name) => (
+            format!("destination {name}"),
+            format!("--destination {name}"),
+        ),
+        PauseScope::Refusing(name) => (
+            format!("destination {name}, which refuses what it is sent,"),
+            format!("--destination {name}"),
+        ),
+    };
+    let by = pause
+        .by
+        .as_ref()
+        .map_or(String::new(), |by| format!(" by {by}"));
+    let since = pause
+        .since
+        .map_or(String::new(), |at| format!(" since {}", instant(at, now)));
+    format!("\n\n{what} is paused{by}{since}; `campaignd unpause {lift}` lifts it")
 }
 
 fn errors(folder: &Folder) -> usize {
@@ -94,6 +158,7 @@ fn view(campaign: &Campaign, last_run: Option<RunView>, now: Timestamp) -> Campa
             .flatten(),
         last_run,
         connector_alarm: None,
+        paused: Vec::new(),
     }
 }
 
@@ -151,4 +216,31 @@ fn text(views: &[CampaignView], problems: usize, now: Timestamp) -> String {
         ));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_says_what_by_whom_since_when_and_how_it_is_lifted() {
+        let now: Timestamp = "2026-11-22T14:00:00Z".parse().unwrap();
+        let line = |scope: &str, by: Option<&str>| {
+            let paused = Paused {
+                scope: scope.parse().unwrap(),
+                by: by.map(str::to_owned),
+                since: by.map(|_| "2026-11-22T13:57:00Z".parse().unwrap()),
+            };
+            pause_line(&paused, now).trim().to_owned()
+        };
+        assert_eq!(
+            line("all", Some("ada")),
+            "everything is paused by ada since 2026-11-22 13:57:00Z (3m ago); \
+             `campaignd unpause --all` lifts it"
+        );
+        assert_eq!(
+            line("destination:esp", None),
+            "destination esp is paused; `campaignd unpause --destination esp` lifts it"
+        );
+    }
 }

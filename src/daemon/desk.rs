@@ -1,14 +1,14 @@
 //! What people ask of the running daemon, done.
 
 use super::runs::Runs;
-use crate::admin::{Handler, Reply, Request};
+use crate::admin::Reply;
 use crate::id::{ConnectorName, RunId};
 use crate::run::{
-    Clock, Ledger, LedgerError, PauseChange, PauseScope, Pauses, RunChange, RunEvent, RunRecord,
-    RunState,
+    Action, Clock, Ledger, LedgerError, PauseChange, PauseScope, Pauses, RunChange, RunEvent,
+    RunRecord, RunState,
 };
-use async_trait::async_trait;
 use std::collections::BTreeSet;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -17,11 +17,6 @@ use tokio_util::sync::CancellationToken;
 /// How often what is paused is read again where other hosts may pause too: an
 /// emergency stop is effective within a second.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-
-/// How often, and how many times, it is looked whether what a person has
-/// decided is in history: for 15 seconds.
-const SETTLED_LOOK: Duration = Duration::from_millis(100);
-const SETTLED_LOOKS: u32 = 150;
 
 /// Takes requests and does them, in the ledger first.
 pub struct Desk {
@@ -88,6 +83,17 @@ impl Desk {
 
     /// Begins or lifts a pause: durable, then effective, then answered.
     pub async fn set_pause(&self, scope: &str, paused: bool, by: &str) -> Reply {
+        let reply = self.try_pause(scope, paused, by).await;
+        let verb = if paused { "pause" } else { "unpause" };
+        // What was done the ledger has noted with it.
+        if outcome(&reply) != DONE {
+            let action = self.action(by, verb, scope);
+            self.note_end(action, outcome(&reply)).await;
+        }
+        reply
+    }
+
+    async fn try_pause(&self, scope: &str, paused: bool, by: &str) -> Reply {
         let scope: PauseScope = match scope.parse() {
             Ok(scope) => scope,
             Err(error) => return Reply::Refused(format!("{error}")),
@@ -126,6 +132,16 @@ impl Desk {
     /// Notes that a run is cancelled, and makes a held one ready to be ended.
     /// Returns the run, to be carried to its end.
     pub async fn cancel(&self, run: &RunId, by: &str) -> Result<RunRecord, Reply> {
+        let done = self.try_cancel(run, by).await;
+        // What was done the ledger has noted with it.
+        if let Err(reply) = &done {
+            let action = self.action(by, "cancel", run.as_str());
+            self.note_end(action, outcome(reply)).await;
+        }
+        done
+    }
+
+    async fn try_cancel(&self, run: &RunId, by: &str) -> Result<RunRecord, Reply> {
         let record = self.find(run).await?;
         let is_held = record.state == RunState::Held;
         if !record.state.is_open() && !is_held {
@@ -138,7 +154,11 @@ impl Desk {
         self.ledger.cancel(run, by, now).await.map_err(failed)?;
         tracing::warn!(run.id = %run, cancel.by = by, "{run} cancelled by {by}");
         if is_held {
-            self.move_on(&record, RunEvent::CancelAsked).await?;
+            let event = match self.nothing_was_sent(run).await? {
+                true => RunEvent::BegunAgain,
+                false => RunEvent::CancelAsked,
+            };
+            self.move_on(&record, event).await?;
         }
         self.find(run).await
     }
@@ -159,18 +179,16 @@ impl Desk {
     }
 
     /// Notes that a restored warehouse is taken as it is.
-    async fn accept(&self, connector: &ConnectorName, by: &str) -> Reply {
-        let now = self.clock.now();
-        let noted = self
-            .ledger
-            .note_action(by, "accept", connector.as_str(), now);
-        let done = match noted.await {
-            Ok(()) => self.ledger.accept_connector(connector).await,
-            Err(error) => Err(error),
-        };
-        done.map_or_else(failed, |()| {
-            Reply::Done(format!("{connector} is accepted as it is"))
-        })
+    pub async fn accept(&self, connector: &ConnectorName, by: &str) -> Reply {
+        let action = self.action(by, "accept", connector.as_str());
+        let accepted = self.noted(action, async {
+            let done = self.ledger.accept_connector(connector).await;
+            done.map_err(failed)
+        });
+        match accepted.await {
+            Ok(()) => Reply::Done(format!("{connector} is accepted as it is")),
+            Err(reply) => reply,
+        }
     }
 
     pub(super) async fn find(&self, run: &RunId) -> Result<RunRecord, Reply> {
@@ -179,71 +197,69 @@ impl Desk {
     }
 }
 
+/// The outcome of what was done.
+const DONE: &str = "done";
+
+/// The longest outcome and target that are noted, in characters.
+const NOTED: usize = 500;
+
+/// What is noted of how a command ended.
+fn outcome(reply: &Reply) -> String {
+    match reply {
+        Reply::Done(_) | Reply::Seen(_) => DONE.to_owned(),
+        Reply::Refused(why) | Reply::Problems(why) | Reply::Undelivered(why) => {
+            format!("refused: {why}")
+        }
+        Reply::Failed(why) => format!("failed: {why}"),
+    }
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(NOTED).collect()
+}
+
+impl Desk {
+    /// What `by` asks now.
+    pub(super) fn action(&self, by: &str, verb: &str, target: &str) -> Action {
+        Action {
+            by: by.to_owned(),
+            verb: verb.to_owned(),
+            target: cut(target),
+            outcome: None,
+            at: self.clock.now(),
+        }
+    }
+
+    /// Notes what is asked, does it, and notes what came of it: a process
+    /// that dies in between leaves the first note.
+    pub(super) async fn noted<T>(
+        &self,
+        action: Action,
+        act: impl Future<Output = Result<T, Reply>>,
+    ) -> Result<T, Reply> {
+        let begun = self.ledger.note_action(action.clone()).await;
+        begun.map_err(failed)?;
+        let done = act.await;
+        let how = match &done {
+            Ok(_) => DONE.to_owned(),
+            Err(reply) => outcome(reply),
+        };
+        self.note_end(action, how).await;
+        done
+    }
+
+    async fn note_end(&self, action: Action, outcome: String) {
+        let (verb, target) = (action.verb.clone(), action.target.clone());
+        let ended = Action {
+            outcome: Some(cut(&outcome)),
+            ..action
+        };
+        if let Err(error) = self.ledger.note_action(ended).await {
+            tracing::error!("that {verb} of {target} ended as {outcome} is not noted: {error}");
+        }
+    }
+}
+
 pub(super) fn failed(error: LedgerError) -> Reply {
     Reply::Failed(error.to_string())
-}
-
-/// The desk of a running daemon.
-pub(super) struct Counter {
-    pub(super) desk: Arc<Desk>,
-    pub(super) runs: Runs,
-}
-
-impl Counter {
-    /// Waits until history has what was decided, so that the next decision
-    /// finds the run as it was.
-    async fn after_resolving(&self, run: &RunId) -> Reply {
-        for _ in 0..SETTLED_LOOKS {
-            let state = match self.desk.find(run).await {
-                Ok(record) => record.state,
-                Err(reply) => return reply,
-            };
-            if !state.is_open() {
-                return Reply::Done(format!("{run} is {}", state.as_str()));
-            }
-            self.desk.clock.sleep(SETTLED_LOOK).await;
-        }
-        Reply::Done(format!("{run} is being settled"))
-    }
-}
-
-#[async_trait]
-impl Handler for Counter {
-    async fn answer(&self, request: Request, by: &str) -> Reply {
-        match request {
-            Request::Pause { scope } => self.desk.set_pause(&scope, true, by).await,
-            Request::Unpause { scope } => self.desk.set_pause(&scope, false, by).await,
-            Request::AcceptConnector { connector } => self.desk.accept(&connector, by).await,
-            Request::Resume { run } => match self.desk.resume(&run, by).await {
-                Ok(record) => {
-                    self.runs.begin(record);
-                    Reply::Done(format!("{run} goes on from what is not yet delivered"))
-                }
-                Err(reply) => reply,
-            },
-            Request::Resolve { run, resolution } => {
-                match self.desk.resolve(&run, resolution, by).await {
-                    Ok(record) if record.state == RunState::Sending => {
-                        Reply::Done(format!("{run} carries on; history has it within a minute"))
-                    }
-                    Ok(record) => {
-                        self.runs.begin(record);
-                        self.after_resolving(&run).await
-                    }
-                    Err(reply) => reply,
-                }
-            }
-            Request::Cancel { run } => match self.desk.cancel(&run, by).await {
-                Ok(record) => {
-                    if !self.runs.cancel(&run) {
-                        self.runs.begin(record);
-                    }
-                    Reply::Done(format!(
-                        "{run} is cancelled; what is on the wire ends, and nothing else leaves"
-                    ))
-                }
-                Err(reply) => reply,
-            },
-        }
-    }
 }

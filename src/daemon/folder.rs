@@ -2,6 +2,7 @@
 //! a file has problems.
 
 use super::source::{SourceText, read};
+use crate::campaign::yaml::suggestion;
 use crate::campaign::{Campaign, Known, Problem, Severity, compile, duplicate_name};
 use crate::id::CampaignName;
 use sha2::{Digest, Sha256};
@@ -78,6 +79,19 @@ pub fn load(dir: &Path, known: &Known, previous: Folder) -> Folder {
         .collect();
     refuse_shared_names(&mut found, &before);
     gather(found, &before, known)
+}
+
+/// That there is no campaign `name`, with the one of `names` that was probably
+/// meant, or where they are listed.
+pub fn unknown<'a>(name: &str, names: impl Iterator<Item = &'a CampaignName>) -> String {
+    let names: Vec<&str> = names.map(CampaignName::as_str).collect();
+    let meant = suggestion(name, names.iter().copied());
+    let known = match (names.is_empty(), meant.is_empty()) {
+        (true, _) => "; there are none",
+        (false, true) => "; `campaignd status` lists those there are",
+        (false, false) => "",
+    };
+    format!("there is no campaign `{name}`{meant}{known}")
 }
 
 /// Says once what is wrong with the folder, a line each.
@@ -340,6 +354,7 @@ mod tests {
         Known {
             connectors: ["sandbox".parse().unwrap()].into(),
             destinations: ["email-esp".parse().unwrap()].into(),
+            ..Known::default()
         }
     }
 }

@@ -1,9 +1,12 @@
 //! The process: settings and campaigns read, adapters picked, schedules
 //! watched, runs carried, everything stopped again.
 
+mod counter;
 mod desk;
 pub mod folder;
 pub mod log;
+mod manual;
+mod reload;
 mod reopen;
 mod runs;
 mod serve;
@@ -16,5 +19,7 @@ mod wake;
 mod world;
 
 pub use desk::Desk;
+pub use manual::OpenRun;
+pub use reload::{Operator, Reloaded, fixed_keys};
 pub use serve::{ServeError, Service, serve};
 pub use world::{AssemblyError, Undefined, World};

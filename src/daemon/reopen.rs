@@ -16,15 +16,26 @@ impl Desk {
     /// Lets a held run go on, and opens one that has ended short of its end
     /// again. Returns it, to be carried.
     pub async fn resume(&self, run: &RunId, by: &str) -> Result<RunRecord, Reply> {
+        let action = self.action(by, "resume", run.as_str());
+        self.noted(action, self.try_resume(run, by)).await
+    }
+
+    async fn try_resume(&self, run: &RunId, by: &str) -> Result<RunRecord, Reply> {
         let record = self.find(run).await?;
         let (event, reopening) = match record.state {
+            RunState::Held if self.nothing_was_sent(run).await? => {
+                (RunEvent::BegunAgain, Some(Reopening::BeginApproved))
+            }
             RunState::Held => (RunEvent::Resumed, None),
             RunState::Incomplete => (RunEvent::Resumed, Some(Reopening::Resume)),
             RunState::Cancelled if record.funnel.is_some() => {
                 (RunEvent::Resumed, Some(Reopening::Resume))
             }
             RunState::Cancelled | RunState::Failed => {
-                (RunEvent::BegunAgain, Some(Reopening::BeginAgain))
+                let before = self.ledger.reopening(run).await.map_err(failed)?;
+                let approved = before.filter(|before| *before == Reopening::BeginApproved);
+                let reopening = approved.unwrap_or(Reopening::BeginAgain);
+                (RunEvent::BegunAgain, Some(reopening))
             }
             state => {
                 return Err(Reply::Refused(format!(
@@ -46,7 +57,6 @@ impl Desk {
             let refusing = PauseScope::Refusing(destination);
             self.lift(refusing, by).await.map_err(failed)?;
         }
-        self.note(by, "resume", run.as_str()).await?;
         match reopening {
             None => self.move_on(&record, event).await?,
             Some(reopening) => self.open_again(&record, event, reopening).await?,
@@ -62,22 +72,28 @@ impl Desk {
         resolution: Resolution,
         by: &str,
     ) -> Result<RunRecord, Reply> {
-        let record = self.find(run).await?;
-        self.refuse_unparked(run, &resolution.path).await?;
         let what = match resolution.delivered {
             true => "delivered",
             false => "not delivered",
         };
         let target = format!("{run} batch {}: {what}", resolution.path);
+        let action = self.action(by, "resolve", &target);
+        let resolved = self.noted(action, self.try_resolve(run, resolution));
+        let record = resolved.await?;
+        tracing::warn!(run.id = %run, resolve.by = by, "{target}, says {by}");
+        Ok(record)
+    }
+
+    async fn try_resolve(&self, run: &RunId, resolution: Resolution) -> Result<RunRecord, Reply> {
+        let record = self.find(run).await?;
+        self.refuse_unparked(run, &resolution.path).await?;
         match record.state {
             RunState::Incomplete | RunState::Cancelled => {
-                self.note(by, "resolve", &target).await?;
                 let reopening = Reopening::Resolve(resolution);
                 self.open_again(&record, RunEvent::Resolved, reopening)
                     .await?;
             }
             RunState::Sending | RunState::Held => {
-                self.note(by, "resolve", &target).await?;
                 let now = self.clock.now();
                 let resolved = self.ledger.resolve(run, &resolution, now);
                 resolved.await.map_err(refused)?;
@@ -89,8 +105,14 @@ impl Desk {
                 )));
             }
         }
-        tracing::warn!(run.id = %run, resolve.by = by, "{target}, says {by}");
         self.find(run).await
+    }
+
+    /// Whether no batch of the run was begun: it is held because its audience
+    /// is not what is expected.
+    pub(super) async fn nothing_was_sent(&self, run: &RunId) -> Result<bool, Reply> {
+        let batches = self.ledger.batches(run).await.map_err(failed)?;
+        Ok(batches.is_empty())
     }
 
     async fn open_again(
@@ -138,12 +160,6 @@ impl Desk {
             "{state}: only a parked batch is resolved; {}",
             parked(&batches)
         )))
-    }
-
-    async fn note(&self, by: &str, verb: &str, target: &str) -> Result<(), Reply> {
-        let now = self.clock.now();
-        let noted = self.ledger.note_action(by, verb, target, now);
-        noted.await.map_err(failed)
     }
 }
 

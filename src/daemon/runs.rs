@@ -4,11 +4,14 @@ use super::world::World;
 use crate::campaign::RunSpec;
 use crate::history::{RunStatus, UnstartedRun};
 use crate::id::{CampaignName, ConnectorName, RunId};
-use crate::run::{Carrier, LedgerError, Limit, Reporter, RunError, RunRecord, RunState, Warehouse};
+use crate::run::{
+    Carrier, LedgerError, Limit, Progress, Reporter, RunError, RunRecord, RunState, Warehouse,
+};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -19,8 +22,7 @@ const REST: Duration = Duration::from_secs(15);
 /// The runs under way.
 #[derive(Clone)]
 pub(super) struct Runs {
-    pub(super) world: Arc<World>,
-    permits: Limit,
+    current: Arc<RwLock<Current>>,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
     /// The runs that are carried, with their campaigns. A blocking mutex:
@@ -28,23 +30,70 @@ pub(super) struct Runs {
     open: Arc<Mutex<BTreeMap<RunId, Carried>>>,
 }
 
+/// What runs are begun with; another after a reload.
+struct Current {
+    world: Arc<World>,
+    permits: Limit,
+}
+
 /// What is known here of a run that is carried.
 #[derive(Clone)]
 struct Carried {
     campaign: CampaignName,
     cancel: CancellationToken,
+    /// None before its turn.
+    progress: Option<watch::Receiver<Progress>>,
 }
 
 impl Runs {
     /// No runs yet; `max_runs` at a time, until `stop`.
     pub(super) fn new(world: Arc<World>, max_runs: u32, stop: CancellationToken) -> Self {
         Self {
-            world,
-            permits: Limit::new(max_runs),
+            current: Arc::new(RwLock::new(Current {
+                world,
+                permits: Limit::new(max_runs),
+            })),
             tasks: TaskTracker::new(),
             stop,
             open: Arc::default(),
         }
+    }
+
+    /// What runs are begun with now.
+    pub(super) fn world(&self) -> Arc<World> {
+        let current = self.current.read();
+        let current = current.unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&current.world)
+    }
+
+    pub(super) async fn sleep(&self, duration: Duration) {
+        let clock = Arc::clone(&self.world().clock);
+        clock.sleep(duration).await;
+    }
+
+    fn permits(&self) -> Limit {
+        let current = self.current.read();
+        let current = current.unwrap_or_else(PoisonError::into_inner);
+        current.permits.clone()
+    }
+
+    /// Begins runs with `world` from now on, `max_runs` at a time. Those that
+    /// are carried keep what they were begun with; beside a lower limit they
+    /// are too many until they have ended.
+    pub(super) fn change(&self, world: Arc<World>, max_runs: u32) {
+        let current = self.current.write();
+        let mut current = current.unwrap_or_else(PoisonError::into_inner);
+        current.world = world;
+        if current.permits.size() != max_runs {
+            current.permits = Limit::new(max_runs);
+        }
+    }
+
+    /// How far the run is, where it is carried here and has had its turn.
+    pub(super) fn progress(&self, run: &RunId) -> Option<Progress> {
+        let open = self.open();
+        let receiver = open.get(run)?.progress.as_ref()?;
+        Some(*receiver.borrow())
     }
 
     /// The campaign's runs that are carried here, in the order of their fire
@@ -74,6 +123,7 @@ impl Runs {
         let carried = Carried {
             campaign: record.campaign.clone(),
             cancel: CancellationToken::new(),
+            progress: None,
         };
         let cancel = carried.cancel.clone();
         match self.open().entry(run.clone()) {
@@ -93,7 +143,7 @@ impl Runs {
 
     /// A run that a person let go on while it was being laid aside here.
     async fn look_again(&self, run: &RunId) {
-        match self.world.ledger.run(run).await {
+        match self.world().ledger.run(run).await {
             Ok(Some(newer)) if newer.state.is_open() => self.begin(newer),
             Ok(_) => {}
             Err(error) => tracing::error!(run.id = %run, "{error}"),
@@ -104,7 +154,7 @@ impl Runs {
     pub(super) async fn look_for_cancels(&self) {
         let carried: Vec<RunId> = self.open().keys().cloned().collect();
         for run in carried {
-            match self.world.ledger.is_cancelled(&run).await {
+            match self.world().ledger.is_cancelled(&run).await {
                 Ok(true) => drop(self.cancel(&run)),
                 Ok(false) => {}
                 Err(error) => tracing::warn!(run.id = %run, "{error}"),
@@ -117,7 +167,7 @@ impl Runs {
     pub(super) async fn take_up(&self) -> Result<(), LedgerError> {
         // Noted first: a run that ends meanwhile is still in it.
         let carried = self.open().clone();
-        for record in self.world.ledger.runs_to_take_up().await? {
+        for record in self.world().ledger.runs_to_take_up().await? {
             if !carried.contains_key(&record.run) {
                 self.begin(record);
             }
@@ -128,7 +178,7 @@ impl Runs {
     /// Takes up what other hosts leave, until `stop`, where others share the
     /// ledger.
     pub(super) fn watch_other_hosts(&self) {
-        let Some(every) = self.world.rescan_every() else {
+        let Some(every) = self.world().rescan_every() else {
             return;
         };
         let runs = self.clone();
@@ -136,7 +186,7 @@ impl Runs {
             loop {
                 tokio::select! {
                     () = runs.stop.cancelled() => return,
-                    () = runs.world.clock.sleep(every) => {}
+                    () = runs.sleep(every) => {}
                 }
                 if let Err(error) = runs.take_up().await {
                     tracing::error!("runs of other hosts cannot be looked for: {error}");
@@ -156,7 +206,7 @@ impl Runs {
             }
         }
         for (connector, rows) in by_connector {
-            if let Some(warehouse) = self.world.warehouse(&connector) {
+            if let Some(warehouse) = self.world().warehouse(&connector) {
                 let warehouse = Arc::clone(warehouse);
                 self.tasks
                     .spawn(self.clone().write_unstarted(warehouse, rows));
@@ -169,7 +219,7 @@ impl Runs {
             tracing::warn!("{} fire times have no row in runs yet: {error}", rows.len());
             tokio::select! {
                 () = self.stop.cancelled() => return,
-                () = self.world.clock.sleep(REST) => {}
+                () = self.sleep(REST) => {}
             }
         }
     }
@@ -183,12 +233,13 @@ impl Runs {
     /// Returns whether the run has ended, or is held.
     async fn carry(&self, mut record: RunRecord, cancel: CancellationToken) -> bool {
         loop {
+            let (mut rest, mut waits_for_data) = (REST, false);
             let permit = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return false,
                 permit = async {
                     self.its_turn(&record, &cancel).await;
-                    self.permits.take().await
+                    self.permits().take().await
                 } => permit,
             };
             tracing::info!(
@@ -207,6 +258,13 @@ impl Runs {
                     );
                     return false;
                 }
+                Err(RunError::NotFresh(again)) => {
+                    tracing::info!(
+                        campaign.name = %record.campaign, run.id = %record.run,
+                        "{} waits for fresh data, asked again in {again:.0?}", record.run,
+                    );
+                    (rest, waits_for_data) = (again, true);
+                }
                 Err(RunError::Elsewhere) => {
                     tracing::info!(
                         campaign.name = %record.campaign, run.id = %record.run,
@@ -224,9 +282,10 @@ impl Runs {
             drop(permit);
             tokio::select! {
                 () = self.stop.cancelled() => return false,
-                () = self.world.clock.sleep(REST) => {}
+                () = cancel.cancelled(), if waits_for_data => {}
+                () = self.sleep(rest) => {}
             }
-            match self.world.ledger.run(&record.run).await {
+            match self.world().ledger.run(&record.run).await {
                 Ok(Some(newer)) => record = newer,
                 Ok(None) => return false,
                 Err(error) => tracing::error!(run.id = %record.run, "{error}"),
@@ -242,10 +301,13 @@ impl Runs {
         let spec =
             RunSpec::from_json(&record.spec).map_err(|error| RunError::Spec(error.to_string()))?;
         let kit = self
-            .world
+            .world()
             .kit(&spec)
             .map_err(|error| RunError::Undefined(error.to_string()))?;
-        let (reporter, _) = Reporter::new(record.state);
+        let (reporter, progress) = Reporter::new(record.state);
+        if let Some(carried) = self.open().get_mut(&record.run) {
+            carried.progress = Some(progress);
+        }
         Carrier::new(record, kit, reporter, self.stop.clone())?
             .until_cancelled(cancel.clone())
             .carry()
@@ -253,7 +315,7 @@ impl Runs {
     }
 
     async fn say_ended(&self, record: &RunRecord, state: RunState) {
-        let last = self.world.ledger.run(&record.run).await.ok().flatten();
+        let last = self.world().ledger.run(&record.run).await.ok().flatten();
         let tally = last
             .as_ref()
             .and_then(|last| last.tally)

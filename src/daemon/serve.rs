@@ -1,7 +1,9 @@
 //! The daemon: wakes, looks, reloads, drains.
 
-use super::desk::Counter;
+use super::counter::Counter;
 use super::folder::Folder;
+use super::manual::Directory;
+use super::reload::Reloaded;
 use super::runs::Runs;
 use super::ticker::Ticker;
 use super::wake::WakeUps;
@@ -14,7 +16,8 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::Signal;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -49,16 +52,19 @@ pub struct Service {
     pub control: Option<PathBuf>,
     /// The campaigns, to begin with.
     pub folder: Folder,
+    /// Tells when the files are to be read again. Listened to from before the
+    /// start, which a signal must not end.
+    pub hangup: Signal,
 }
 
 /// Runs the daemon until `shutdown`, then drains it. `reread` reads the
-/// campaigns folder anew, given what it held; it is called on `SIGHUP`.
+/// operator's file and the campaigns folder anew, given what they were; it is
+/// called on `SIGHUP`, once the daemon is ready.
 pub async fn serve(
-    service: Service,
-    reread: impl Fn(Folder) -> Folder,
+    mut service: Service,
+    reread: impl Fn(&World, Folder) -> Reloaded,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let mut hangup = signal(SignalKind::hangup()).map_err(system)?;
     let mut wake_ups = WakeUps::start()
         .await
         .map_err(|error| ServeError::System(format!("no wake-ups: {error}")))?;
@@ -66,9 +72,11 @@ pub async fn serve(
     let runs = Runs::new(Arc::clone(&service.world), service.max_runs, stop.clone());
     service.world.desk.look().await?;
     let helpers = TaskTracker::new();
-    attend(&service, &runs, &helpers, &stop);
+    let (tell, campaigns_in_force) = watch::channel(Arc::new(Directory::of(&service.folder)));
+    attend(&service, &runs, campaigns_in_force, (&helpers, &stop));
     take_up(&service.world, &runs).await?;
-    runs.look_after_silent();
+    let mut silent = stop.child_token();
+    runs.look_after_silent(&silent);
     runs.watch_other_hosts();
     let campaigns = service.folder.campaigns.len();
     let mut ticker = Ticker::new(Arc::clone(&service.world), runs.clone(), service.folder);
@@ -95,9 +103,14 @@ pub async fn serve(
             () = &mut shutdown => break,
             () = wake_ups.next() => {}
             () = service.world.clock.sleep(wait) => {}
-            _ = hangup.recv() => {
-                let campaigns = ticker.reload(&reread);
-                tracing::info!(campaigns, "the folder was read again; campaigns: {campaigns}");
+            _ = service.hangup.recv() => {
+                if let Some(grace) = reload(&mut ticker, &runs, &reread) {
+                    service.shutdown_grace = grace;
+                    silent.cancel();
+                    silent = stop.child_token();
+                    runs.look_after_silent(&silent);
+                }
+                tell.send_replace(Arc::new(Directory::of(ticker.folder())));
             }
         }
     }
@@ -110,12 +123,41 @@ pub async fn serve(
     Ok(())
 }
 
+/// Reads the files again. Returns how long a drain may take now, where the
+/// operator's file is without a problem.
+fn reload(
+    ticker: &mut Ticker,
+    runs: &Runs,
+    reread: impl Fn(&World, Folder) -> Reloaded,
+) -> Option<Duration> {
+    let mut grace = None;
+    let campaigns = ticker.reload(|last| {
+        let reloaded = reread(&runs.world(), last);
+        if let Some(operator) = reloaded.operator {
+            grace = Some(operator.shutdown_grace);
+            runs.change(Arc::new(operator.world), operator.max_runs);
+        }
+        reloaded.folder
+    });
+    tracing::info!(
+        campaigns,
+        "the folder was read again; campaigns: {campaigns}"
+    );
+    grace
+}
+
 /// Listens to people, here and on the other hosts of a shared ledger.
-fn attend(service: &Service, runs: &Runs, helpers: &TaskTracker, stop: &CancellationToken) {
+fn attend(
+    service: &Service,
+    runs: &Runs,
+    campaigns: watch::Receiver<Arc<Directory>>,
+    (helpers, stop): (&TaskTracker, &CancellationToken),
+) {
     let desk = Arc::clone(&service.world.desk);
     if let Some(path) = service.control.clone() {
         let (desk, runs) = (Arc::clone(&desk), runs.clone());
-        let (counter, stop) = (Arc::new(Counter { desk, runs }), stop.clone());
+        let counter = Arc::new(Counter::new(desk, runs, campaigns));
+        let stop = stop.clone();
         helpers.spawn(async move {
             if let Err(error) = admin::serve(&path, counter, stop).await {
                 let path = path.display();
@@ -158,8 +200,4 @@ fn tell_systemd(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!("systemd was not told: {error}");
     }
-}
-
-fn system(error: std::io::Error) -> ServeError {
-    ServeError::System(error.to_string())
 }

@@ -4,34 +4,37 @@
 use super::runs::Runs;
 use crate::id::ConnectorName;
 use crate::run::adopt_silent;
+use tokio_util::sync::CancellationToken;
 
 impl Runs {
     /// Looks into `open_runs` of each connector, now and as often as runs
-    /// must be shown to be alive. A connector that hangs holds up no other.
-    pub(super) fn look_after_silent(&self) {
-        for connector in self.world.connectors() {
-            let looking = self.clone().look_at(connector.clone());
+    /// must be shown to be alive, until `stop`. A connector that hangs holds up
+    /// no other.
+    pub(super) fn look_after_silent(&self, stop: &CancellationToken) {
+        for connector in self.world().connectors() {
+            let looking = self.clone().look_at(connector.clone(), stop.clone());
             self.tasks.spawn(looking);
         }
     }
 
-    async fn look_at(self, connector: ConnectorName) {
+    async fn look_at(self, connector: ConnectorName, stop: CancellationToken) {
         loop {
+            let world = self.world();
             tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return,
+                () = stop.cancelled() => return,
                 () = self.look_once(&connector) => {}
             }
             tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return,
-                () = self.world.clock.sleep(self.world.guards.seen_every()) => {}
+                () = stop.cancelled() => return,
+                () = world.clock.sleep(world.guards.seen_every()) => {}
             }
         }
     }
 
     async fn look_once(&self, connector: &ConnectorName) {
-        let world = &self.world;
+        let world = self.world();
         let Some(warehouse) = world.warehouse(connector) else {
             return;
         };

@@ -3,7 +3,8 @@
 use super::folder::{Folder, Loaded};
 use super::runs::Runs;
 use super::world::World;
-use crate::campaign::{Campaign, RunSpec};
+use crate::campaign::{Campaign, DestinationTerms, RunSpec};
+use crate::delivery::Format;
 use crate::id::{CampaignName, RunId, Trigger};
 use crate::run::{Claim, Cursor, LedgerError, NewRun, RunState};
 use crate::schedule::{Due, Seen, Start, due, passed_over, start};
@@ -47,12 +48,18 @@ impl Ticker {
 
     /// Watches what `reread` makes of the folder from now on. Returns how many
     /// campaigns are in force.
-    pub(super) fn reload(&mut self, reread: impl Fn(Folder) -> Folder) -> usize {
+    pub(super) fn reload(&mut self, reread: impl FnOnce(Folder) -> Folder) -> usize {
         self.folder = reread(std::mem::take(&mut self.folder));
+        self.world = self.runs.world();
         for (name, watch) in &mut self.watches {
             watch.was_disabled |= !self.folder.campaigns.contains_key(name);
         }
         self.folder.campaigns.len()
+    }
+
+    /// The campaigns in force.
+    pub(super) fn folder(&self) -> &Folder {
+        &self.folder
     }
 
     /// Takes every fire time that has come. Returns the next one of all.
@@ -193,17 +200,37 @@ impl Ticker {
         Ok(runs)
     }
 
-    fn new_runs(&self, campaign: &Campaign, dues: Vec<Due>, mut open: Vec<RunId>) -> Vec<NewRun> {
-        let Some(terms) = self.world.terms(&campaign.activation.destination) else {
-            return Vec::new();
+    /// What the campaign's last good version names and the operator has taken
+    /// away since.
+    fn gone(&self, campaign: &Campaign) -> Option<String> {
+        let destination = &campaign.activation.destination;
+        let what = if self.world.warehouse(&campaign.connector).is_none() {
+            format!("connector `{}`", campaign.connector)
+        } else if self.world.terms(destination).is_none() {
+            format!("destination `{destination}`")
+        } else {
+            return None;
         };
-        let spec = RunSpec::of(campaign, terms);
+        Some(format!("{what} is not in campaignd.yaml"))
+    }
+
+    fn new_runs(&self, campaign: &Campaign, dues: Vec<Due>, mut open: Vec<RunId>) -> Vec<NewRun> {
+        let gone = self.gone(campaign);
+        let destination = &campaign.activation.destination;
+        let stand_in = || DestinationTerms {
+            channel: destination.to_string(),
+            max_body: 0,
+            format: Format::default(),
+        };
+        let terms = self.world.terms(destination).cloned();
+        let spec = RunSpec::of(campaign, &terms.unwrap_or_else(stand_in));
         dues.into_iter()
             .map(|due| {
                 let fire_time = due.fire_time();
                 let run = RunId::scheduled(&campaign.name, fire_time);
                 let overlap = campaign.schedule.terms().overlap;
                 let (state, error) = match (due, start(overlap, &open)) {
+                    (Due::Run(_), _) if gone.is_some() => (RunState::Missed, gone.clone()),
                     (Due::Missed { reason, .. }, _) => (RunState::Missed, Some(reason)),
                     (Due::Skipped { reason, .. }, _) | (Due::Run(_), Start::Skip { reason }) => {
                         (RunState::Skipped, Some(reason))

@@ -18,21 +18,21 @@ impl Runs {
             .ok()
             .and_then(|spec| spec.send_window);
         while record.state == RunState::Queued && !cancel.is_cancelled() {
-            let now = self.world.clock.now();
+            let now = self.world().clock.now();
             let opens_at = window.as_ref().and_then(|window| window.opens_at(now));
             if opens_at.is_none() && !self.is_behind_another(record).await {
                 break;
             }
             tokio::select! {
                 () = cancel.cancelled() => {}
-                () = self.world.clock.sleep(ASK_EVERY) => {}
+                () = self.sleep(ASK_EVERY) => {}
             }
         }
     }
 
     /// Whether another run of the campaign is under way, or waits for longer.
     async fn is_behind_another(&self, record: &RunRecord) -> bool {
-        let open = match self.world.ledger.open_runs().await {
+        let open = match self.world().ledger.open_runs().await {
             Ok(open) => open,
             Err(error) => {
                 tracing::warn!(run.id = %record.run, "open runs cannot be read: {error}");

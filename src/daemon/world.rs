@@ -2,15 +2,17 @@
 //! are carried with.
 
 use super::desk::Desk;
-use super::settings::{Secrets, Settings, SettingsError, StateStore};
+use super::settings::{self, Secrets, Settings, SettingsError, StateStore};
 use crate::campaign::{DestinationTerms, RunSpec};
-use crate::delivery::Rules;
+use crate::delivery::{Rate, Rules};
 use crate::id::{ConnectorName, DestinationName};
 use crate::run::{
-    Clock, Destination, Guards, Kit, Ledger, Limit, Settler, Warehouse, WarehouseError,
+    Clock, Destination, Guards, Kit, Ledger, Limit, Settler, Throttle, ThrottleOptions, Warehouse,
+    WarehouseError,
 };
 use crate::warehouse;
 use crate::webhook::{HttpDestination, WebhookError};
+use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,16 +55,31 @@ pub struct Undefined {
 }
 
 struct Connector {
+    /// What it was made of, so that it is kept while that stays as it is.
+    settings: settings::Connector,
+    password: Option<SecretString>,
     warehouse: Arc<dyn Warehouse>,
     queries: Limit,
     settler: Settler,
 }
 
 struct Channel {
+    /// What its throttle was made for, so that what it has learnt is kept
+    /// while that stays as it is.
+    paced: Paced,
     destination: Arc<dyn Destination>,
     rules: Arc<Rules>,
-    requests: Limit,
+    throttle: Throttle,
     terms: DestinationTerms,
+}
+
+/// What a destination's throttle is made for.
+#[derive(PartialEq)]
+struct Paced {
+    url: String,
+    max_in_flight: u32,
+    rate_limit: Option<Rate>,
+    total: u32,
 }
 
 /// Everything outside, behind its port.
@@ -71,9 +88,10 @@ pub struct World {
     pub clock: Arc<dyn Clock>,
     /// Our own book.
     pub ledger: Arc<dyn Ledger>,
-    connectors: BTreeMap<ConnectorName, Connector>,
+    connectors: BTreeMap<ConnectorName, Arc<Connector>>,
     channels: BTreeMap<DestinationName, Channel>,
-    requests: Limit,
+    /// Requests at a time, all destinations together.
+    total: Limit,
     page_bytes: usize,
     give_up_on_warehouse: Option<Duration>,
     /// When runs stop sending by themselves.
@@ -86,6 +104,51 @@ pub struct World {
     tasks: TaskTracker,
 }
 
+/// The connectors of `settings`, those of `before` that have not changed
+/// among them.
+fn connectors_of(
+    settings: &Settings,
+    secrets: &Secrets,
+    before: &BTreeMap<ConnectorName, Arc<Connector>>,
+    tasks: &TaskTracker,
+) -> Result<BTreeMap<ConnectorName, Arc<Connector>>, AssemblyError> {
+    let mut connectors = BTreeMap::new();
+    for (name, wanted) in &settings.connectors {
+        let password = wanted.password(secrets)?;
+        let known = before.get(name);
+        let kept = known.filter(|known| known.is_made_of(wanted, password.as_ref()));
+        let connector = match kept {
+            Some(kept) => Arc::clone(kept),
+            None => {
+                let options = wanted.options(secrets)?;
+                let queries = Limit::new(options.max_queries().get());
+                let warehouse =
+                    warehouse::open(options).map_err(|error| AssemblyError::Connector {
+                        name: name.clone(),
+                        error,
+                    })?;
+                Arc::new(Connector {
+                    settings: wanted.clone(),
+                    password,
+                    settler: Settler::start(Arc::clone(&warehouse), tasks),
+                    warehouse,
+                    queries,
+                })
+            }
+        };
+        connectors.insert(name.clone(), connector);
+    }
+    Ok(connectors)
+}
+
+impl Connector {
+    fn is_made_of(&self, settings: &settings::Connector, password: Option<&SecretString>) -> bool {
+        let exposed =
+            |secret: Option<&SecretString>| secret.map(|secret| secret.expose_secret().to_owned());
+        self.settings == *settings && exposed(self.password.as_ref()) == exposed(password)
+    }
+}
+
 impl World {
     /// Makes the adapters of `settings`. Nothing is connected to yet.
     pub fn assemble(
@@ -94,29 +157,74 @@ impl World {
         clock: Arc<dyn Clock>,
         ledger: Arc<dyn Ledger>,
     ) -> Result<Self, AssemblyError> {
+        let desk = Arc::new(Desk::new(Arc::clone(&ledger), Arc::clone(&clock)));
         let tasks = TaskTracker::new();
-        let mut connectors = BTreeMap::new();
-        for (name, connector) in &settings.connectors {
-            let options = connector.options(secrets)?;
-            let queries = Limit::new(options.max_queries().get());
-            let warehouse = warehouse::open(options).map_err(|error| AssemblyError::Connector {
-                name: name.clone(),
-                error,
-            })?;
-            let settler = Settler::start(Arc::clone(&warehouse), &tasks);
-            connectors.insert(
-                name.clone(),
-                Connector {
-                    warehouse,
-                    queries,
-                    settler,
-                },
-            );
-        }
+        let connectors = connectors_of(settings, secrets, &BTreeMap::new(), &tasks)?;
+        Self::around(
+            (settings, secrets),
+            None,
+            (clock, ledger, desk),
+            (connectors, tasks),
+        )
+    }
+
+    /// The same for changed settings, with this world's ledger, desk, and
+    /// those of its connectors whose settings and passwords have not changed.
+    pub fn reassemble(
+        &self,
+        settings: &Settings,
+        secrets: &Secrets,
+    ) -> Result<Self, AssemblyError> {
+        let (clock, ledger) = (Arc::clone(&self.clock), Arc::clone(&self.ledger));
+        let desk = Arc::clone(&self.desk);
+        let tasks = self.tasks.clone();
+        let connectors = connectors_of(settings, secrets, &self.connectors, &tasks)?;
+        let new = Self::around(
+            (settings, secrets),
+            Some(self),
+            (clock, ledger, desk),
+            (connectors, tasks),
+        )?;
+        Ok(Self {
+            give_up_on_warehouse: self.give_up_on_warehouse,
+            lease: self.lease,
+            shares_ledger: self.shares_ledger,
+            ..new
+        })
+    }
+
+    fn around(
+        (settings, secrets): (&Settings, &Secrets),
+        before: Option<&Self>,
+        (clock, ledger, desk): (Arc<dyn Clock>, Arc<dyn Ledger>, Arc<Desk>),
+        (connectors, tasks): (BTreeMap<ConnectorName, Arc<Connector>>, TaskTracker),
+    ) -> Result<Self, AssemblyError> {
+        let in_flight = settings.limits.max_in_flight;
+        let total = before
+            .map(|before| before.total.clone())
+            .filter(|total| total.size() == in_flight)
+            .unwrap_or_else(|| Limit::new(in_flight));
         let mut channels = BTreeMap::new();
         for (name, destination) in &settings.destinations {
             let options = destination.options(secrets)?;
-            let requests = Limit::new(options.max_in_flight);
+            let paced = Paced {
+                url: destination.url.clone(),
+                max_in_flight: destination.max_in_flight,
+                rate_limit: destination.rate_limit,
+                total: total.size(),
+            };
+            let known = before.and_then(|before| before.channels.get(name));
+            let throttle = match known.filter(|known| known.paced == paced) {
+                Some(known) => known.throttle.clone(),
+                None => {
+                    let throttle = ThrottleOptions {
+                        name: name.clone(),
+                        max_in_flight: destination.max_in_flight,
+                        rate_limit: destination.rate_limit,
+                    };
+                    Throttle::new(throttle, Arc::clone(&clock), total.clone())
+                }
+            };
             let adapter =
                 HttpDestination::new(options).map_err(|error| AssemblyError::Destination {
                     name: name.clone(),
@@ -125,21 +233,21 @@ impl World {
             channels.insert(
                 name.clone(),
                 Channel {
+                    paced,
                     destination: Arc::new(adapter),
                     rules: Arc::new(destination.rules()),
-                    requests,
+                    throttle,
                     terms: destination.terms(),
                 },
             );
         }
-        let desk = Arc::new(Desk::new(Arc::clone(&ledger), Arc::clone(&clock)));
         let share = settings.limits.memory / u64::from(settings.limits.max_runs.max(1));
         Ok(Self {
             clock,
             ledger,
             connectors,
             channels,
-            requests: Limit::new(settings.limits.max_in_flight),
+            total,
             page_bytes: usize::try_from(share / PAGES_PER_SHARE).unwrap_or(usize::MAX),
             give_up_on_warehouse: None,
             guards: Guards {
@@ -185,8 +293,7 @@ impl World {
             destination: Arc::clone(&channel.destination),
             rules: Arc::clone(&channel.rules),
             queries: connector.queries.clone(),
-            destination_requests: channel.requests.clone(),
-            requests: self.requests.clone(),
+            throttle: channel.throttle.clone(),
             page_bytes: self.page_bytes,
             lease: self.lease,
             pauses: self.desk.pauses(),

@@ -1,7 +1,11 @@
 //! A batch as the bytes of its request: rendered once, the same each time it
 //! is rendered again.
 
+use super::format::Format;
 use super::page::Page;
+use super::special::Special;
+use super::template::RunValues;
+use super::template_payload::{Payload, RenderError};
 use super::value::{write_string, write_value};
 use crate::id::{BatchPath, CampaignName, RunId};
 use bytes::Bytes;
@@ -27,13 +31,31 @@ pub struct Envelope {
     pub attributes: Map<String, Value>,
 }
 
+/// What a campaign or its destination changes in the usual body.
+#[derive(Debug, Clone, Default)]
+pub struct Shape {
+    /// The campaign's own templates.
+    pub payload: Payload,
+    /// The form of the body.
+    pub format: Format,
+    /// What `var` gives in templates.
+    pub vars: Map<String, Value>,
+}
+
 /// Renders a run's batches. What all of them share is prepared once.
 pub struct Renderer {
     /// From the start to the batch's number.
     head: Vec<u8>,
     /// From behind `part` to the first member.
     middle: Vec<u8>,
+    /// Where in `middle` the attributes begin.
+    attributes_at: usize,
+    /// None for the usual body.
+    special: Option<Special>,
 }
+
+/// Between the attributes and the first member.
+const MEMBERS: &[u8] = b",\"members\":[";
 
 impl Renderer {
     /// Prepares the batches of one run.
@@ -57,14 +79,77 @@ impl Renderer {
             &mut middle,
             format_args!(",\"batches\":{},\"attributes\":", envelope.batches),
         );
+        let attributes_at = middle.len();
         serde_json::to_writer(&mut middle, &envelope.attributes)
             .expect("a map with text keys is JSON");
-        middle.extend_from_slice(b",\"members\":[");
-        Self { head, middle }
+        middle.extend_from_slice(MEMBERS);
+        Self {
+            head,
+            middle,
+            attributes_at,
+            special: None,
+        }
     }
 
-    /// The batch `path` of the page's members at `rows`.
-    pub fn render(&self, path: &BatchPath, page: &Page, rows: Range<usize>) -> Bytes {
+    /// Prepares the batches of one run, in the given shape.
+    pub fn of(envelope: &Envelope, shape: Shape) -> Self {
+        let usual = Self::new(envelope);
+        if shape.payload.is_empty() && shape.format.is_json() {
+            return usual;
+        }
+        let special = Special {
+            payload: shape.payload,
+            format: shape.format,
+            values: RunValues {
+                campaign: envelope.campaign.clone(),
+                run: envelope.run.clone(),
+                channel: envelope.channel.clone(),
+                fire_time: envelope.fire_time,
+                vars: shape.vars,
+            },
+            batches: envelope.batches,
+            attributes: envelope.attributes.clone(),
+        };
+        Self {
+            special: Some(special),
+            ..usual
+        }
+    }
+
+    /// The `Content-Type` of its requests.
+    pub fn content_type(&self) -> &'static str {
+        let format = self.special.as_ref().map(|special| special.format);
+        format.unwrap_or_default().content_type()
+    }
+
+    /// The headers that carry the envelope of the batch `path`, where the body
+    /// does not: name and visible ASCII.
+    pub fn headers(&self, path: &BatchPath) -> Result<Vec<(&'static str, String)>, RenderError> {
+        match &self.special {
+            Some(special) if special.format == Format::Ndjson => special.headers(path),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// The batch `path` of the page's members at `rows`; an error where a
+    /// template of the campaign does not fit one of them.
+    pub fn render(
+        &self,
+        path: &BatchPath,
+        page: &Page,
+        rows: Range<usize>,
+    ) -> Result<Bytes, RenderError> {
+        match &self.special {
+            None => Ok(self.render_usual(path, page, rows)),
+            Some(special) => match special.format {
+                Format::Json => self.render_json(special, path, page, rows),
+                Format::Ndjson => special.render_ndjson(path, page, rows),
+                Format::Form => special.render_form(path, page, rows),
+            },
+        }
+    }
+
+    fn render_usual(&self, path: &BatchPath, page: &Page, rows: Range<usize>) -> Bytes {
         let keys = Keys::of(page);
         let mut out = Vec::with_capacity(self.size_hint(&keys, page, rows.clone()));
         out.extend_from_slice(&self.head);
@@ -82,6 +167,30 @@ impl Renderer {
         out.into()
     }
 
+    fn render_json(
+        &self,
+        special: &Special,
+        path: &BatchPath,
+        page: &Page,
+        rows: Range<usize>,
+    ) -> Result<Bytes, RenderError> {
+        let mut out = Vec::new();
+        if special.payload.body.is_some() {
+            let index = special.only(path, &rows)?;
+            special.write_members(&mut out, path.batch, page, index..index + 1, b"")?;
+            return Ok(out.into());
+        }
+        out.extend_from_slice(&self.head);
+        append(&mut out, format_args!("{},\"part\":", path.batch));
+        write_string(&mut out, &path.part);
+        out.extend_from_slice(&self.middle[..self.attributes_at]);
+        out.extend_from_slice(&special.attributes(path.batch)?);
+        out.extend_from_slice(MEMBERS);
+        special.write_members(&mut out, path.batch, page, rows, b",")?;
+        out.extend_from_slice(b"]}}");
+        Ok(out.into())
+    }
+
     /// Bytes the batch takes when nothing in it needs escaping.
     fn size_hint(&self, keys: &Keys, page: &Page, rows: Range<usize>) -> usize {
         /// The batch's number and part, and the end.
@@ -97,13 +206,13 @@ impl Renderer {
 }
 
 /// A page's columns as JSON keys, `"name":`, end to end.
-struct Keys {
+pub(super) struct Keys {
     text: Vec<u8>,
     ends: Vec<usize>,
 }
 
 impl Keys {
-    fn of(page: &Page) -> Self {
+    pub(super) fn of(page: &Page) -> Self {
         let mut text = Vec::new();
         let mut ends = Vec::with_capacity(page.columns().len());
         for column in page.columns().iter() {
@@ -115,7 +224,7 @@ impl Keys {
     }
 }
 
-fn write_member(out: &mut Vec<u8>, keys: &Keys, page: &Page, index: usize) {
+pub(super) fn write_member(out: &mut Vec<u8>, keys: &Keys, page: &Page, index: usize) {
     out.push(b'{');
     let mut start = 0;
     for ((kind, text), &end) in page.row(index).cells().zip(&keys.ends) {
@@ -174,7 +283,9 @@ mod tests {
     #[test]
     fn a_batch_has_the_promised_bytes() {
         let path: BatchPath = "3.01".parse().unwrap();
-        let body = Renderer::new(&envelope()).render(&path, &page(), 0..2);
+        let body = Renderer::new(&envelope())
+            .render(&path, &page(), 0..2)
+            .unwrap();
         let expect = concat!(
             r#"{"type":"campaign.activation","timestamp":"2026-11-22T14:00:00Z","#,
             r#""data":{"campaign":"winback-lapsed-buyers","#,
@@ -190,7 +301,9 @@ mod tests {
 
     #[test]
     fn a_batch_from_the_middle_of_a_page_holds_its_own_members_only() {
-        let body = Renderer::new(&envelope()).render(&BatchPath::whole(2), &page(), 1..3);
+        let body = Renderer::new(&envelope())
+            .render(&BatchPath::whole(2), &page(), 1..3)
+            .unwrap();
         let read: Value = serde_json::from_slice(&body).unwrap();
         let members = read["data"]["members"].as_array().unwrap();
         let ids: Vec<_> = members.iter().map(|m| &m["profile_id"]).collect();
@@ -200,7 +313,9 @@ mod tests {
 
     #[test]
     fn a_batch_without_members_is_still_one_json_value() {
-        let body = Renderer::new(&envelope()).render(&BatchPath::whole(1), &page(), 1..1);
+        let body = Renderer::new(&envelope())
+            .render(&BatchPath::whole(1), &page(), 1..1)
+            .unwrap();
         let read: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(read["data"]["members"], json!([]));
     }
@@ -210,7 +325,7 @@ mod tests {
         let renderer = Renderer::new(&envelope());
         let page = page();
         let hint = renderer.size_hint(&Keys::of(&page), &page, 0..3);
-        let body = renderer.render(&BatchPath::whole(1), &page, 0..3);
+        let body = renderer.render(&BatchPath::whole(1), &page, 0..3).unwrap();
         assert!(
             body.len() <= hint && hint < body.len() + 150,
             "{hint} for {}",

@@ -2,6 +2,7 @@
 //! the rest of their batch.
 
 use serde_json::Value;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 /// The longest reason kept, in bytes: the width of its column in history.
@@ -73,6 +74,32 @@ impl Rejections {
             Some(members) => Self::List(members),
         }
     }
+}
+
+/// The rows of `keys` that `list` names, each once, in order, with the reason
+/// given first; and how many of its keys are nobody's. Keys are compared
+/// without trailing blanks, as the warehouse compares them.
+pub fn matching_rows<'a>(
+    list: &'a [Rejection],
+    keys: &[String],
+) -> (BTreeMap<usize, &'a str>, usize) {
+    let trimmed = |key: &'a str| key.trim_end_matches(' ');
+    let rows: HashMap<&str, usize> = keys
+        .iter()
+        .enumerate()
+        .map(|(row, key)| (key.trim_end_matches(' '), row))
+        .collect();
+    let mut found = BTreeMap::new();
+    let mut strangers = 0;
+    for rejection in list {
+        match rows.get(trimmed(&rejection.key)) {
+            Some(&row) => {
+                found.entry(row).or_insert(rejection.reason.as_str());
+            }
+            None => strangers += 1,
+        }
+    }
+    (found, strangers)
 }
 
 fn rejection(item: &Value) -> Option<Rejection> {

@@ -5,16 +5,17 @@ use super::tables::table;
 use super::{RunFacts, Unwritable};
 use crate::audience::{Schema, Statement, TableNames};
 
-/// What history says of them.
-const WHY: &str = "the run was cancelled";
-
 /// Delivery rows, then history rows, for every member of the run's table who
 /// has no history: none of them was sent anything, be they a whole batch or
 /// what is left of one that was cut. In this order: the other way round would
 /// write no deliveries. A second time is a no-op.
-pub fn cancelled(schema: &Schema, facts: &RunFacts) -> Result<[Statement; 2], Unwritable> {
+pub fn cancelled(
+    schema: &Schema,
+    facts: &RunFacts,
+    reason: &str,
+) -> Result<[Statement; 2], Unwritable> {
     let run = schema.dialect.literal(facts.run.as_str())?;
-    let why = schema.dialect.literal(WHY)?;
+    let why = schema.dialect.literal(reason)?;
     let destination = schema.dialect.literal(facts.destination.as_str())?;
     let now = schema.dialect.now();
     let rest = format!(
@@ -34,7 +35,7 @@ pub fn cancelled(schema: &Schema, facts: &RunFacts) -> Result<[Statement; 2], Un
         .text(&facts.channel)
         .row()?;
     let about = Cells::new(schema.dialect)
-        .text(WHY)
+        .text(reason)
         .maybe_text(facts.attributes.as_deref())
         .text(&facts.campaign_version)
         .row()?;

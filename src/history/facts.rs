@@ -202,8 +202,9 @@ pub struct Closing {
     pub finished_at: Timestamp,
     /// Why it failed, if it did, scrubbed of data.
     pub error: Option<String>,
-    /// Whether what was not sent is cancelled: rows for each member of it.
-    pub cancels_rest: bool,
+    /// Why what was not sent is cancelled, if it is: rows for each member of
+    /// it.
+    pub cancels_rest: Option<String>,
     /// Whether its run table stays, for a later resume or resolve.
     pub keep_run_table: bool,
 }

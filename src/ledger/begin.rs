@@ -20,7 +20,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Reads at a time: a status page, a resume and a settle beside each other.
 const MAX_READERS: u32 = 4;
 
-const MIGRATIONS: [(i64, &str, &str); 7] = [
+const MIGRATIONS: [(i64, &str, &str); 8] = [
     (1, "ledger", include_str!("migrations/0001_ledger.sql")),
     (2, "lease", include_str!("migrations/0002_lease.sql")),
     (
@@ -30,6 +30,7 @@ const MIGRATIONS: [(i64, &str, &str); 7] = [
     ),
     (21, "pauses", include_str!("migrations/0021_pauses.sql")),
     (22, "cancels", include_str!("migrations/0022_cancels.sql")),
+    (23, "actions", include_str!("migrations/0023_actions.sql")),
     (
         24,
         "reopenings",

@@ -3,8 +3,8 @@
 use super::{connectors, write_adopted, write_batch, write_pause, write_reopen, write_run};
 use crate::id::{BatchPath, ConnectorName, RunId};
 use crate::run::{
-    Adopted, AttemptBegun, BatchChange, BatchStatus, Claim, LedgerError, NewRun, PauseChange,
-    Reopen, Resolution, RunChange,
+    Action, Adopted, AttemptBegun, BatchChange, BatchStatus, Claim, LedgerError, NewRun,
+    PauseChange, Reopen, Resolution, RunChange,
 };
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
@@ -22,12 +22,7 @@ pub(super) enum Command {
     ChangeRun(RunChange),
     Adopt(Box<Adopted>),
     SetPause(PauseChange),
-    Note {
-        by: String,
-        verb: String,
-        target: String,
-        at: Timestamp,
-    },
+    Note(Action),
     Cancel {
         run: RunId,
         by: String,
@@ -118,12 +113,7 @@ impl Command {
                 connectors::set_alarm(db, connector, alarm.as_deref()).await?;
             }
             Self::SetPause(change) => write_pause::set(db, change).await?,
-            Self::Note {
-                by,
-                verb,
-                target,
-                at,
-            } => write_pause::note(db, (by, verb, target), *at).await?,
+            Self::Note(action) => write_pause::note(db, action).await?,
             Self::Cancel { run, by, at } => write_pause::cancel(db, run, by, *at).await?,
             Self::Accept(connector) => connectors::accept(db, connector).await?,
             Self::ChangeRun(change) => write_run::change(db, change).await?,

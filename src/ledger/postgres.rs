@@ -16,9 +16,9 @@ use super::trouble::unreadable;
 use super::writer::Writer;
 use crate::id::{BatchPath, CampaignName, ConnectorName, RunId};
 use crate::run::{
-    Adopted, AttemptBegun, BatchChange, BatchRecord, BatchStatus, Claim, Cursor, Installation,
-    Lease, Ledger, LedgerError, NewRun, PauseChange, PauseScope, Reopen, Reopening, Resolution,
-    RunChange, RunRecord,
+    Action, Adopted, AttemptBegun, BatchChange, BatchRecord, BatchStatus, Claim, Cursor,
+    Installation, Lease, Ledger, LedgerError, NewRun, PauseChange, PauseScope, Paused, Reopen,
+    Reopening, Resolution, RunChange, RunRecord,
 };
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -32,7 +32,7 @@ use uuid::Uuid;
 /// The longest a read may take, a server that has gone silent included.
 const READ_LIMIT: Duration = Duration::from_secs(40);
 
-const MIGRATIONS: [(i64, &str, &str); 6] = [
+const MIGRATIONS: [(i64, &str, &str); 7] = [
     (
         1,
         "ledger",
@@ -52,6 +52,11 @@ const MIGRATIONS: [(i64, &str, &str); 6] = [
         22,
         "cancels",
         include_str!("migrations/postgres/0022_cancels.sql"),
+    ),
+    (
+        23,
+        "actions",
+        include_str!("migrations/postgres/0023_actions.sql"),
     ),
     (
         24,
@@ -250,6 +255,23 @@ impl Ledger for PostgresLedger {
         runs(&within(query.fetch_all(&self.readers)).await?)
     }
 
+    async fn last_scheduled(
+        &self,
+        campaign: &CampaignName,
+        run: &RunId,
+    ) -> Result<Option<RunRecord>, LedgerError> {
+        let query = sqlx::query(concat!(
+            "/* last scheduled */ select ",
+            run_columns!(),
+            " where r.campaign = $1 and r.run_id <> $2 and r.trigger = 'scheduled' \
+             and r.state in ('finished', 'incomplete') order by r.seq desc limit 1"
+        ))
+        .bind(campaign.as_str())
+        .bind(run.as_str());
+        let row = within(query.fetch_optional(&self.readers)).await?;
+        row.as_ref().map(rows::run).transpose()
+    }
+
     async fn open_runs(&self) -> Result<Vec<RunRecord>, LedgerError> {
         let query = sqlx::query(concat!(
             "/* open runs */ select ",
@@ -403,21 +425,12 @@ impl Ledger for PostgresLedger {
         self.write(Command::Cancel { run, by, at }).await.map(drop)
     }
 
-    async fn note_action(
-        &self,
-        by: &str,
-        verb: &str,
-        target: &str,
-        at: Timestamp,
-    ) -> Result<(), LedgerError> {
-        let [by, verb, target] = [by, verb, target].map(str::to_owned);
-        let command = Command::Note {
-            by,
-            verb,
-            target,
-            at,
-        };
-        self.write(command).await.map(drop)
+    async fn paused(&self) -> Result<Vec<Paused>, LedgerError> {
+        postgres_pauses::paused(&self.readers).await
+    }
+
+    async fn note_action(&self, action: Action) -> Result<(), LedgerError> {
+        self.write(Command::Note(action)).await.map(drop)
     }
 
     async fn reopen(&self, reopen: Reopen) -> Result<(), LedgerError> {

@@ -108,12 +108,7 @@ async fn apply(
         Command::ChangeRun(change) => runs::change(db, change).await?,
         Command::Adopt(adopted) => adopted::adopt(db, adopted).await?,
         Command::SetPause(change) => pauses::set(db, change).await?,
-        Command::Note {
-            by,
-            verb,
-            target,
-            at,
-        } => pauses::note(db, (by, verb, target), *at).await?,
+        Command::Note(action) => pauses::note(db, action).await?,
         Command::Cancel { run, by, at } => pauses::cancel(db, run, by, *at).await?,
         Command::SetAlarm { connector, alarm } => {
             connectors::set_alarm(db, connector, alarm.as_deref()).await?;

@@ -11,9 +11,9 @@ use super::write_reopen;
 use super::writer::{SqliteStore, Writer};
 use crate::id::{BatchPath, CampaignName, ConnectorName, RunId};
 use crate::run::{
-    Adopted, AttemptBegun, BatchChange, BatchRecord, BatchStatus, Claim, Cursor, Installation,
-    Lease, Ledger, LedgerError, NewRun, PauseChange, PauseScope, Reopen, Reopening, Resolution,
-    RunChange, RunRecord,
+    Action, Adopted, AttemptBegun, BatchChange, BatchRecord, BatchStatus, Claim, Cursor,
+    Installation, Lease, Ledger, LedgerError, NewRun, PauseChange, PauseScope, Paused, Reopen,
+    Reopening, Resolution, RunChange, RunRecord,
 };
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -170,6 +170,25 @@ impl Ledger for SqliteLedger {
         found.iter().map(rows::run).collect()
     }
 
+    async fn last_scheduled(
+        &self,
+        campaign: &CampaignName,
+        run: &RunId,
+    ) -> Result<Option<RunRecord>, LedgerError> {
+        let found = sqlx::query(concat!(
+            "/* last scheduled */ select ",
+            run_columns!(),
+            " where r.campaign = ?1 and r.run_id <> ?2 and r.trigger = 'scheduled' \
+             and r.state in ('finished', 'incomplete') order by r.seq desc limit 1"
+        ))
+        .bind(campaign.as_str())
+        .bind(run.as_str())
+        .fetch_optional(&self.readers)
+        .await
+        .map_err(unusable)?;
+        found.as_ref().map(rows::run).transpose()
+    }
+
     async fn open_runs(&self) -> Result<Vec<RunRecord>, LedgerError> {
         let found: Vec<SqliteRow> = sqlx::query(concat!(
             "/* open runs */ select ",
@@ -322,21 +341,12 @@ impl Ledger for SqliteLedger {
         self.write(Command::Cancel { run, by, at }).await.map(drop)
     }
 
-    async fn note_action(
-        &self,
-        by: &str,
-        verb: &str,
-        target: &str,
-        at: Timestamp,
-    ) -> Result<(), LedgerError> {
-        let [by, verb, target] = [by, verb, target].map(str::to_owned);
-        let command = Command::Note {
-            by,
-            verb,
-            target,
-            at,
-        };
-        self.write(command).await.map(drop)
+    async fn paused(&self) -> Result<Vec<Paused>, LedgerError> {
+        write_pause::paused(&self.readers).await
+    }
+
+    async fn note_action(&self, action: Action) -> Result<(), LedgerError> {
+        self.write(Command::Note(action)).await.map(drop)
     }
 
     async fn reopen(&self, reopen: Reopen) -> Result<(), LedgerError> {

@@ -105,7 +105,7 @@ pub(super) async fn apply(
         .await?;
     match found.as_deref().map(read).transpose()? {
         None => return Ok(()),
-        Some(Reopening::BeginAgain) => {}
+        Some(Reopening::BeginAgain | Reopening::BeginApproved) => {}
         Some(Reopening::Resume) => {
             for statement in [NEXT_GENERATION, WAIT_AGAIN] {
                 sqlx::query(statement)

@@ -7,8 +7,9 @@ use super::guards::Guards;
 use super::ports::{Ledger, Warehouse};
 use super::records::{Adopted, NewRun};
 use super::state::RunState;
-use crate::audience::{AudienceSpec, Policy};
+use crate::audience::{AudienceSpec, Expect, Policy};
 use crate::campaign::RunSpec;
+use crate::delivery::{Format, Payload};
 use crate::history::{
     BatchOutcome, BatchStatus, Closing, Remains, RunFacts, RunStatus, Settlement, SilentRun, Tally,
 };
@@ -149,7 +150,7 @@ async fn end(
         status,
         finished_at: now,
         error: Some(why.to_owned()),
-        cancels_rest: false,
+        cancels_rest: None,
         keep_run_table: remains.laid_out,
     };
     let tally = warehouse.close(&closing).await?;
@@ -181,6 +182,13 @@ fn record(connector: &ConnectorName, facts: &RunFacts, state: RunState, why: &st
         attributes: serde_json::Map::new(),
         suppress: Vec::new(),
         policy: Policy::default(),
+        payload: Payload::default(),
+        vars: serde_json::Map::new(),
+        format: Format::Json,
+        rejected_at: None,
+        expires_after_ms: None,
+        expect: Expect::default(),
+        fresh_when: None,
         send_window: None,
     };
     NewRun {

@@ -6,19 +6,19 @@ use super::state::{BatchState, RunEvent};
 use crate::history::{BatchStatus, RunStatus};
 
 /// What the ledger and history say.
-const WHY: &str = "the run was cancelled";
+pub(super) const CANCELLED: &str = "the run was cancelled";
 
 impl Carrier {
     /// Nothing has been asked of the warehouse yet: the run gets its last row.
     pub(super) async fn cancel_unbegun(&self) -> Result<Step, RunError> {
-        let closing = self.closing(RunStatus::Cancelled, Some(WHY.to_owned()));
+        let closing = self.closing(RunStatus::Cancelled, Some(CANCELLED.to_owned()));
         self.ask(|warehouse| {
             let closing = &closing;
             async move { warehouse.close(closing).await }
         })
         .await?;
         Ok(Step {
-            error: Some(WHY.to_owned()),
+            error: Some(CANCELLED.to_owned()),
             ..RunEvent::CancelAsked.into()
         })
     }
@@ -27,10 +27,19 @@ impl Carrier {
     /// definite no is cancelled, what may have arrived is parked. Batches that
     /// were never begun need no row here; closing finds them by that.
     pub(super) async fn cancel_rest(&self) -> Result<Step, RunError> {
+        let step = self.end_rest(CANCELLED).await?;
+        Ok(Step {
+            event: RunEvent::CancelAsked,
+            ..step
+        })
+    }
+
+    /// The same, because of `why`; the run has then no more to send.
+    pub(super) async fn end_rest(&self, why: &str) -> Result<Step, RunError> {
         for batch in self.kit.ledger.batches(&self.facts.run).await? {
             let mut from = batch.state;
             if from == BatchState::Sending {
-                self.change_batch_of(&batch, from, BatchState::Ambiguous, None)
+                self.change_batch_of(&batch, (from, BatchState::Ambiguous), None, why)
                     .await?;
                 from = BatchState::Ambiguous;
             }
@@ -39,22 +48,22 @@ impl Carrier {
                 BatchState::Ambiguous => (BatchState::Parked, BatchStatus::Unknown),
                 _ => continue,
             };
-            self.change_batch_of(&batch, from, ended.0, Some(ended.1))
+            self.change_batch_of(&batch, (from, ended.0), Some(ended.1), why)
                 .await?;
         }
         Ok(Step {
             funnel: Some(self.funnel()),
-            error: Some(WHY.to_owned()),
-            ..RunEvent::CancelAsked.into()
+            error: Some(why.to_owned()),
+            ..RunEvent::LastBatchEnded.into()
         })
     }
 
     async fn change_batch_of(
         &self,
         batch: &super::records::BatchRecord,
-        from: BatchState,
-        to: BatchState,
+        (from, to): (BatchState, BatchState),
         status: Option<BatchStatus>,
+        why: &str,
     ) -> Result<(), RunError> {
         let change = BatchChange {
             run: self.facts.run.clone(),
@@ -68,7 +77,7 @@ impl Carrier {
             at: self.kit.clock.now(),
             next_at: None,
             excused: batch.excused,
-            error: Some(WHY.to_owned()),
+            error: Some(why.to_owned()),
             refused: Vec::new(),
         };
         Ok(self.kit.ledger.change_batch(change).await?)

@@ -1,7 +1,9 @@
 //! Carries one run from its fire time to its contact history.
 
 use super::alive::Alive;
+use super::cancel::CANCELLED;
 use super::clock::Clock;
+use super::expiry::EXPIRED;
 use super::guards::Guards;
 use super::lease::{Held, Keeper, lease_for};
 use super::pauses::Pauses;
@@ -11,10 +13,12 @@ use super::ports::{
 };
 use super::progress::Reporter;
 use super::records::{RunChange, RunRecord};
+use super::rejected::Words;
 use super::reopen::Reopened;
 use super::retry::{Delays, tries};
 use super::settler::Settler;
 use super::state::{IllegalTransition, RunEvent, RunState};
+use super::throttle::Throttle;
 use crate::audience::Funnel;
 use crate::campaign::RunSpec;
 use crate::delivery::Rules;
@@ -44,10 +48,8 @@ pub struct Kit {
     pub rules: Arc<Rules>,
     /// Statements at a time on the connector.
     pub queries: Limit,
-    /// Requests at a time to the destination.
-    pub destination_requests: Limit,
-    /// Requests at a time to all destinations.
-    pub requests: Limit,
+    /// Lets requests to the destination begin.
+    pub throttle: Throttle,
     /// Bytes of member data a page may hold.
     pub page_bytes: usize,
     /// What nothing is to be sent for.
@@ -73,6 +75,10 @@ pub enum RunError {
     /// We are shutting down.
     #[error("stopped before its end; it is carried on at the next start")]
     Interrupted,
+    /// Its data is not recent enough yet; it is taken up again after that
+    /// long.
+    #[error("its data is not fresh; looked at again in {0:?}")]
+    NotFresh(Duration),
     /// Another host has the run's lease.
     #[error("another host carries it")]
     Elsewhere,
@@ -125,7 +131,9 @@ pub struct Carrier {
     pub(super) held: Held,
     /// Cancelled when a person has cancelled the run.
     pub(super) cancel: CancellationToken,
-    state: RunState,
+    /// What receivers have said of members, until history has it.
+    pub(super) words: Words,
+    pub(super) state: RunState,
     funnel: Option<Funnel>,
     tally: Option<Tally>,
     /// Who was withheld since the members were numbered, as far as it has
@@ -143,6 +151,9 @@ impl Carrier {
     ) -> Result<Self, RunError> {
         let spec =
             RunSpec::from_json(&record.spec).map_err(|error| RunError::Spec(error.to_string()))?;
+        let audience = spec
+            .audience_of(&record.run, record.fire_time, kit.warehouse.dialect())
+            .map_err(|error| RunError::Spec(error.to_string()))?;
         let facts = RunFacts {
             run: record.run.clone(),
             campaign: record.campaign.clone(),
@@ -150,7 +161,7 @@ impl Carrier {
             fire_time: record.fire_time,
             trigger: record.trigger,
             started_at: record.started_at.unwrap_or_else(|| kit.clock.now()),
-            audience: spec.audience.clone(),
+            audience,
             batch_size: spec.batch_size.get(),
             destination: spec.destination.clone(),
             channel: spec.channel.clone(),
@@ -169,6 +180,7 @@ impl Carrier {
             stop,
             held: Held::nothing(),
             cancel: CancellationToken::new(),
+            words: Words::default(),
             state: record.state,
             funnel: record.funnel,
             tally: record.tally,
@@ -236,9 +248,10 @@ impl Carrier {
             let step = match self.state {
                 RunState::Queued if self.cancel.is_cancelled() => self.cancel_unbegun().await,
                 RunState::Queued => self.wait_while_paused().await,
+                RunState::WaitingFresh => self.look_whether_fresh().await,
                 RunState::Staging => self.stage().await,
                 RunState::Admitting => self.admit().await,
-                RunState::Guarding => Ok(RunEvent::WithinExpected.into()),
+                RunState::Guarding => self.guard().await,
                 RunState::Sending => self.send().await,
                 RunState::Settling => self.settle().await,
                 RunState::Closing => self.close().await,
@@ -273,7 +286,7 @@ impl Carrier {
             () = self.stop.cancelled() => Err(RunError::Interrupted),
             () = self.cancel.cancelled() => self.cancel_unbegun().await,
             () = pauses.lifted(&self.facts.campaign, &self.facts.destination) => {
-                Ok(RunEvent::Admitted.into())
+                Ok(self.begun().into())
             }
         }
     }
@@ -284,7 +297,7 @@ impl Carrier {
     fn may_fail_for(&self, error: &WarehouseError) -> bool {
         let nothing_sent = matches!(
             self.state,
-            RunState::Staging | RunState::Admitting | RunState::Guarding
+            RunState::WaitingFresh | RunState::Staging | RunState::Admitting | RunState::Guarding
         );
         nothing_sent && error.class != WarehouseErrorClass::Lost
     }
@@ -363,6 +376,15 @@ impl Carrier {
         })
     }
 
+    /// Why what was not sent is cancelled, if it is.
+    fn why_cancelled(&self, status: RunStatus) -> Option<String> {
+        match status {
+            RunStatus::Cancelled => Some(CANCELLED.to_owned()),
+            RunStatus::Incomplete if self.has_expired() => Some(EXPIRED.to_owned()),
+            _ => None,
+        }
+    }
+
     pub(super) fn closing(&self, status: RunStatus, error: Option<String>) -> Closing {
         Closing {
             facts: Arc::clone(&self.facts),
@@ -370,7 +392,7 @@ impl Carrier {
             status,
             finished_at: self.kit.clock.now(),
             error,
-            cancels_rest: status == RunStatus::Cancelled,
+            cancels_rest: self.why_cancelled(status),
             keep_run_table: matches!(status, RunStatus::Incomplete | RunStatus::Cancelled),
         }
     }

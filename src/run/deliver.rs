@@ -9,12 +9,15 @@ use super::pauses::{PauseChange, PauseScope};
 use super::ports::{LedgerError, Request};
 use super::progress::Reporter;
 use super::records::{AttemptBegun, BatchChange, BatchRecord};
+use super::rejected::{Roll, Words};
+use super::rest::Rest;
 use super::retry::Delays;
 use super::state::BatchState;
-use crate::delivery::{Clearance, Course, Move, Outcome, Page, Renderer, SplitBudget, body_hash};
+use crate::delivery::{
+    Clearance, Course, Move, Outcome, Page, RenderError, Renderer, SplitBudget, body_hash,
+};
 use crate::history::{BatchStatus, RunFacts};
 use crate::id::{BatchPath, MessageId, RunId};
-use crate::schedule::SendWindow;
 use bytes::Bytes;
 use jiff::Timestamp;
 use std::ops::Range;
@@ -24,9 +27,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Who pauses a destination that refuses everything.
 pub const PAUSED_BY: &str = "campaignd";
-
-/// How often it is asked whether a send window has opened.
-const WINDOW_LOOK: Duration = Duration::from_secs(1);
 
 /// A batch on its way.
 pub(super) struct Delivery {
@@ -76,10 +76,12 @@ pub(super) struct Courier {
     newest: Timestamp,
     facts: Arc<RunFacts>,
     alive: Arc<Alive>,
-    /// Outside of it no request begins.
-    send_window: Option<SendWindow>,
+    rest: Rest,
     /// A blocking mutex: never held across an await.
     budget: Arc<Mutex<SplitBudget>>,
+    /// Where an answer refuses members one by one: a JSON pointer.
+    rejected_at: Option<Arc<str>>,
+    words: Words,
 }
 
 impl Carrier {
@@ -95,8 +97,14 @@ impl Carrier {
             newest: newest.unwrap_or(Timestamp::MIN),
             facts: Arc::clone(&self.facts),
             alive: Arc::clone(&self.alive),
-            send_window: self.spec.send_window.clone(),
+            rest: Rest {
+                kit: self.kit.clone(),
+                facts: Arc::clone(&self.facts),
+                send_window: self.spec.send_window.clone(),
+            },
             budget: Arc::new(Mutex::new(SplitBudget::new(self.funnel().planned))),
+            rejected_at: self.spec.rejected_at.as_deref().map(Arc::from),
+            words: self.words.clone(),
         }
     }
 
@@ -106,7 +114,7 @@ impl Carrier {
         tracing::error!(
             campaign.name = %self.facts.campaign, run.id = %self.facts.run,
             destination.name = %self.facts.destination,
-            "{scope} paused: {reason}",
+            "destination {} is paused: {reason}", self.facts.destination,
         );
         let change = PauseChange {
             scope: scope.clone(),
@@ -124,6 +132,8 @@ impl Carrier {
 struct Batch {
     path: BatchPath,
     members: u32,
+    /// The places of those refused one by one.
+    refused: Vec<u64>,
     places: Option<(u64, u64)>,
     generation: u32,
     attempts: u32,
@@ -136,6 +146,44 @@ struct Batch {
     newest: Timestamp,
 }
 
+impl Batch {
+    /// Notes that it waited for us. Before its first attempt there is nothing
+    /// to use up.
+    fn excuse(&mut self, waited: Duration) {
+        if self.course.first_sending_at.is_some() {
+            self.course.excused += waited;
+        }
+    }
+}
+
+/// What is sent of a batch, the same in every attempt.
+struct Parcel {
+    body: Bytes,
+    hash: [u8; 32],
+    content_type: &'static str,
+    headers: Arc<[(&'static str, String)]>,
+    /// Where its answer may refuse members one by one.
+    roll: Option<Roll>,
+}
+
+impl Parcel {
+    fn of(
+        delivery: &Delivery,
+        hash_key: &[u8; 32],
+        member_key: Option<&str>,
+    ) -> Result<Self, RenderError> {
+        let Delivery { renderer, path, .. } = delivery;
+        let body = renderer.render(path, &delivery.page, delivery.rows.clone())?;
+        Ok(Self {
+            hash: body_hash(hash_key, &body),
+            roll: member_key.map(|key| Roll::of(delivery, key)),
+            body,
+            content_type: renderer.content_type(),
+            headers: renderer.headers(path)?.into(),
+        })
+    }
+}
+
 /// What to do next.
 enum Next {
     Again(Batch),
@@ -144,28 +192,37 @@ enum Next {
 
 impl Courier {
     pub(super) async fn deliver(self, delivery: Delivery) -> Result<Delivered, RunError> {
-        let body = delivery
-            .renderer
-            .render(&delivery.path, &delivery.page, delivery.rows.clone());
+        let parcel = match Parcel::of(
+            &delivery,
+            &self.kit.ledger.installation().body_key,
+            self.member_key(),
+        ) {
+            Ok(parcel) => parcel,
+            Err(error) => {
+                return Ok(Delivered::Halt(Refusal {
+                    reason: format!("batch {}: {error}", delivery.path),
+                    pauses_destination: false,
+                }));
+            }
+        };
         let is_new = delivery.known.is_none();
-        if body.len() as u64 > self.max_body && delivery.rows.len() > 1 && is_new {
+        if parcel.body.len() as u64 > self.max_body && delivery.rows.len() > 1 && is_new {
             // Each time the same, since the bytes are. A single member that
             // is too large goes alone: who decides is the destination.
             return Ok(Delivered::Cut(delivery.path));
         }
-        let hash = body_hash(&self.kit.ledger.installation().body_key, &body);
         let mut batch = self.begin(&delivery).await?;
         // The page goes as soon as the last of its batches is rendered.
         let Delivery { halt, page, .. } = delivery;
         drop(page);
         loop {
             let may_begin = self.wait_until(batch.next_at, &halt).await
-                && self.unpaused(&mut batch, &halt).await
+                && self.rested(&mut batch, &halt).await
                 && self.held.clone().wait(self.kit.rules.timeout, &halt).await;
             if !may_begin {
                 return Ok(Delivered::Left);
             }
-            match self.attempt(batch, (&body, hash), &halt).await? {
+            match self.attempt(batch, &parcel, &halt).await? {
                 Next::Again(later) => batch = later,
                 Next::Done(delivered) => return Ok(delivered),
             }
@@ -182,6 +239,7 @@ impl Courier {
             return Ok(Batch {
                 path: delivery.path.clone(),
                 members,
+                refused: Vec::new(),
                 places,
                 generation: 0,
                 attempts: 0,
@@ -194,6 +252,7 @@ impl Courier {
         let mut batch = Batch {
             path: delivery.path.clone(),
             members,
+            refused: Vec::new(),
             places,
             generation: known.generation,
             attempts: known.attempts,
@@ -234,7 +293,7 @@ impl Courier {
     async fn attempt(
         &self,
         mut batch: Batch,
-        (body, hash): (&Bytes, [u8; 32]),
+        parcel: &Parcel,
         halt: &CancellationToken,
     ) -> Result<Next, RunError> {
         // Asked before the permits are taken, since it may wait for the
@@ -242,14 +301,11 @@ impl Courier {
         if !self.alive.assure(&self.kit, &self.facts, halt).await? {
             return Ok(Next::Done(Delivered::Left));
         }
-        // The destination's own first: who waits for a slow destination must
-        // not hold what the others could use.
-        let own = self.kit.destination_requests.take().await;
-        let total = self.kit.requests.take().await;
-        if halt.is_cancelled() {
+        let Some(pass) = self.kit.throttle.admit(halt).await else {
             return Ok(Next::Done(Delivered::Left));
-        }
-        if !self.may_send() || self.must_rest() {
+        };
+        batch.excuse(pass.waited());
+        if !self.may_send() || self.rest.is_due() {
             return Ok(Next::Again(batch));
         }
         let now = self.kit.clock.now().max(batch.newest);
@@ -275,7 +331,7 @@ impl Courier {
             generation: batch.generation,
             attempt: batch.attempts + 1,
             members: batch.members,
-            body_hash: hash,
+            body_hash: parcel.hash,
             places: batch.places,
             at: now,
         });
@@ -289,7 +345,7 @@ impl Courier {
         batch.attempts += 1;
         batch.course.first_sending_at.get_or_insert(now);
         batch.state = Some(BatchState::Sending);
-        if !self.may_send() || self.must_rest() {
+        if !self.may_send() || self.rest.is_due() {
             // The ledger took so long that another host may be at it before
             // the answer is here.
             return self.unsent(batch).await;
@@ -299,53 +355,30 @@ impl Courier {
             id: MessageId::of(&self.run, &batch.path, batch.generation),
             // Receivers refuse a timestamp that is far from their own clock.
             at: self.kit.clock.now(),
-            body: body.clone(),
-            rejected_at: None,
+            body: parcel.body.clone(),
+            content_type: parcel.content_type,
+            headers: Arc::clone(&parcel.headers),
+            rejected_at: self.rejected_at.clone(),
         };
-        let outcome = self.kit.destination.attempt(request).await;
+        let attempt = self.kit.destination.attempt(request);
         // Given back before the outcome is written: the wire is free already.
-        drop((own, total));
-        self.follow(batch, &outcome).await
+        let outcome = pass.spend(&self.kit.rules, attempt).await;
+        self.follow(batch, parcel, &outcome).await
     }
 
-    fn is_paused(&self) -> bool {
-        let facts = &self.facts;
-        self.kit.pauses.cover(&facts.campaign, &facts.destination)
-    }
-
-    /// When the send window opens, if it is closed.
-    fn opens_at(&self) -> Option<Timestamp> {
-        let window = self.send_window.as_ref()?;
-        window.opens_at(self.kit.clock.now())
-    }
-
-    fn must_rest(&self) -> bool {
-        self.is_paused() || self.opens_at().is_some()
+    /// The column that names members, where answers speak of them.
+    fn member_key(&self) -> Option<&str> {
+        let key = self.facts.audience.key.as_str();
+        self.rejected_at.as_ref().map(|_| key)
     }
 
     /// Waits until nothing is paused and the send window is open; false if
     /// there will be no attempt. The time is not the destination's fault, and
     /// uses up nothing of its own.
-    async fn unpaused(&self, batch: &mut Batch, halt: &CancellationToken) -> bool {
-        if !self.must_rest() {
-            return true;
-        }
-        let since = self.kit.clock.now();
-        let mut may_begin = true;
-        while may_begin && self.must_rest() {
-            let mut pauses = self.kit.pauses.clone();
-            may_begin = tokio::select! {
-                biased;
-                () = halt.cancelled() => false,
-                () = pauses.lifted(&self.facts.campaign, &self.facts.destination),
-                    if self.is_paused() => true,
-                // Asked again and again, since the clock may be set.
-                () = self.kit.clock.sleep(WINDOW_LOOK) => true,
-            };
-        }
-        let rested = self.kit.clock.now().duration_since(since);
-        batch.course.excused += Duration::try_from(rested).unwrap_or_default();
-        may_begin
+    async fn rested(&self, batch: &mut Batch, halt: &CancellationToken) -> bool {
+        let rested = self.rest.over(halt).await;
+        batch.excuse(rested.unwrap_or_default());
+        rested.is_some()
     }
 
     /// Whether a request may leave now: the warehouse has heard of us lately,
@@ -366,7 +399,12 @@ impl Courier {
     }
 
     /// Writes down what the outcome makes of the batch.
-    async fn follow(&self, mut batch: Batch, outcome: &Outcome) -> Result<Next, RunError> {
+    async fn follow(
+        &self,
+        mut batch: Batch,
+        parcel: &Parcel,
+        outcome: &Outcome,
+    ) -> Result<Next, RunError> {
         let rules = &self.kit.rules;
         let delay = Delays::after(rules.retry_initial, rules.retry_max, batch.attempts).next();
         let now = self.kit.clock.now().max(batch.newest);
@@ -375,6 +413,9 @@ impl Courier {
         match batch.course.after(outcome, rules, now, delay) {
             Move::Accepted => {
                 self.budget().accepted(&batch.path);
+                let roll = parcel.roll.as_ref();
+                let refused = |roll: &Roll| roll.refused(outcome, &self.words, self.run.as_str());
+                batch.refused = roll.map(refused).unwrap_or_default();
                 let ended = (BatchState::Accepted, BatchStatus::Delivered);
                 self.end(batch, ended, code, None).await
             }
@@ -502,7 +543,10 @@ impl Courier {
         change.status = Some(status);
         change.http_status = http_status;
         self.kit.ledger.change_batch(change).await?;
-        self.reporter.ended(status, u64::from(batch.members));
+        let refused = batch.refused.len() as u64;
+        let members = u64::from(batch.members);
+        self.reporter.ended(BatchStatus::Rejected, refused);
+        self.reporter.ended(status, members - refused.min(members));
         Ok(Next::Done(Delivered::Ended))
     }
 
@@ -520,7 +564,7 @@ impl Courier {
             next_at: None,
             excused: batch.course.excused,
             error,
-            refused: Vec::new(),
+            refused: batch.refused.clone(),
         }
     }
 }

@@ -25,6 +25,8 @@ pub struct Guards {
     /// How often outcomes are brought into history while a run sends: BI and
     /// other campaigns' caps see a contact at most this late, at one commit.
     pub settle_every: Duration,
+    /// How often `fresh_when` is asked while the data is stale.
+    pub fresh_every: Duration,
 }
 
 impl Default for Guards {
@@ -35,6 +37,7 @@ impl Default for Guards {
             behind_after: Duration::from_mins(10),
             behind_outcomes: 2_000_000,
             settle_every: Duration::from_mins(1),
+            fresh_every: Duration::from_secs(30),
         }
     }
 }

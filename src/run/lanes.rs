@@ -2,16 +2,21 @@
 
 use super::carrier::RunError;
 use super::deliver::{Delivered, Refusal};
+use super::throttle::Throttle;
 use crate::delivery::halves;
 use crate::id::BatchPath;
 use std::collections::BTreeMap;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+/// Requests at a time to a destination that nothing is said of: the default
+/// of `max_in_flight`.
+const USUAL_REQUESTS: u32 = 8;
+
 /// Deliveries side by side.
 pub(super) struct Lanes {
     tasks: JoinSet<Result<Delivered, RunError>>,
-    size: usize,
+    throttle: Throttle,
     /// Cancelled with the first error or refusal: nothing more is begun, and
     /// what was begun ends by itself, so that no request is cut off.
     halt: CancellationToken,
@@ -23,12 +28,11 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
-    /// Twice as many as there may be requests: while some are on the wire,
-    /// others render their body or write their outcome.
-    pub(super) fn new(requests: u32, halt: CancellationToken) -> Self {
+    /// None yet, to the destination of `throttle`.
+    pub(super) fn new(throttle: Throttle, halt: CancellationToken) -> Self {
         Self {
             tasks: JoinSet::new(),
-            size: 2 * requests as usize,
+            throttle,
             halt,
             refusal: None,
             error: None,
@@ -49,9 +53,17 @@ impl Lanes {
     }
 
     pub(super) async fn wait_for_room(&mut self) {
-        while self.tasks.len() >= self.size {
+        while self.tasks.len() >= self.size() {
             self.join_one().await;
         }
+    }
+
+    /// Twice as many as there may be requests now: while some are on the wire,
+    /// others render their body or write their outcome. No fewer than twice
+    /// what is usual, since a batch that waits to be sent again has a lane too.
+    fn size(&self) -> usize {
+        let most = self.throttle.max_in_flight().min(USUAL_REQUESTS);
+        2 * self.throttle.limit().max(most) as usize
     }
 
     /// The parts of one batch that was cut.

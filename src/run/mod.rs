@@ -1,6 +1,7 @@
 //! One run, carried from its fire time to its contact history: its states,
 //! the ports through which it reaches the world, and the engine between them.
 
+mod actions;
 mod adoption;
 mod alive;
 mod behind;
@@ -9,6 +10,9 @@ mod carrier;
 mod clock;
 mod consent;
 mod deliver;
+mod expected;
+mod expiry;
+mod fresh;
 mod guards;
 mod known;
 mod lanes;
@@ -19,20 +23,24 @@ mod permits;
 mod ports;
 mod progress;
 mod records;
+mod rejected;
 mod reopen;
+mod rest;
 mod restored;
 mod retry;
 mod send;
 mod settler;
 mod state;
+mod throttle;
 
+pub use actions::Action;
 pub use adoption::adopt_silent;
 pub use carrier::{Carrier, Kit, RunError};
 pub use clock::{Clock, SystemClock};
 pub use deliver::PAUSED_BY;
 pub use guards::Guards;
 pub use lease::{DEFAULT_LEASE, Lease, MARGIN};
-pub use pauses::{PauseChange, PauseScope, Pauses};
+pub use pauses::{PauseChange, PauseScope, Paused, Pauses};
 pub use permits::Limit;
 pub use ports::{
     Destination, GONE, Ledger, LedgerError, NOT_OURS, Registration, Request, Warehouse,
@@ -45,6 +53,7 @@ pub use records::{
 };
 pub use settler::Settler;
 pub use state::{BatchState, IllegalTransition, RunEvent, RunState};
+pub use throttle::{Pass, Throttle, ThrottleOptions};
 
 // What the ports speak of, for the adapters, which may not name the rooms
 // these live in.

@@ -22,6 +22,17 @@ pub enum PauseScope {
     Refusing(DestinationName),
 }
 
+impl PauseScope {
+    /// Whether it keeps runs of `campaign` from sending to `destination`.
+    pub fn covers(&self, campaign: &CampaignName, destination: &DestinationName) -> bool {
+        match self {
+            Self::All => true,
+            Self::Campaign(name) => name == campaign,
+            Self::Destination(name) | Self::Refusing(name) => name == destination,
+        }
+    }
+}
+
 impl fmt::Display for PauseScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -59,6 +70,17 @@ pub struct PauseChange {
     pub by: String,
     /// The wall clock.
     pub at: Timestamp,
+}
+
+/// A pause in force, and what the ledger knows of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paused {
+    /// What.
+    pub scope: PauseScope,
+    /// Who said so first.
+    pub by: Option<String>,
+    /// Since when, by the wall clock.
+    pub since: Option<Timestamp>,
 }
 
 /// What is paused now; clones see the same.
@@ -110,11 +132,9 @@ fn is_covered(
     campaign: &CampaignName,
     destination: &DestinationName,
 ) -> bool {
-    paused.iter().any(|scope| match scope {
-        PauseScope::All => true,
-        PauseScope::Campaign(name) => name == campaign,
-        PauseScope::Destination(name) | PauseScope::Refusing(name) => name == destination,
-    })
+    paused
+        .iter()
+        .any(|scope| scope.covers(campaign, destination))
 }
 
 #[cfg(test)]

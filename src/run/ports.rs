@@ -1,12 +1,13 @@
 //! What the engine needs from the world, as traits.
 
+use super::actions::Action;
 use super::lease::Lease;
-use super::pauses::{PauseChange, PauseScope};
+use super::pauses::{PauseChange, PauseScope, Paused};
 use super::records::{
     Adopted, AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, NewRun, Reopen,
     Reopening, Resolution, RunChange, RunRecord,
 };
-use crate::audience::Funnel;
+use crate::audience::{Dialect, FreshWhen, Funnel};
 use crate::delivery::{Outcome, Page};
 use crate::history::{
     BatchStatus, Closing, Remains, RunFacts, Settlement, SilentRun, Tally, UnstartedRun, Withheld,
@@ -107,8 +108,20 @@ pub enum Registration {
 /// tables say and does what is missing.
 #[async_trait]
 pub trait Warehouse: Send + Sync {
+    /// The SQL it speaks.
+    fn dialect(&self) -> Dialect;
+
     /// Whether it answers, the login holds and our tables are there.
     async fn ping(&self) -> Result<(), WarehouseError>;
+
+    /// How recent the run's data is; none where there is none.
+    async fn newest_data(
+        &self,
+        _run: &RunFacts,
+        _fresh_when: &FreshWhen,
+    ) -> Result<Option<Timestamp>, WarehouseError> {
+        Ok(None)
+    }
 
     /// Writes the run into `open_runs`, which makes it ours.
     async fn register(&self, run: &RunFacts) -> Result<Registration, WarehouseError>;
@@ -211,6 +224,11 @@ pub struct Request {
     /// Where a 2xx answer lists the members it refused one by one: a JSON
     /// pointer.
     pub rejected_at: Option<Arc<str>>,
+    /// What the body is.
+    pub content_type: &'static str,
+    /// What else goes with it, the same in every attempt: names in lower case,
+    /// values in visible ASCII.
+    pub headers: Arc<[(&'static str, String)]>,
 }
 
 /// A channel's endpoint.
@@ -287,6 +305,16 @@ pub trait Ledger: Send + Sync {
         campaign: Option<&CampaignName>,
         limit: u32,
     ) -> Result<Vec<RunRecord>, LedgerError>;
+
+    /// The newest scheduled run of the campaign, beside `run`, that is finished
+    /// or incomplete.
+    async fn last_scheduled(
+        &self,
+        _campaign: &CampaignName,
+        _run: &RunId,
+    ) -> Result<Option<RunRecord>, LedgerError> {
+        Ok(None)
+    }
 
     /// Every run that is open, in the order of their fire times.
     async fn open_runs(&self) -> Result<Vec<RunRecord>, LedgerError>;
@@ -375,14 +403,19 @@ pub trait Ledger: Send + Sync {
     /// Notes that a person has cancelled a run, and who.
     async fn cancel(&self, run: &RunId, by: &str, at: Timestamp) -> Result<(), LedgerError>;
 
-    /// Notes who did what to which run.
-    async fn note_action(
-        &self,
-        by: &str,
-        verb: &str,
-        target: &str,
-        at: Timestamp,
-    ) -> Result<(), LedgerError>;
+    /// What is paused, by whom and since when.
+    async fn paused(&self) -> Result<Vec<Paused>, LedgerError> {
+        let paused = self.pauses().await?.into_iter().map(|scope| Paused {
+            scope,
+            by: None,
+            since: None,
+        });
+        Ok(paused.collect())
+    }
+
+    /// Notes who asked what of which run. One with an outcome completes the
+    /// one without that was noted before it, if there is one.
+    async fn note_action(&self, action: Action) -> Result<(), LedgerError>;
 
     /// Opens a run that has ended; refused with [`LedgerError::Conflict`]
     /// unless it is in the state the change expects, and, where something

@@ -3,10 +3,11 @@
 use super::state::RunState;
 use crate::audience::Funnel;
 use crate::history::{BatchStatus, Tally};
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 /// A run's counts, now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// Where it is.
     pub state: RunState,

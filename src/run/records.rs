@@ -76,7 +76,7 @@ pub struct Claim {
 }
 
 /// A run, as the ledger has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunRecord {
     /// Its id.
     pub run: RunId,
@@ -90,7 +90,9 @@ pub struct RunRecord {
     pub trigger: Trigger,
     /// The hash of its specification.
     pub campaign_version: String,
-    /// Its specification: canonical JSON, read by `campaign` alone.
+    /// Its specification: canonical JSON, read by `campaign` alone. It is not
+    /// told to who only looks at the run.
+    #[serde(skip)]
     pub spec: String,
     /// Where it is.
     pub state: RunState,
@@ -279,6 +281,9 @@ pub enum Reopening {
     Resume,
     /// A run that never got as far as numbering its members is begun again.
     BeginAgain,
+    /// The same with a run whose audience was not what its campaign expects:
+    /// the person has seen it, and it is not held for that again.
+    BeginApproved,
     /// A parked batch is decided.
     Resolve(Resolution),
 }

@@ -3,7 +3,7 @@
 
 use super::carrier::{Carrier, RunError, Step};
 use super::records::Reopening;
-use super::state::RunEvent;
+use super::state::{RunEvent, RunState};
 use crate::history::Tally;
 
 impl Carrier {
@@ -16,7 +16,12 @@ impl Carrier {
             return Ok(Reopened::Nothing);
         };
         let done = match reopening {
-            Reopening::BeginAgain => self
+            // Noted until the guard is passed.
+            Reopening::BeginApproved if self.state == RunState::Sending => Ok(None),
+            Reopening::BeginApproved if self.state != RunState::Queued => {
+                return Ok(Reopened::Nothing);
+            }
+            Reopening::BeginAgain | Reopening::BeginApproved => self
                 .ask(|warehouse| async move { warehouse.forget_unstaged(&self.facts).await })
                 .await
                 .map(|()| None),
@@ -42,6 +47,9 @@ impl Carrier {
             }
             Err(error) => return Err(error),
         };
+        if reopening == Reopening::BeginApproved && self.state == RunState::Queued {
+            return Ok(Reopened::Done(None));
+        }
         let now = self.kit.clock.now();
         let applied = self.kit.ledger.apply_reopening(run, self.held.term(), now);
         applied.await?;

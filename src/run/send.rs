@@ -12,7 +12,7 @@ use super::ports::{WarehouseError, WarehouseErrorClass};
 use super::records::BatchRecord;
 use super::state::RunEvent;
 use crate::delivery::{Envelope, Page, Renderer, rows_of_part};
-use crate::history::{RunStatus, Settlement, Tally};
+use crate::history::{BatchOutcome, RunStatus, Settlement, Tally};
 use crate::id::BatchPath;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -73,7 +73,8 @@ impl Carrier {
             }
         };
         let settling = self.settle_meanwhile(&over, &halt);
-        let (sent, settled, ()) = tokio::join!(sending, settling, cancelling);
+        let expiring = self.expire(&over, &halt);
+        let (sent, settled, (), ()) = tokio::join!(sending, settling, cancelling, expiring);
         settled?;
         match sent? {
             Sent::Whole => Ok(Step {
@@ -99,6 +100,9 @@ impl Carrier {
                 })
             }
             Sent::Interrupted if self.cancel.is_cancelled() => self.cancel_rest().await,
+            Sent::Interrupted if self.has_expired() && !self.stop.is_cancelled() => {
+                self.expire_rest().await
+            }
             Sent::Interrupted => Err(RunError::Interrupted),
         }
     }
@@ -114,8 +118,11 @@ impl Carrier {
         let courier = self.courier(known.records().map(BatchRecord::newest).max());
         let places = consent.withheld.places.max(self.funnel().planned);
         let mut plan = PagePlan::new(places, self.facts.batch_size, self.kit.page_bytes);
-        let renderer = Arc::new(Renderer::new(&self.envelope(plan.batches())));
-        let mut lanes = Lanes::new(self.kit.destination_requests.size(), halt.clone());
+        let renderer = Arc::new(Renderer::of(
+            &self.envelope(plan.batches()),
+            self.spec.shape(),
+        ));
+        let mut lanes = Lanes::new(self.kit.throttle.clone(), halt.clone());
         let mut backlog = Backlog::default();
         while !halt.is_cancelled() {
             // Room first: what is read is sent at once, and not much later.
@@ -250,6 +257,14 @@ impl Carrier {
         }
     }
 
+    /// The outcome with what its receiver has said of members.
+    fn with_words(&self, mut outcome: BatchOutcome) -> BatchOutcome {
+        for member in &mut outcome.refused {
+            member.reason = self.words.take(member.place);
+        }
+        outcome
+    }
+
     /// Brings every ended batch into history, and returns the tally.
     pub(super) async fn settle_ended(
         &self,
@@ -270,6 +285,7 @@ impl Carrier {
                 outcomes: ended
                     .iter()
                     .filter_map(|batch| batch.outcome(&self.facts.run))
+                    .map(|outcome| self.with_words(outcome))
                     .collect(),
                 fills_gaps: false,
             };

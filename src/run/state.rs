@@ -108,6 +108,10 @@ impl RunState {
         use RunEvent as E;
         match (self, event) {
             (Self::Queued, E::Admitted) => Ok(Self::Staging),
+            (Self::Queued, E::MustBeFresh) => Ok(Self::WaitingFresh),
+            (Self::WaitingFresh, E::Fresh) => Ok(Self::Staging),
+            (Self::WaitingFresh, E::CancelAsked) => Ok(Self::Cancelled),
+            (Self::WaitingFresh, E::Broken) => Ok(Self::Failed),
             (Self::Staging, E::Frozen) => Ok(Self::Admitting),
             (Self::Queued | Self::Staging, E::TakenElsewhere) => Ok(Self::Skipped),
             (Self::Sending | Self::Settling | Self::Closing, E::TakenElsewhere) => {
@@ -154,6 +158,10 @@ impl FromStr for RunState {
 pub enum RunEvent {
     /// It got its run permit.
     Admitted,
+    /// The same, and its data must be recent.
+    MustBeFresh,
+    /// Its data is.
+    Fresh,
     /// Its audience is frozen in the warehouse.
     Frozen,
     /// The warehouse says that somebody else carries it, or did.

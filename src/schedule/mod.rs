@@ -6,6 +6,7 @@ mod civil;
 mod cron;
 mod due;
 mod fields;
+mod notes;
 mod overlap;
 mod plan;
 mod terms;
@@ -15,6 +16,7 @@ mod zone;
 
 pub use changes::ClockNote;
 pub use due::{Due, Look, Seen, due, passed_over};
+pub use notes::clock_note;
 pub use overlap::{Start, start};
 pub use plan::{Schedule, SchedulePart, ScheduleProblem, WhenText};
 pub use terms::{Blackout, CatchUp, Overlap, Terms, spread_offset};

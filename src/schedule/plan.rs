@@ -96,11 +96,12 @@ impl Schedule {
     ) -> Result<Self, Vec<ScheduleProblem>> {
         let mut problems = Vec::new();
         let mut note = |part, message| problems.push(ScheduleProblem { part, message });
-        let zone = zone::find(timezone).unwrap_or_else(|message| {
-            note(SchedulePart::Timezone, message);
-            TimeZone::UTC
-        });
+        let found = zone::find(timezone);
+        let zone = found.as_ref().unwrap_or(&TimeZone::UTC).clone();
         let when = When::read(when, &zone, &mut note);
+        if let Err(message) = found {
+            note(SchedulePart::Timezone, message);
+        }
         let mut bound = |text: Option<&str>, edge, part| {
             let found = text.map(|text| civil::bound(text, edge, &zone));
             found.and_then(|found| found.map_err(|message| note(part, message)).ok())

@@ -3,13 +3,14 @@
 use super::ConnectorOptions;
 use super::cells::Layout;
 use super::pool::{Pool, Session};
-use crate::audience::{Dialect, Funnel, Schema, Statement};
+use crate::audience::{Dialect, FreshWhen, Funnel, Schema, Statement};
 use crate::history::{
     Closing, Remains, RunFacts, Settlement, SilentRun, Tally, UnstartedRun, Withheld,
 };
 use crate::id::RunId;
 use crate::run::{Page, Registration, Warehouse, WarehouseError};
 use async_trait::async_trait;
+use jiff::Timestamp;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -114,8 +115,20 @@ pub(super) async fn first_column(
 
 #[async_trait]
 impl Warehouse for SqlWarehouse {
+    fn dialect(&self) -> Dialect {
+        self.schema.dialect
+    }
+
     async fn ping(&self) -> Result<(), WarehouseError> {
         self.look_at_tables().await
+    }
+
+    async fn newest_data(
+        &self,
+        run: &RunFacts,
+        fresh_when: &FreshWhen,
+    ) -> Result<Option<Timestamp>, WarehouseError> {
+        self.newest(run, fresh_when).await
     }
 
     async fn register(&self, run: &RunFacts) -> Result<Registration, WarehouseError> {

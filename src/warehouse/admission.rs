@@ -35,7 +35,7 @@ impl SqlWarehouse {
     /// Where the members of the other runs under way are: in the run's table
     /// once it is laid out, before that in `admit`, or in the stage where all
     /// of it is planned.
-    async fn open_members(
+    pub(super) async fn open_members(
         &self,
         session: &mut Session,
         run: &RunFacts,

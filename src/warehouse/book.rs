@@ -266,8 +266,11 @@ impl SqlWarehouse {
         }
         let table = TableNames::of(&facts.run).run;
         let there = self.existing(&mut session, what, &[&table]).await?;
-        if closing.cancels_rest && owner.is_some() && !there.is_empty() {
-            let rows = cancelled(&self.schema, facts).map_err(unwritable)?;
+        if let Some(reason) = &closing.cancels_rest
+            && owner.is_some()
+            && !there.is_empty()
+        {
+            let rows = cancelled(&self.schema, facts, reason).map_err(unwritable)?;
             session.run_all(&rows).await?;
         }
         let mut counted = self.tallies(&mut session, [facts]).await?;

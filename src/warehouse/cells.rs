@@ -2,7 +2,7 @@
 //! here run once per cell of every member, so they allocate nothing.
 
 use super::connect::Connection;
-use super::pool::{Session, in_time};
+use super::pool::Session;
 use crate::audience::{Column, Dialect, Statement};
 use crate::run::{Kind, Page, WarehouseError};
 use base64::Engine as _;
@@ -68,11 +68,10 @@ pub(super) async fn read_page(
     statement: &Statement,
     layout: &Layout,
 ) -> Result<Page, WarehouseError> {
-    let limit = session.limit();
     let mut page = Page::new(Arc::clone(&layout.names));
-    let reading = async {
+    let reading = async |connection: &mut Connection| {
         let sql = raw_sql(AssertSqlSafe(statement.sql.as_str()));
-        match session.connection() {
+        match connection {
             Connection::Postgres(connection) => {
                 let mut rows = sql.fetch(&mut **connection);
                 while let Some(row) = rows.try_next().await? {
@@ -88,7 +87,7 @@ pub(super) async fn read_page(
         }
         Ok(())
     };
-    in_time(limit, statement, reading).await?;
+    session.read(statement, reading).await?;
     Ok(page)
 }
 

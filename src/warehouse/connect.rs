@@ -1,15 +1,19 @@
 //! One connection, of either driver, and how it is made.
 
-use super::errors::at_connect;
+use super::errors::error;
+use super::keepalive::Forwarder;
+use super::login::{Credentials, Logins};
+use super::login_errors::at_connect;
 use super::{ConnectorOptions, ServerOptions, Tls};
-use crate::audience::{Dialect, Statement};
+use crate::audience::{Column, Dialect, Statement};
 use crate::run::{WarehouseError, WarehouseErrorClass};
 use secrecy::ExposeSecret;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, Row, ValueRef, raw_sql};
+use sqlx::postgres::{PgColumn, PgConnectOptions, PgConnection, PgSslMode};
+use sqlx::sqlite::{SqliteColumn, SqliteConnectOptions, SqliteConnection, SqliteSynchronous};
+use sqlx::{AssertSqlSafe, Column as _, ConnectOptions, Connection as _, Row, ValueRef, raw_sql};
 use std::path::Path;
 use std::time::Duration;
+use tokio_util::task::TaskTracker;
 
 /// The longest a connection may take to come about.
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
@@ -32,15 +36,29 @@ pub(super) enum Connection {
 pub(super) type Rows = Vec<Vec<Option<String>>>;
 
 impl Connection {
-    /// Connects and prepares the session.
-    pub(super) async fn open(options: &ConnectorOptions) -> Result<Self, WarehouseError> {
+    /// Connects and prepares the session. What carries the bytes is one of
+    /// `tasks`, and ends with the connection.
+    pub(super) async fn open(
+        options: &ConnectorOptions,
+        logins: &Logins,
+        tasks: &TaskTracker,
+    ) -> Result<Self, WarehouseError> {
+        let credentials = match options {
+            ConnectorOptions::Sqlite { .. } => None,
+            ConnectorOptions::Server(server) => Some(logins.credentials(server).await?),
+        };
         let connecting = async {
             match options {
                 ConnectorOptions::Sqlite { path, .. } => Self::open_sqlite(path).await,
-                ConnectorOptions::Server(server) => Self::open_server(server).await,
+                ConnectorOptions::Server(server) => {
+                    Self::open_server(server, credentials, tasks).await
+                }
             }
         };
         let target = target(options);
+        if let ConnectorOptions::Server(server) = options {
+            refuse_environment(server)?;
+        }
         match tokio::time::timeout(CONNECT_LIMIT, connecting).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(failure)) => Err(at_connect(&failure, &target)),
@@ -66,8 +84,23 @@ impl Connection {
         Ok(Self::Sqlite(Box::new(connection)))
     }
 
-    async fn open_server(server: &ServerOptions) -> Result<Self, sqlx::Error> {
-        let mut connection = server_options(server).connect().await?;
+    async fn open_server(
+        server: &ServerOptions,
+        credentials: Option<Credentials>,
+        tasks: &TaskTracker,
+    ) -> Result<Self, sqlx::Error> {
+        let mut options = server_options(server);
+        if let Some(Credentials { user, password }) = credentials {
+            options = options.username(&user).password(password.expose_secret());
+        }
+        let mut connection = if server.host.starts_with('/') {
+            options.socket(&server.host).connect().await?
+        } else {
+            let forwarder = Forwarder::open(&server.host, server.port).await?;
+            let options = options.socket(forwarder.folder());
+            let served = async { Ok(forwarder.serve(tasks).await?) };
+            tokio::try_join!(options.connect(), served)?.0
+        };
         let limit = server.statement_timeout.as_millis();
         let mut first = vec![format!("set statement_timeout to {limit}")];
         if server.dialect == Dialect::Postgres {
@@ -75,6 +108,7 @@ impl Connection {
             first.push("set client_min_messages = warning".to_owned());
         }
         for sql in first {
+            let sql = format!("/* campaignd session setup */ {sql}");
             raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
         }
         Ok(Self::Postgres(Box::new(connection)))
@@ -104,6 +138,45 @@ impl Connection {
         }
     }
 
+    /// Runs a statement for the names and type numbers of its columns, as far
+    /// as its first row tells; SQLite's have no numbers.
+    pub(super) async fn header(
+        &mut self,
+        statement: &Statement,
+    ) -> Result<Vec<Column>, sqlx::Error> {
+        let sql = raw_sql(AssertSqlSafe(statement.sql.as_str()));
+        match self {
+            Self::Postgres(connection) => {
+                let row = sql.fetch_one(&mut **connection).await?;
+                let number = |column: &PgColumn| column.type_info().oid().map(|oid| oid.0);
+                let column = |column: &PgColumn| Column {
+                    name: column.name().to_owned(),
+                    type_name: number(column).unwrap_or_default().to_string(),
+                };
+                Ok(row.columns().iter().map(column).collect())
+            }
+            Self::Sqlite(connection) => {
+                let row = sql.fetch_one(&mut **connection).await?;
+                let column = |column: &SqliteColumn| Column {
+                    name: column.name().to_owned(),
+                    type_name: String::new(),
+                };
+                Ok(row.columns().iter().map(column).collect())
+            }
+        }
+    }
+
+    /// The server's number for this session; none for a file.
+    pub(super) async fn pid(&mut self) -> Result<Option<i32>, sqlx::Error> {
+        if matches!(self, Self::Sqlite(_)) {
+            return Ok(None);
+        }
+        let ask = Statement::new("session", "pid", "select pg_backend_pid()");
+        let rows = self.rows(&ask).await?;
+        let cell = rows.into_iter().flatten().flatten().next();
+        Ok(cell.and_then(|pid| pid.parse().ok()))
+    }
+
     /// Whether the other side still answers; no SQL is sent.
     pub(super) async fn is_alive(&mut self) -> bool {
         match self {
@@ -131,13 +204,29 @@ fn sqlite_row(row: &sqlx::sqlite::SqliteRow) -> Result<Vec<Option<String>>, sqlx
     (0..row.len()).map(cell).collect()
 }
 
-/// Every field is set here: the environment, `~/.pgpass` and a URL's escapes
-/// have no say.
+/// What the driver takes from the environment and cannot be told to leave.
+const HEEDED: &[&str] = &["PGOPTIONS", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY"];
+
+fn refuse_environment(server: &ServerOptions) -> Result<(), WarehouseError> {
+    let counts = |name: &str| name == "PGOPTIONS" || server.tls != Tls::Disable;
+    let heeded = HEEDED.iter().filter(|name| counts(name));
+    match heeded
+        .copied()
+        .find(|name| std::env::var_os(name).is_some())
+    {
+        None => Ok(()),
+        Some(name) => Err(error(
+            WarehouseErrorClass::Configuration,
+            format!("the environment would change the connection to the warehouse; unset {name}"),
+        )),
+    }
+}
+
+/// Every other field is set here: the environment, `~/.pgpass` and a URL's
+/// escapes have no say.
 fn server_options(server: &ServerOptions) -> PgConnectOptions {
     let mut options = PgConnectOptions::new_without_pgpass()
         .port(server.port)
-        .username(&server.user)
-        .password(server.password.expose_secret())
         .database(&server.database)
         .ssl_mode(match server.tls {
             Tls::VerifyFull => PgSslMode::VerifyFull,
@@ -148,10 +237,12 @@ fn server_options(server: &ServerOptions) -> PgConnectOptions {
         .statement_cache_capacity(16)
         .application_name(concat!("campaignd/", env!("CARGO_PKG_VERSION")))
         .disable_statement_logging();
-    options = match server.host.starts_with('/') {
-        true => options.host("localhost").socket(&server.host),
-        false => options.host(&server.host),
+    // What TLS checks; the way there is a socket in either case.
+    let host = match server.host.starts_with('/') {
+        true => "localhost",
+        false => &server.host,
     };
+    options = options.host(host);
     match &server.tls_ca_file {
         Some(file) => options.ssl_root_cert(file),
         None => options,

@@ -36,43 +36,6 @@ pub(super) fn too_slow(limit: Duration) -> WarehouseError {
     error(WarehouseErrorClass::Cancelled, message)
 }
 
-/// What went wrong while connecting to `target`, its host and port or file.
-pub(super) fn at_connect(failure: &sqlx::Error, target: &str) -> WarehouseError {
-    use WarehouseErrorClass as C;
-    match failure {
-        sqlx::Error::Database(database) => in_database(database.as_ref(), None),
-        sqlx::Error::Tls(tls) => {
-            let message = format!(
-                "no encrypted connection to the warehouse at {target}: {tls}; \
-                 check `tls` and `tls_ca_file` of the connector"
-            );
-            error(C::Configuration, message)
-        }
-        sqlx::Error::Protocol(text) if text.contains("authentication method") => {
-            let message = format!(
-                "the warehouse at {target} asks for a kind of login that cannot be given ({text}); \
-                 set the user's password again in clear text (`alter user … password '…'`), \
-                 so that it is kept as MD5"
-            );
-            error(C::Configuration, message)
-        }
-        sqlx::Error::Configuration(what) => {
-            let message = format!(
-                "the connection to the warehouse at {target} cannot be set up: {what}; correct the connector"
-            );
-            error(C::Configuration, message)
-        }
-        sqlx::Error::Io(io) => {
-            let message = format!("the warehouse at {target} cannot be reached: {io}");
-            error(C::Lost, message)
-        }
-        _ => error(
-            C::Lost,
-            format!("the warehouse at {target} cannot be reached: the connection broke off"),
-        ),
-    }
-}
-
 /// What went wrong while `statement` was run.
 pub(super) fn at_statement(failure: &sqlx::Error, statement: &Statement) -> WarehouseError {
     use WarehouseErrorClass as C;
@@ -93,7 +56,11 @@ pub(super) fn at_statement(failure: &sqlx::Error, statement: &Statement) -> Ware
     }
 }
 
-fn in_database(database: &dyn DatabaseError, statement: Option<&Statement>) -> WarehouseError {
+/// What a database answered: while `statement` was run, or at the login.
+pub(super) fn in_database(
+    database: &dyn DatabaseError,
+    statement: Option<&Statement>,
+) -> WarehouseError {
     let mut found = if let Some(postgres) = database.try_downcast_ref::<PgDatabaseError>() {
         in_postgres(postgres, statement)
     } else if let Some(sqlite) = database.try_downcast_ref::<SqliteError>() {
@@ -178,7 +145,8 @@ fn postgres_class(code: &str, message: &str, detail: &str) -> WarehouseErrorClas
     if code.starts_with("53") || says(&["disk full", "wlm abort action", "qmr abort"]) {
         return C::Busy;
     }
-    if code == "57014" || says(&["canceled on user's request"]) {
+    let by_request = ["canceled on user's request", "cancelled on user's request"];
+    if code == "57014" || says(&by_request) {
         return C::Cancelled;
     }
     if code.starts_with("08") || matches!(code, "57P01" | "57P02" | "57P03" | "58030") {
@@ -192,8 +160,8 @@ fn postgres_class(code: &str, message: &str, detail: &str) -> WarehouseErrorClas
 
 fn advice(code: &str) -> Option<&'static str> {
     match code {
-        "28000" | "28P01" => Some("check `auth` of the connector"),
-        "3D000" => Some("check `database` of the connector"),
+        "28000" | "28P01" => Some("correct `auth` of the connector"),
+        "3D000" => Some("correct `database` of the connector"),
         "42501" => {
             Some("an administrator must grant it; `campaignd bootstrap NAME` prints the SQL")
         }
@@ -331,6 +299,22 @@ mod tests {
             ("57P01", "terminating connection", C::Lost),
             ("28P01", "password authentication failed", C::Configuration),
             ("42703", "column does not exist", C::Statement),
+            ("XX000", "1018", C::Conflict),
+            ("40001", "could not serialize access", C::Conflict),
+            ("40P01", "deadlock detected", C::Conflict),
+            ("XX000", "Disk Full", C::Busy),
+            ("53200", "out of memory", C::Busy),
+            ("XX000", "Query (1) cancelled by QMR abort action", C::Busy),
+            ("57P02", "crash shutdown", C::Lost),
+            ("57P03", "the database is starting up", C::Lost),
+            ("08006", "connection failure", C::Lost),
+            ("58030", "could not read block", C::Lost),
+            ("28000", "no such user", C::Configuration),
+            ("3D000", "no such database", C::Configuration),
+            ("42501", "permission denied", C::Configuration),
+            ("22001", "value too long", C::Statement),
+            ("0A000", "not supported", C::Statement),
+            ("23502", "null value", C::Statement),
         ];
         for (code, message, class) in cases {
             assert_eq!(postgres_class(code, message, ""), class, "{code} {message}");

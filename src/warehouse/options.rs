@@ -1,6 +1,7 @@
 //! How a connector is reached: what the operator's file says, with secrets
 //! resolved.
 
+use super::login::Login;
 use crate::audience::Dialect;
 use secrecy::SecretString;
 use std::num::NonZeroU32;
@@ -51,10 +52,13 @@ pub struct ServerOptions {
     pub port: u16,
     /// The database.
     pub database: String,
-    /// The login.
+    /// The login; what AWS names instead counts, where it is asked.
     pub user: String,
-    /// Its password; empty where the server asks for none.
+    /// Its password; empty where the server asks for none, and where it comes
+    /// from elsewhere.
     pub password: SecretString,
+    /// Where the password comes from.
+    pub login: Login,
     /// Whether and how the connection is encrypted.
     pub tls: Tls,
     /// An extra root certificate, PEM.
@@ -76,4 +80,15 @@ pub enum Tls {
     Require,
     /// Not encrypted; for loopback addresses and Unix sockets only.
     Disable,
+}
+
+impl Tls {
+    /// As the operator's file says it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::VerifyFull => "verify-full",
+            Self::Require => "require",
+            Self::Disable => "disable",
+        }
+    }
 }

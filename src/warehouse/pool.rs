@@ -5,12 +5,15 @@
 use super::ConnectorOptions;
 use super::connect::{Connection, Rows, statement_limit};
 use super::errors::{at_statement, error, too_slow};
-use crate::audience::Statement;
+use super::label::{label, purpose};
+use super::login::Logins;
+use crate::audience::{Column, Dialect, Statement};
 use crate::run::{WarehouseError, WarehouseErrorClass};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 /// How long to wait for a connection to come free.
 const ACQUIRE_LIMIT: Duration = Duration::from_secs(30);
@@ -29,12 +32,18 @@ pub(super) struct Pool {
     permits: Arc<Semaphore>,
     /// A blocking mutex: held for a push or a pop, never across an await.
     idle: Mutex<Vec<Idle>>,
+    /// What carries bytes, and what cancels statements nobody waits for.
+    tasks: TaskTracker,
+    logins: Logins,
 }
 
 struct Idle {
     connection: Connection,
     born: Instant,
     since: Instant,
+    label: String,
+    /// The server's number for it.
+    pid: Option<i32>,
 }
 
 impl Pool {
@@ -44,6 +53,8 @@ impl Pool {
             options,
             permits: Arc::new(Semaphore::new(size)),
             idle: Mutex::new(Vec::new()),
+            tasks: TaskTracker::new(),
+            logins: Logins::default(),
         })
     }
 
@@ -54,16 +65,50 @@ impl Pool {
             let message = "no connection to the warehouse came free in 30 s; raise `max_queries`";
             return Err(error(WarehouseErrorClass::Busy, message));
         };
-        let (connection, born) = match self.reuse().await {
-            Some(idle) => (idle.connection, idle.born),
-            None => (Connection::open(&self.options).await?, Instant::now()),
+        let idle = match self.reuse().await {
+            Some(idle) => idle,
+            None => self.connect().await?,
         };
         Ok(Session {
-            connection,
-            born,
+            connection: idle.connection,
+            born: idle.born,
+            label: idle.label,
+            in_transaction: false,
             pool: Arc::clone(self),
-            _permit: permit,
+            flight: Flight {
+                pool: Arc::clone(self),
+                pid: idle.pid,
+                is_under_way: false,
+                permit: Some(permit),
+            },
         })
+    }
+
+    async fn connect(&self) -> Result<Idle, WarehouseError> {
+        let mut connection = Connection::open(&self.options, &self.logins, &self.tasks).await?;
+        let ask = Statement::new("session", "pid", "");
+        let pid = in_time(SLACK, &ask, connection.pid()).await?;
+        Ok(Idle {
+            connection,
+            born: Instant::now(),
+            since: Instant::now(),
+            label: String::new(),
+            pid,
+        })
+    }
+
+    /// Cancels, from a connection of its own, what the session `pid` is doing
+    /// for nobody any more. Where it fails, the time limit of the statement
+    /// ends it.
+    async fn cancel(self: Arc<Self>, pid: i32, permit: Option<OwnedSemaphorePermit>) {
+        let cancelling = async {
+            let mut connection = Connection::open(&self.options, &self.logins, &self.tasks).await?;
+            let sql = format!("select pg_cancel_backend({pid})");
+            let cancel = Statement::new("cancel", "session", &sql);
+            in_time(SLACK, &cancel, connection.rows(&cancel)).await
+        };
+        drop(cancelling.await);
+        drop(permit);
     }
 
     async fn reuse(&self) -> Option<Idle> {
@@ -91,15 +136,53 @@ impl Pool {
 pub(super) struct Session {
     connection: Connection,
     born: Instant,
+    /// What Redshift files its statements under; empty: nothing yet.
+    label: String,
+    in_transaction: bool,
     pool: Arc<Pool>,
-    _permit: OwnedSemaphorePermit,
+    flight: Flight,
+}
+
+/// Whether the server may be at work for this session. Where it is when this
+/// is dropped, the statement is cancelled: a server notices a closed
+/// connection only when it has something to say.
+struct Flight {
+    pool: Arc<Pool>,
+    pid: Option<i32>,
+    is_under_way: bool,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Flight {
+    /// Notes how a statement ended: only what the server said itself tells
+    /// that it is done.
+    fn landed<T>(&mut self, result: Result<T, WarehouseError>) -> Result<T, WarehouseError> {
+        self.is_under_way = matches!(&result, Err(error) if error.code.is_none());
+        result
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        let (Some(pid), true) = (self.pid, self.is_under_way) else {
+            return;
+        };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let pool = Arc::clone(&self.pool);
+            let cancel = pool.cancel(pid, self.permit.take());
+            self.pool.tasks.spawn_on(cancel, &runtime);
+        }
+    }
 }
 
 impl Session {
     /// Runs a statement for its effect.
     pub(super) async fn run(&mut self, statement: &Statement) -> Result<(), WarehouseError> {
+        self.announce(statement).await?;
         let limit = self.limit();
-        in_time(limit, statement, self.connection.run(statement)).await
+        self.flight.is_under_way = true;
+        let done = in_time(limit, statement, self.connection.run(statement)).await;
+        self.flight.landed(done)
     }
 
     /// Runs statements for their effect, in order.
@@ -112,17 +195,62 @@ impl Session {
 
     /// Runs a statement for its few rows.
     pub(super) async fn rows(&mut self, statement: &Statement) -> Result<Rows, WarehouseError> {
+        self.announce(statement).await?;
         let limit = self.limit();
-        in_time(limit, statement, self.connection.rows(statement)).await
+        self.flight.is_under_way = true;
+        let done = in_time(limit, statement, self.connection.rows(statement)).await;
+        self.flight.landed(done)
     }
 
-    /// The connection, for reading rows as they come.
-    pub(super) fn connection(&mut self) -> &mut Connection {
-        &mut self.connection
+    /// Runs a statement for its columns: see [`Connection::header`].
+    pub(super) async fn header(
+        &mut self,
+        statement: &Statement,
+    ) -> Result<Vec<Column>, WarehouseError> {
+        self.announce(statement).await?;
+        let limit = self.limit();
+        self.flight.is_under_way = true;
+        let done = in_time(limit, statement, self.connection.header(statement)).await;
+        self.flight.landed(done)
+    }
+
+    /// Tells Redshift for which run `statement` is, where that is news; never
+    /// inside a transaction, whose first statement has to be its lock.
+    async fn announce(&mut self, statement: &Statement) -> Result<(), WarehouseError> {
+        let Some((step, what)) = purpose(statement) else {
+            return Ok(());
+        };
+        let label = label(what);
+        let is_redshift = self.pool.options.dialect() == Dialect::Redshift;
+        if is_redshift && !self.in_transaction && label != self.label {
+            let set = format!("set query_group to '{label}'");
+            let set = Statement::new("label", what, &set);
+            in_time(self.limit(), &set, self.connection.run(&set)).await?;
+            self.label = label;
+        }
+        match step {
+            "begin" => self.in_transaction = true,
+            "commit" => self.in_transaction = false,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Reads rows as they come, by `reading`, within the time a statement has.
+    pub(super) async fn read<T>(
+        &mut self,
+        statement: &Statement,
+        reading: impl AsyncFnOnce(&mut Connection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, WarehouseError> {
+        self.announce(statement).await?;
+        let limit = self.limit();
+        self.flight.is_under_way = true;
+        let done = in_time(limit, statement, reading(&mut self.connection)).await;
+        self.flight.landed(done)
     }
 
     /// The longest a statement may take, as we see it.
-    pub(super) fn limit(&self) -> Duration {
+    fn limit(&self) -> Duration {
         statement_limit(&self.pool.options) + SLACK
     }
 
@@ -132,6 +260,8 @@ impl Session {
             connection: self.connection,
             born: self.born,
             since: Instant::now(),
+            label: self.label,
+            pid: self.flight.pid,
         };
         let mut others = self
             .pool
@@ -143,7 +273,7 @@ impl Session {
 }
 
 /// Bounds `work`, which is `statement` being run.
-pub(super) async fn in_time<T>(
+async fn in_time<T>(
     limit: Duration,
     statement: &Statement,
     work: impl Future<Output = Result<T, sqlx::Error>>,

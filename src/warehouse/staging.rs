@@ -236,7 +236,7 @@ impl SqlWarehouse {
 }
 
 /// Only one read-only query is ever wrapped, whoever checked it before.
-fn refuse_unsound_sql(run: &RunFacts) -> Result<(), WarehouseError> {
+pub(super) fn refuse_unsound_sql(run: &RunFacts) -> Result<(), WarehouseError> {
     let problems = lint(&run.audience.sql, &run.audience.key);
     match problems.into_iter().find(|problem| !problem.is_note) {
         None => Ok(()),
@@ -259,7 +259,7 @@ pub(super) fn not_ours(run: &RunFacts) -> WarehouseError {
     }
 }
 
-async fn columns(
+pub(super) async fn columns(
     session: &mut Session,
     statement: &Statement,
 ) -> Result<Vec<Column>, WarehouseError> {

@@ -13,7 +13,7 @@ use crate::delivery::{Outcome, SigningKey, sign};
 use crate::run::{Destination, Request};
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Body, Client, Url};
 use secrecy::ExposeSecret;
 use std::fmt;
@@ -89,12 +89,20 @@ impl HttpDestination {
         let text = |text: &str| HeaderValue::from_str(text).expect("ids and base64 are ASCII");
         let id = text(&request.id.to_string());
         let signature = sign(&self.keys, &request.id, request.at, &request.body);
-        HeaderMap::from_iter([
+        let own = request.headers.iter().filter_map(|(name, value)| {
+            Some((
+                HeaderName::from_static(name),
+                HeaderValue::from_str(value).ok()?,
+            ))
+        });
+        own.chain([
+            (CONTENT_TYPE, HeaderValue::from_static(request.content_type)),
             (IDEMPOTENCY_KEY, id.clone()),
             (WEBHOOK_ID, id),
             (WEBHOOK_TIMESTAMP, request.at.as_second().into()),
             (WEBHOOK_SIGNATURE, text(&signature)),
         ])
+        .collect()
     }
 
     /// One request, within what is left of the attempt's time.

@@ -3,6 +3,7 @@
 //! says. Rules of its own; it shares none with the adapters.
 
 use async_trait::async_trait;
+use campaignd::audience::Dialect;
 use campaignd::delivery::{Outcome, Page, Rejections};
 use campaignd::history::{
     BatchStatus, Closing, RunFacts, RunStatus, Settlement, Tally, UnstartedRun,
@@ -235,6 +236,10 @@ fn wrong(message: &str) -> WarehouseError {
 
 #[async_trait]
 impl Warehouse for Dream {
+    fn dialect(&self) -> Dialect {
+        Dialect::Sqlite
+    }
+
     async fn ping(&self) -> Result<(), WarehouseError> {
         self.ask(|_| Ok(())).await
     }

@@ -4,8 +4,9 @@ use super::dream::{Dream, begin, change, conflict};
 use async_trait::async_trait;
 use campaignd::id::{BatchPath, CampaignName, ConnectorName, RunId};
 use campaignd::run::{
-    Adopted, AttemptBegun, BatchChange, BatchRecord, BatchStatus, Claim, Cursor, Installation,
-    Lease, Ledger, LedgerError, NewRun, PauseChange, PauseScope, RunChange, RunRecord, RunState,
+    Action, Adopted, AttemptBegun, BatchChange, BatchRecord, BatchStatus, Claim, Cursor,
+    Installation, Lease, Ledger, LedgerError, NewRun, PauseChange, PauseScope, RunChange,
+    RunRecord, RunState,
 };
 use jiff::Timestamp;
 use std::collections::BTreeSet;
@@ -144,13 +145,7 @@ impl Ledger for Dream {
         Err(conflict())
     }
 
-    async fn note_action(
-        &self,
-        _: &str,
-        _: &str,
-        _: &str,
-        _: Timestamp,
-    ) -> Result<(), LedgerError> {
+    async fn note_action(&self, _: Action) -> Result<(), LedgerError> {
         Err(conflict())
     }
 

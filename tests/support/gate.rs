@@ -2,17 +2,19 @@
 //! speaks the wire protocol frame by frame, and every fault leaves the
 //! server's own transaction as honest as it is.
 
+use super::gate_wire::{Frame, Refusal, Side};
 use super::postgres::ConnDetails;
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use super::redshift_gate::{Manners, Redshift, open_session};
 use socket2::SockRef;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -58,16 +60,8 @@ pub enum Act {
     CutAfterRows(usize),
     /// Refuses it with this error.
     Refuse(Refusal),
-}
-
-/// An error in the warehouse's words.
-#[derive(Debug, Clone)]
-pub struct Refusal {
-    code: &'static str,
-    message: &'static str,
-    detail: &'static str,
-    /// Whether the session ends with it.
-    is_fatal: bool,
+    /// Neither forwards nor answers it, nor says anything ever again.
+    Vanish,
 }
 
 impl Act {
@@ -103,8 +97,8 @@ impl Act {
     ) -> Self {
         Self::Refuse(Refusal {
             code,
-            message,
-            detail,
+            message: message.to_owned(),
+            detail: detail.to_owned(),
             is_fatal,
         })
     }
@@ -121,6 +115,15 @@ pub struct Logged {
     pub act: Act,
     /// Whether the server has done it, as far as the gate has seen.
     pub is_done: bool,
+    /// Its leading comment.
+    pub label: String,
+    /// Whether it is an `insert`.
+    pub is_insert: bool,
+    /// How long it took, queues included.
+    pub time: Duration,
+    /// From its first row to its last, which is as long as Redshift keeps a
+    /// slot for its answer.
+    pub slot_held: Duration,
 }
 
 type Rule = Box<dyn Fn(&Passing) -> Act + Send + Sync>;
@@ -134,7 +137,27 @@ struct Shared {
     log: watch::Sender<(Vec<Passing>, Vec<Logged>)>,
     /// How long a commit takes at least; they wait for each other.
     commits: tokio::sync::Mutex<()>,
-    commit_time: Mutex<Option<Duration>>,
+    slowness: Mutex<Slowness>,
+    redshift: Option<Redshift>,
+    /// What was refused because Redshift refuses it, and why.
+    refused: Mutex<Vec<(String, Refusal)>>,
+}
+
+/// What takes time besides the work itself.
+#[derive(Clone, Default)]
+struct Slowness {
+    /// How long a commit takes at least.
+    commit: Option<Duration>,
+    /// How long an `insert` takes at least.
+    insert: Duration,
+    /// How long a session may be idle.
+    idle: Option<Duration>,
+    /// How many statements run at a time; the others wait.
+    slots: Option<Arc<Semaphore>>,
+    /// Sessions begun before this many others hear nothing any more.
+    vanished: usize,
+    /// How many sessions have begun.
+    sessions: usize,
 }
 
 /// The gate; it closes when this is dropped.
@@ -148,6 +171,17 @@ impl Gate {
     /// Opens before `database`, on a free loopback port, and passes everything
     /// until told otherwise.
     pub async fn open(database: &ConnDetails) -> Self {
+        Self::before(database, None).await
+    }
+
+    /// The same, and what is behind it is Redshift as far as a client can
+    /// tell.
+    pub async fn redshift(database: &ConnDetails) -> Self {
+        let redshift = Redshift::found(database).await;
+        Self::before(database, Some(redshift)).await
+    }
+
+    async fn before(database: &ConnDetails, redshift: Option<Redshift>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let shared = Arc::new(Shared {
             server: Path::new(&database.host).join(format!(".s.PGSQL.{}", database.port)),
@@ -155,7 +189,9 @@ impl Gate {
             steps: Mutex::default(),
             log: watch::Sender::default(),
             commits: tokio::sync::Mutex::default(),
-            commit_time: Mutex::default(),
+            slowness: Mutex::default(),
+            redshift,
+            refused: Mutex::default(),
         });
         let gate = Self {
             address: listener.local_addr().unwrap(),
@@ -183,12 +219,56 @@ impl Gate {
 
     /// From now on commits go one after the other, and each takes so long.
     pub fn slow_commits(&self, time: Duration) {
-        *self.shared.commit_time.lock().unwrap() = Some(time);
+        self.shared.slowness.lock().unwrap().commit = Some(time);
+    }
+
+    /// From now on each `insert` takes so long at least.
+    pub fn slow_inserts(&self, time: Duration) {
+        self.shared.slowness.lock().unwrap().insert = time;
+    }
+
+    /// From now on a session that is idle for so long is cut.
+    pub fn cut_idle(&self, after: Duration) {
+        self.shared.slowness.lock().unwrap().idle = Some(after);
+    }
+
+    /// From now on so many statements run at a time, transaction control and
+    /// locks aside.
+    pub fn queue(&self, slots: usize) {
+        self.shared.slowness.lock().unwrap().slots = Some(Arc::new(Semaphore::new(slots)));
+    }
+
+    /// The sessions there are hear nothing any more, and are not closed.
+    pub fn vanish(&self) {
+        let mut slowness = self.shared.slowness.lock().unwrap();
+        slowness.vanished = slowness.sessions;
+    }
+
+    /// Whether what is behind it passes for Redshift.
+    pub fn is_redshift(&self) -> bool {
+        self.shared.redshift.is_some()
+    }
+
+    /// The statements refused because Redshift refuses them, not because a
+    /// test wanted it.
+    pub fn refused(&self) -> Vec<(String, Refusal)> {
+        self.shared.refused.lock().unwrap().clone()
+    }
+
+    /// Named statements that clients have prepared and not closed.
+    pub fn prepared(&self) -> usize {
+        self.shared.redshift.as_ref().map_or(0, Redshift::prepared)
     }
 
     /// The statements that have ended.
     pub fn log(&self) -> Vec<Logged> {
         self.shared.log.borrow().1.clone()
+    }
+
+    /// How many `insert`s have ended.
+    pub fn inserts(&self) -> usize {
+        let log = self.log();
+        log.iter().filter(|ended| ended.is_insert).count()
     }
 
     /// Returns once a statement has come for which `wanted` holds; it may
@@ -234,70 +314,20 @@ async fn accept(
     }
 }
 
-/// One message: its kind, and all of it, kind and length included.
-struct Frame {
-    kind: u8,
-    bytes: Bytes,
-}
-
-impl Frame {
-    /// What is behind kind and length.
-    fn body(&self) -> &[u8] {
-        &self.bytes[5..]
-    }
-
-    fn new(kind: u8, body: &[u8]) -> Self {
-        let mut bytes = BytesMut::new();
-        bytes.put_u8(kind);
-        bytes.put_u32(u32::try_from(body.len()).unwrap() + 4);
-        bytes.put_slice(body);
-        Self {
-            kind,
-            bytes: bytes.freeze(),
+/// A session between the client and the server as they want it.
+async fn pass_on_session(
+    client: &mut Side<TcpStream>,
+    server: &Path,
+) -> io::Result<Side<UnixStream>> {
+    let mut server = Side::new(UnixStream::connect(server).await?);
+    let opening = client.opening().await?;
+    server.stream.write_all(&opening).await?;
+    loop {
+        let frame = server.frame().await?;
+        client.stream.write_all(&frame.bytes).await?;
+        if frame.kind == b'Z' {
+            return Ok(server);
         }
-    }
-}
-
-/// One side of a connection, read frame by frame. A read that is given up
-/// loses nothing.
-struct Side<S> {
-    stream: S,
-    buffer: BytesMut,
-}
-
-impl<S: AsyncRead + Unpin> Side<S> {
-    fn new(stream: S) -> Self {
-        Self {
-            stream,
-            buffer: BytesMut::new(),
-        }
-    }
-
-    async fn fill(&mut self, length: usize) -> io::Result<()> {
-        while self.buffer.len() < length {
-            if self.stream.read_buf(&mut self.buffer).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-        }
-        Ok(())
-    }
-
-    /// The next message behind the handshake.
-    async fn frame(&mut self) -> io::Result<Frame> {
-        self.fill(5).await?;
-        let kind = self.buffer[0];
-        let length = usize::try_from((&self.buffer[1..5]).get_u32()).unwrap() + 1;
-        self.fill(length).await?;
-        let bytes = self.buffer.split_to(length).freeze();
-        Ok(Frame { kind, bytes })
-    }
-
-    /// The first message, which has no kind.
-    async fn opening(&mut self) -> io::Result<Bytes> {
-        self.fill(4).await?;
-        let length = usize::try_from((&self.buffer[..4]).get_u32()).unwrap();
-        self.fill(length).await?;
-        Ok(self.buffer.split_to(length).freeze())
     }
 }
 
@@ -307,34 +337,41 @@ struct Talk<'a> {
     client: Side<TcpStream>,
     server: Side<UnixStream>,
     transaction: Vec<String>,
+    manners: Manners,
+    /// Which session it is.
+    number: usize,
 }
 
 impl<'a> Talk<'a> {
     async fn begin(client: TcpStream, shared: &'a Shared) -> io::Result<Self> {
         client.set_nodelay(true)?;
         let mut client = Side::new(client);
-        let mut server = Side::new(UnixStream::connect(&shared.server).await?);
-        let opening = client.opening().await?;
-        server.stream.write_all(&opening).await?;
-        loop {
-            let frame = server.frame().await?;
-            client.stream.write_all(&frame.bytes).await?;
-            if frame.kind == b'Z' {
-                break;
-            }
-        }
+        let server = match shared.redshift {
+            Some(_) => open_session(&mut client, &shared.server).await?,
+            None => pass_on_session(&mut client, &shared.server).await?,
+        };
+        let number = {
+            let mut slowness = shared.slowness.lock().unwrap();
+            slowness.sessions += 1;
+            slowness.sessions
+        };
         Ok(Self {
             shared,
             client,
             server,
             transaction: Vec::new(),
+            manners: Manners::default(),
+            number,
         })
     }
 
     /// Question and answer in turn: the client waits for each answer's end
     /// before it asks again.
     async fn relay(mut self) -> io::Result<()> {
+        let mut refused = None;
         loop {
+            let slowness = self.shared.slowness.lock().unwrap().clone();
+            let idle = slowness.idle.unwrap_or(Duration::MAX);
             let frame = tokio::select! {
                 frame = self.client.frame() => frame?,
                 // The server speaks unasked: it ends the session.
@@ -342,28 +379,75 @@ impl<'a> Talk<'a> {
                     self.client.stream.write_all(&notice?.bytes).await?;
                     continue;
                 }
+                () = tokio::time::sleep(idle) => return self.cut(),
             };
-            match frame.kind {
-                b'Q' => self.statement(frame).await?,
-                b'S' => {
+            if self.number <= self.shared.slowness.lock().unwrap().vanished {
+                return self.vanish().await;
+            }
+            match (frame.kind, &self.shared.redshift) {
+                (b'Q', _) => self.statement(frame).await?,
+                (b'S', _) => {
                     self.server.stream.write_all(&frame.bytes).await?;
-                    self.answer(&mut Logged::of(&Passing::default(), Act::Pass))
-                        .await?;
+                    let mut logged = Logged::of(&Passing::default(), Act::Pass);
+                    match refused.take() {
+                        Some(refusal) => self.refuse(&refusal).await?,
+                        None => self.answer(&mut logged).await?,
+                    }
+                }
+                (_, Some(world)) => {
+                    let (frame, refusal) = self.manners.extended(frame, world)?;
+                    refused = refused.or(refusal);
+                    self.server.stream.write_all(&frame.bytes).await?;
                 }
                 _ => self.server.stream.write_all(&frame.bytes).await?,
             }
         }
     }
 
+    /// Waits until the client has given up, and the server a little longer.
+    async fn vanish(&mut self) -> io::Result<()> {
+        while self.client.frame().await.is_ok() {}
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Err(io::ErrorKind::ConnectionAborted.into())
+    }
+
     async fn statement(&mut self, frame: Frame) -> io::Result<()> {
+        let began = Instant::now();
         let passing = self.passing(&frame);
-        let act = (self.shared.rule.lock().unwrap())(&passing);
+        let mut act = (self.shared.rule.lock().unwrap())(&passing);
+        let sql = String::from_utf8_lossy(frame.body()).into_owned();
+        let mut frame = frame;
+        if self.shared.redshift.is_some() {
+            match self.manners.query(&frame) {
+                Ok(rewritten) => frame = rewritten,
+                Err(refusal) => {
+                    let refused = (sql.clone(), refusal.clone());
+                    self.shared.refused.lock().unwrap().push(refused);
+                    act = Act::Refuse(refusal);
+                }
+            }
+        }
         let mut logged = Logged::of(&passing, act.clone());
+        logged.label = sql
+            .split_once(" */")
+            .map_or("", |(label, _)| label)
+            .to_owned();
         self.shared
             .log
             .send_modify(|log| log.0.push(passing.clone()));
-        let commit_time = *self.shared.commit_time.lock().unwrap();
-        let turn = match commit_time.filter(|_| passing.step == "commit") {
+        let slowness = self.shared.slowness.lock().unwrap().clone();
+        let command = sql.split_once("*/ ").map_or(&*sql, |(_, rest)| rest);
+        let word = command.split_whitespace().next().unwrap_or("");
+        let needs_none = ["begin", "commit", "rollback", "lock", "set", "abort", "end"];
+        let slot = match slowness.slots.filter(|_| !needs_none.contains(&word)) {
+            Some(slots) => slots.acquire_owned().await.ok(),
+            None => None,
+        };
+        logged.is_insert = word == "insert";
+        if logged.is_insert {
+            tokio::time::sleep(slowness.insert).await;
+        }
+        let turn = match slowness.commit.filter(|_| passing.step == "commit") {
             Some(time) => {
                 let turn = self.shared.commits.lock().await;
                 tokio::time::sleep(time).await;
@@ -372,7 +456,8 @@ impl<'a> Talk<'a> {
             None => None,
         };
         let done = self.act(frame, act, &mut logged).await;
-        drop(turn);
+        drop((turn, slot));
+        logged.time = began.elapsed();
         self.shared.log.send_modify(|log| log.1.push(logged));
         done
     }
@@ -382,6 +467,7 @@ impl<'a> Talk<'a> {
             Act::Pass => {}
             Act::Delay(time) => tokio::time::sleep(time).await,
             Act::CutBefore => return self.cut(),
+            Act::Vanish => return self.vanish().await,
             Act::CutAfter => {
                 self.server.stream.write_all(&frame.bytes).await?;
                 while self.server.frame().await?.kind != b'Z' {}
@@ -426,11 +512,21 @@ impl<'a> Talk<'a> {
         passing
     }
 
+    /// The server's next frame, as the client is to see it.
+    async fn frame_for_client(&mut self) -> io::Result<Frame> {
+        let frame = self.server.frame().await?;
+        Ok(match &self.shared.redshift {
+            Some(world) => self.manners.answer(frame, world),
+            None => frame,
+        })
+    }
+
     /// Passes on the answer to its end.
     async fn answer(&mut self, logged: &mut Logged) -> io::Result<()> {
         let mut reaches_client = true;
+        let mut first_row = None;
         loop {
-            let frame = self.server.frame().await?;
+            let frame = self.frame_for_client().await?;
             logged.rows += usize::from(frame.kind == b'D');
             // A client that has died meanwhile changes nothing for the
             // statement it sent.
@@ -438,6 +534,10 @@ impl<'a> Talk<'a> {
                 reaches_client = self.client.stream.write_all(&frame.bytes).await.is_ok();
             }
             match frame.kind {
+                b'D' => {
+                    let first = *first_row.get_or_insert_with(Instant::now);
+                    logged.slot_held = first.elapsed();
+                }
                 b'C' => logged.is_done = true,
                 b'Z' => return Ok(()),
                 _ => {}
@@ -447,7 +547,7 @@ impl<'a> Talk<'a> {
 
     async fn answer_rows(&mut self, rows: usize, logged: &mut Logged) -> io::Result<()> {
         while logged.rows < rows {
-            let frame = self.server.frame().await?;
+            let frame = self.frame_for_client().await?;
             logged.rows += usize::from(frame.kind == b'D');
             self.client.stream.write_all(&frame.bytes).await?;
             if frame.kind == b'Z' {
@@ -460,7 +560,7 @@ impl<'a> Talk<'a> {
     /// Waits for the server's own error and passes on another.
     async fn refuse(&mut self, refusal: &Refusal) -> io::Result<()> {
         loop {
-            let frame = self.server.frame().await?;
+            let frame = self.frame_for_client().await?;
             let frame = match frame.kind {
                 b'E' => refusal.frame(),
                 _ => frame,
@@ -488,26 +588,10 @@ impl Logged {
             rows: 0,
             act,
             is_done: false,
+            label: String::new(),
+            is_insert: false,
+            time: Duration::ZERO,
+            slot_held: Duration::ZERO,
         }
-    }
-}
-
-impl Refusal {
-    fn frame(&self) -> Frame {
-        let severity = if self.is_fatal { "FATAL" } else { "ERROR" };
-        let mut body = Vec::new();
-        for (field, text) in [
-            (b'S', severity),
-            (b'V', severity),
-            (b'C', self.code),
-            (b'M', self.message),
-            (b'D', self.detail),
-        ] {
-            body.push(field);
-            body.extend_from_slice(text.as_bytes());
-            body.push(0);
-        }
-        body.push(0);
-        Frame::new(b'E', &body)
     }
 }

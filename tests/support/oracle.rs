@@ -25,6 +25,7 @@ pub async fn check(site: &Site) {
 /// The same where a person has resolved batches as not delivered, and resumed
 /// their runs: a member may have gone out under as many as `ids` ids.
 pub async fn check_with_ids(site: &Site, ids: usize) {
+    site.check_gate();
     let requests = site.receiver.requests();
     let history = site.sql("select * from campaignd.contact_history").await;
     let deliveries = site.sql("select * from campaignd.deliveries").await;
@@ -106,10 +107,7 @@ fn history_is_what_was_sent(
     let mut parts: BTreeMap<(String, String), BTreeSet<(String, String)>> = BTreeMap::new();
     let mut refused: BTreeMap<&str, bool> = BTreeMap::new();
     for request in requests {
-        let data = &request.json()["data"];
-        let (run, part) = (&data["run_id"], &data["part"]);
-        let run = run.as_str().unwrap().to_owned();
-        let part = part.as_str().unwrap().to_owned();
+        let (run, part) = (request.run_id(), request.part());
         *refused.entry(request.id()).or_insert(true) &=
             matches!(request.answered, 400 | 413 | 422 | 429);
         for member in request.members() {

@@ -1,12 +1,14 @@
 //! A warehouse for a test, with people in it, and the runs of a campaign that
 //! asks for them.
 
-use super::postgres::Postgres;
+use super::gate::Gate;
+use super::postgres::{ConnDetails, Postgres};
+use super::redshift_gate::PASSWORD;
 use campaignd::audience::{AudienceSpec, Dialect, Funnel, Policy, TableNames};
 use campaignd::history::{BatchOutcome, BatchStatus, Closing, RunFacts, RunStatus, Settlement};
 use campaignd::id::{BatchPath, CampaignName, MessageId, RunId, Trigger};
 use campaignd::run::{Registration, Warehouse};
-use campaignd::warehouse::{ConnectorOptions, ServerOptions, Tls, apply_bootstrap, open};
+use campaignd::warehouse::{ConnectorOptions, Login, ServerOptions, Tls, apply_bootstrap, open};
 use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, SqliteConnection, raw_sql};
 use std::num::NonZeroU32;
@@ -21,6 +23,7 @@ pub struct Place {
     pub eyes: Eyes,
     _folder: tempfile::TempDir,
     _server: Option<Postgres>,
+    gate: Option<Gate>,
 }
 
 pub enum Eyes {
@@ -37,6 +40,7 @@ pub fn server_options(server: &Postgres) -> ServerOptions {
         database: details.database,
         user: details.user,
         password: String::new().into(),
+        login: Login::Given,
         tls: Tls::Disable,
         tls_ca_file: None,
         schema: "campaignd".to_owned(),
@@ -84,6 +88,42 @@ impl Place {
         Self::with_people(warehouse, options, eyes, folder, Some(server)).await
     }
 
+    /// A place whose warehouse passes for Redshift; the second pair of eyes
+    /// looks past the gate.
+    pub async fn redshift() -> Self {
+        let server = Postgres::start();
+        let login = server_options(&server);
+        let database = ConnDetails {
+            host: login.host.clone(),
+            port: login.port,
+            user: login.user.clone(),
+            database: login.database.clone(),
+        };
+        let gate = Gate::redshift(&database).await;
+        let eyes = Eyes::Postgres(look_at(&login).await);
+        let options = ConnectorOptions::Server(ServerOptions {
+            dialect: Dialect::Redshift,
+            host: gate.address().ip().to_string(),
+            port: gate.address().port(),
+            password: PASSWORD.to_owned().into(),
+            ..login
+        });
+        apply_bootstrap(options.clone()).await.unwrap();
+        let warehouse = open(options.clone()).unwrap();
+        warehouse.ping().await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let place = Self::with_people(warehouse, options, eyes, folder, Some(server)).await;
+        Self {
+            gate: Some(gate),
+            ..place
+        }
+    }
+
+    /// The gate before its warehouse.
+    pub fn gate(&self) -> &Gate {
+        self.gate.as_ref().expect("the place has a gate")
+    }
+
     async fn with_people(
         warehouse: Arc<dyn Warehouse>,
         options: ConnectorOptions,
@@ -97,6 +137,7 @@ impl Place {
             eyes,
             _folder: folder,
             _server: server,
+            gate: None,
         };
         place
             .run("create table people (id varchar(400), email varchar(200), age int)")
@@ -266,7 +307,7 @@ pub fn closing(facts: &RunFacts, funnel: Funnel, status: RunStatus) -> Closing {
         status,
         finished_at: at("2026-11-22T14:05:00Z"),
         error: None,
-        cancels_rest: false,
+        cancels_rest: None,
         keep_run_table: false,
     }
 }

@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
 
@@ -19,10 +20,10 @@ const STARTS: u32 = 5;
 
 /// A running server.
 pub struct Postgres {
-    folder: TempDir,
-    programs: PathBuf,
-    server: Child,
-    port: u16,
+    pub(super) folder: TempDir,
+    pub(super) programs: PathBuf,
+    pub(super) server: Mutex<Child>,
+    pub(super) port: u16,
     databases: AtomicU32,
 }
 
@@ -59,7 +60,7 @@ impl Postgres {
                 return Self {
                     folder,
                     programs,
-                    server,
+                    server: Mutex::new(server),
                     port,
                     databases: AtomicU32::new(0),
                 };
@@ -96,25 +97,36 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        // SIGINT: stop now, without waiting for sessions that are still open.
-        let told = Command::new("kill")
-            .args(["-INT", &self.server.id().to_string()])
-            .status();
-        if !told.is_ok_and(|status| status.success()) {
-            drop(self.server.kill());
+        if let Ok(server) = self.server.get_mut() {
+            // SIGINT: stop now, without waiting for sessions that are still
+            // open.
+            end(server, "-INT");
         }
-        drop(self.server.wait());
     }
+}
+
+pub(super) fn end(server: &mut Child, signal: &str) {
+    // One that has ended already has given its id back.
+    if server.try_wait().is_ok_and(|ended| ended.is_some()) {
+        return;
+    }
+    let told = Command::new("kill")
+        .args([signal, &server.id().to_string()])
+        .status();
+    if !told.is_ok_and(|status| status.success()) {
+        drop(server.kill());
+    }
+    drop(server.wait());
 }
 
 /// Who runs the server: nobody in particular, where we are root, which
 /// PostgreSQL refuses.
-struct Account {
+pub(super) struct Account {
     uid: u32,
     gid: u32,
 }
 
-fn account() -> Option<Account> {
+pub(super) fn account() -> Option<Account> {
     let own = fs::metadata("/proc/self").expect("/proc is there").uid();
     if own != 0 {
         return None;
@@ -193,7 +205,12 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// Starts the server; none if it ended before it was ready.
-fn launch(programs: &Path, folder: &Path, port: u16, account: Option<&Account>) -> Option<Child> {
+pub(super) fn launch(
+    programs: &Path,
+    folder: &Path,
+    port: u16,
+    account: Option<&Account>,
+) -> Option<Child> {
     let mut server = Command::new(programs.join("postgres"));
     server
         .arg("-D")
@@ -238,7 +255,7 @@ fn free_port() -> u16 {
 }
 
 /// The folder of the server's programs, the newest version first.
-fn programs() -> PathBuf {
+pub fn programs() -> PathBuf {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
     let mut folders: Vec<(u32, PathBuf)> = versions
         .flatten()

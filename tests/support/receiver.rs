@@ -58,8 +58,50 @@ impl Recorded {
         serde_json::from_slice(&self.body).expect("the body is JSON")
     }
 
+    /// The run it is of, as its format says: a form must have a field for it.
+    pub fn run_id(&self) -> String {
+        let id = match self.header("content-type") {
+            Some("application/x-ndjson") => self.header("campaignd-run-id").map(Into::into),
+            Some("application/x-www-form-urlencoded") => Some(self.form()["run_id"].clone()),
+            _ => Some(self.json()["data"]["run_id"].clone()),
+        };
+        id.and_then(|id: Value| id.as_str().map(str::to_owned))
+            .expect("the request names its run")
+    }
+
+    /// Which part of its batch it is; empty for a whole one.
+    pub fn part(&self) -> String {
+        match self.header("content-type") {
+            Some("application/x-ndjson") => self.header("campaignd-part").unwrap_or("").to_owned(),
+            Some("application/x-www-form-urlencoded") => String::new(),
+            _ => self.json()["data"]["part"]
+                .as_str()
+                .unwrap_or("")
+                .to_owned(),
+        }
+    }
+
+    /// The body's fields, each a text.
+    fn form(&self) -> Value {
+        let fields = url::form_urlencoded::parse(&self.body);
+        fields
+            .map(|(name, text)| (name.into_owned(), Value::from(text)))
+            .collect()
+    }
+
     /// The batch's members.
     pub fn members(&self) -> Vec<Value> {
+        match self.header("content-type") {
+            Some("application/x-ndjson") => {
+                let lines = self.body.strip_suffix(b"\n").expect("every line ends");
+                let lines = lines.split(|byte| *byte == b'\n');
+                return lines
+                    .map(|line| serde_json::from_slice(line).expect("each line is JSON"))
+                    .collect();
+            }
+            Some("application/x-www-form-urlencoded") => return vec![self.form()],
+            _ => {}
+        }
         let members = &self.json()["data"]["members"];
         members.as_array().expect("members are a list").clone()
     }

@@ -4,6 +4,7 @@
 use super::gate::Gate;
 use super::postgres::{ConnDetails, Postgres};
 use super::receiver::Receiver;
+use super::redshift_gate::PASSWORD;
 use serde_json::Value;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -17,6 +18,34 @@ use tokio::process::{Child, Command};
 
 /// Signs what the tests send to themselves.
 pub const SIGNING_SECRET: &str = "whsec_Y2FtcGFpZ25kLXRlc3Qtc2lnbmluZy1rZXktMzI=";
+
+/// What the daemon finds behind its connector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum World {
+    /// PostgreSQL.
+    Postgres,
+    /// PostgreSQL behind a gate that injects faults.
+    Gate,
+    /// A gate that passes for Redshift, and injects faults.
+    Redshift,
+}
+
+/// Runs each test, which takes a [`World`], in two of them.
+#[macro_export]
+macro_rules! in_both_worlds {
+    ($one:ident $($name:ident)*) => {
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread")] async fn $name() {
+                super::$name($crate::support::site::World::$one).await;
+            })*
+        }
+        mod redshift {
+            $(#[tokio::test(flavor = "multi_thread")] async fn $name() {
+                super::$name($crate::support::site::World::Redshift).await;
+            })*
+        }
+    };
+}
 
 /// A row, by column; every value as text.
 pub type TextRow = BTreeMap<String, Option<String>>;
@@ -69,6 +98,41 @@ impl Site {
         .await
     }
 
+    /// The same, and what the daemon sees is Redshift.
+    pub async fn on_redshift(name: &str) -> Self {
+        let server = Postgres::start();
+        let database = server.database(name);
+        let gate = Some(Gate::redshift(&database).await);
+        let _server = Box::new(server);
+        Self::with(Warehouse::Postgres {
+            _server,
+            database,
+            gate,
+        })
+        .await
+    }
+
+    /// A site in one of the worlds that a server's tests are run in.
+    pub async fn of(world: World, name: &str) -> Self {
+        match world {
+            World::Postgres => Self::new(name).await,
+            World::Gate => Self::behind_gate(name).await,
+            World::Redshift => Self::on_redshift(name).await,
+        }
+    }
+
+    /// Fails if anything of the daemon's was refused because Redshift refuses
+    /// it, or a prepared statement was left open.
+    pub fn check_gate(&self) {
+        if let Warehouse::Postgres {
+            gate: Some(gate), ..
+        } = &self.warehouse
+        {
+            assert_eq!(gate.refused(), [], "what Redshift would refuse");
+            assert_eq!(gate.prepared(), 0, "statements left prepared");
+        }
+    }
+
     /// The gate of a site behind one.
     pub fn gate(&self) -> &Gate {
         match &self.warehouse {
@@ -115,9 +179,13 @@ impl Site {
             Some(gate) => (gate.address().ip().to_string(), gate.address().port()),
             None => (host.clone(), *port),
         };
+        let (kind, password) = match gate {
+            Some(gate) if gate.is_redshift() => ("redshift", format!(", password: {PASSWORD}")),
+            _ => ("postgres", String::new()),
+        };
         format!(
-            "{{ kind: postgres, host: {host}, port: {port}, database: {database}, \
-             auth: {{ user: {user} }}, tls: disable, schema: campaignd }}"
+            "{{ kind: {kind}, host: {host}, port: {port}, database: {database}, \
+             auth: {{ user: {user}{password} }}, tls: disable, schema: campaignd }}"
         )
     }
 
@@ -228,6 +296,14 @@ log: {{ format: json, level: debug }}
     pub fn another_database(&self, name: &str) -> ConnDetails {
         match &self.warehouse {
             Warehouse::Postgres { _server, .. } => _server.database(name),
+            Warehouse::Sqlite => panic!("the warehouse of this site has no server"),
+        }
+    }
+
+    /// The warehouse's server.
+    pub fn server(&self) -> &Postgres {
+        match &self.warehouse {
+            Warehouse::Postgres { _server, .. } => _server,
             Warehouse::Sqlite => panic!("the warehouse of this site has no server"),
         }
     }
@@ -363,6 +439,12 @@ impl Daemon {
     /// Ends it at once, in the middle of whatever it does.
     pub async fn kill(mut self) {
         self.child.kill().await.unwrap();
+    }
+
+    /// Waits until it has ended, however long that takes, and returns its exit
+    /// code.
+    pub async fn wait(&mut self) -> Option<i32> {
+        self.child.wait().await.unwrap().code()
     }
 
     /// Waits until it has ended, half a minute at most, and returns its exit

@@ -196,6 +196,8 @@ mod tests {
             at: SystemClock.now(),
             body: Bytes::from_static(br#"{"data":{"members":[{"id":1},{"id":2}]}}"#),
             rejected_at: None,
+            content_type: "application/json",
+            headers: std::sync::Arc::from([]),
         };
         match destination.attempt(request).await {
             Outcome::Answered { status, .. } => status,

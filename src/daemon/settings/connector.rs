@@ -4,7 +4,7 @@ use super::address::is_loopback;
 use super::secret::{Secret, Secrets, SettingsError};
 use crate::audience::Dialect;
 use crate::campaign::yaml::{Field, Section};
-use crate::warehouse::{ConnectorOptions, ServerOptions, Tls};
+use crate::warehouse::{ConnectorOptions, IamTarget, Login, ServerOptions, Tls};
 use secrecy::SecretString;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ const STATEMENT_TIMEOUTS: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
 
 /// A warehouse the operator has defined.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Connector {
     /// `kind: sqlite`.
     Sqlite(SqliteConnector),
@@ -33,7 +33,7 @@ pub enum Connector {
 }
 
 /// `kind: sqlite`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SqliteConnector {
     /// The file.
     pub path: PathBuf,
@@ -42,7 +42,7 @@ pub struct SqliteConnector {
 }
 
 /// `kind: postgres` or `kind: redshift`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ServerConnector {
     /// `Postgres` or `Redshift`.
     pub dialect: Dialect,
@@ -56,6 +56,8 @@ pub struct ServerConnector {
     pub user: String,
     /// Its password; none where the server asks for none.
     pub password: Option<Secret>,
+    /// Where the password comes from.
+    pub login: Login,
     /// Whether and how the connection is encrypted.
     pub tls: Tls,
     /// An extra root certificate, PEM.
@@ -66,6 +68,22 @@ pub struct ServerConnector {
     pub max_queries: NonZeroU32,
     /// The longest a statement may take.
     pub statement_timeout: Duration,
+}
+
+impl ServerConnector {
+    /// The user, and where its password comes from, in words.
+    pub fn login_words(&self) -> String {
+        let user = &self.user;
+        match (&self.login, &self.password) {
+            (Login::Command(_), _) => format!("{user}, password_command"),
+            (Login::Iam(iam), _) => match &iam.target {
+                IamTarget::Workgroup(workgroup) => format!("IAM, workgroup {workgroup}"),
+                IamTarget::Cluster { cluster, .. } => format!("IAM, cluster {cluster}"),
+            },
+            (Login::Given, Some(_)) => format!("{user}, password"),
+            (Login::Given, None) => format!("{user}, no password"),
+        }
+    }
 }
 
 impl Connector {
@@ -92,6 +110,17 @@ impl Connector {
         }
     }
 
+    /// Its password, if it has one.
+    pub fn password(&self, secrets: &Secrets) -> Result<Option<SecretString>, SettingsError> {
+        match self {
+            Self::Sqlite(_) => Ok(None),
+            Self::Server(server) => {
+                let password = server.password.as_ref();
+                password.map(|secret| secret.resolve(secrets)).transpose()
+            }
+        }
+    }
+
     /// How it is reached, with secrets resolved.
     pub fn options(&self, secrets: &Secrets) -> Result<ConnectorOptions, SettingsError> {
         let server = match self {
@@ -103,10 +132,7 @@ impl Connector {
             }
             Self::Server(server) => server.as_ref().clone(),
         };
-        let password = match &server.password {
-            Some(password) => password.resolve(secrets)?,
-            None => SecretString::from(String::new()),
-        };
+        let password = self.password(secrets)?.unwrap_or_default();
         Ok(ConnectorOptions::Server(ServerOptions {
             dialect: server.dialect,
             host: server.host,
@@ -114,6 +140,7 @@ impl Connector {
             database: server.database,
             user: server.user,
             password,
+            login: server.login,
             tls: server.tls,
             tls_ca_file: server.tls_ca_file,
             schema: server.schema,
@@ -156,7 +183,7 @@ fn read_server(dialect: Dialect, mut section: Section) -> Option<ServerConnector
     let port = port.map_or(Some(usual_port), |f| f.number(1..=65_535));
     let database = section.required("database").and_then(|f| f.filled_text());
     let login = section.required("auth");
-    let login = login.and_then(|f| login_of(dialect, f.section()?));
+    let login = login.and_then(|f| super::login::read(dialect, f.section()?));
     let tls = tls(host, &mut section);
     let schema = section.optional("schema");
     let schema = schema.map_or(Some("campaignd"), |f| identifier(&f));
@@ -167,7 +194,11 @@ fn read_server(dialect: Dialect, mut section: Section) -> Option<ServerConnector
     });
     section.not_yet(&["stage_retention", "history"]);
     section.finish();
-    let (user, password) = login?;
+    let super::login::Read {
+        user,
+        password,
+        login,
+    } = login?;
     let (tls, tls_ca_file) = tls?;
     Some(ServerConnector {
         dialect,
@@ -176,6 +207,7 @@ fn read_server(dialect: Dialect, mut section: Section) -> Option<ServerConnector
         database: database?.to_owned(),
         user,
         password,
+        login,
         tls,
         tls_ca_file,
         schema: schema?.to_owned(),
@@ -220,30 +252,6 @@ fn identifier<'r>(field: &Field<'r>) -> Option<&'r str> {
         "`{path}` must be lower-case letters, digits and underscores, starting with a letter, at most 63"
     ));
     None
-}
-
-/// The user, and the password where there is one.
-fn login_of(dialect: Dialect, mut section: Section) -> Option<(String, Option<Secret>)> {
-    section.not_yet(&["iam", "password_command"]);
-    let otherwise = section.has("iam") || section.has("password_command");
-    let user = if section.has("iam") {
-        section.optional("user")
-    } else {
-        section.required("user")
-    };
-    let user = user.and_then(|f| f.filled_text());
-    let password = if dialect == Dialect::Redshift && !otherwise {
-        section.required("password")
-    } else {
-        section.optional("password")
-    };
-    section.finish();
-    let password = match password {
-        Some(field) => Some(Secret::read(&field)?),
-        None if dialect == Dialect::Redshift => return None,
-        None => None,
-    };
-    Some((user?.to_owned(), password))
 }
 
 /// Encryption; a Unix socket has none and needs none. Without a sound host

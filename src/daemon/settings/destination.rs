@@ -2,7 +2,7 @@
 
 use super::secret::{Secret, Secrets, SettingsError};
 use crate::campaign::DestinationTerms;
-use crate::delivery::Rules;
+use crate::delivery::{Format, Rate, Rules};
 use crate::webhook::{Auth, ClientCertificate, DestinationOptions, OAuth2};
 use secrecy::ExposeSecret;
 use std::path::PathBuf;
@@ -28,8 +28,12 @@ pub struct DestinationSettings {
     pub rules: Rules,
     /// Requests at a time.
     pub max_in_flight: u32,
+    /// Requests in a span of time.
+    pub rate_limit: Option<Rate>,
     /// The longest body, in bytes.
     pub max_body: u64,
+    /// The form of its bodies.
+    pub format: Format,
     /// Whether loopback and private addresses may be dialled.
     pub allow_private_network: bool,
     /// Whether `http://` may be used.
@@ -131,6 +135,7 @@ impl DestinationSettings {
         DestinationTerms {
             channel: self.channel.clone(),
             max_body: self.max_body,
+            format: self.format,
         }
     }
 

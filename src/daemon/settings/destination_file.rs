@@ -6,7 +6,7 @@ use super::destination_tls::client_certificate;
 use super::oauth::{UrlRules, oauth2_of};
 use super::secret::Secret;
 use crate::campaign::yaml::{Field, Section};
-use crate::delivery::{OnAmbiguous, Rules};
+use crate::delivery::{BadRate, Format, OnAmbiguous, Rate, Rules};
 use secrecy::ExposeSecret;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -39,6 +39,9 @@ const OUR_HEADERS: &[&str] = &[
     "webhook-timestamp",
 ];
 
+/// What the headers begin with that carry the envelope of ndjson.
+const ENVELOPE_HEADERS: &str = "campaignd-";
+
 const fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
 }
@@ -69,10 +72,11 @@ impl DestinationSettings {
         let rules = rules(&mut section);
         let in_flight = section.optional("max_in_flight");
         let in_flight = in_flight.map_or(Some(8), |f| f.number(1..=1024));
+        let rate_limit = section.optional("rate_limit");
+        let rate_limit = rate_limit.map_or(Some(None), |f| rate_of(&f).map(Some));
         let max_body = section.optional("max_body");
         let max_body = max_body.map_or(Some(1 << 20), |f| f.size(BODIES));
-        format(&mut section);
-        section.not_yet(&["rate_limit"]);
+        let format = format(&mut section);
         section.finish();
         Some(Self {
             url: url?,
@@ -84,7 +88,9 @@ impl DestinationSettings {
             client_certificate: client_certificate?,
             rules: rules?,
             max_in_flight: in_flight?,
+            rate_limit: rate_limit?,
             max_body: max_body?,
+            format: format?,
             allow_private_network: allow_private?,
             allow_http: allow_http?,
         })
@@ -174,7 +180,7 @@ fn header(name: &str, field: &Field) -> Option<(String, Secret)> {
         return None;
     }
     let lower = name.to_ascii_lowercase();
-    if OUR_HEADERS.contains(&lower.as_str()) {
+    if OUR_HEADERS.contains(&lower.as_str()) || lower.starts_with(ENVELOPE_HEADERS) {
         let instead = if lower == "authorization" {
             "; use `auth`"
         } else {
@@ -294,6 +300,14 @@ fn retry(mut section: Section) -> Option<(Duration, Duration, Duration)> {
     Some((initial?, max?, give_up?))
 }
 
+/// `50/s` or `600/min`.
+fn rate_of(field: &Field) -> Option<Rate> {
+    let text = field.filled_text()?;
+    text.parse()
+        .map_err(|error: BadRate| field.error(format!("`{}` {error}", field.path())))
+        .ok()
+}
+
 /// Statuses that are no: 2xx cannot be one of them.
 fn statuses(field: &Field) -> Option<Vec<u16>> {
     let items = field.list()?;
@@ -307,13 +321,14 @@ fn statuses(field: &Field) -> Option<Vec<u16>> {
     statuses.into_iter().collect()
 }
 
-/// The body's form: JSON is the only one yet.
-fn format(section: &mut Section) {
+/// The body's form; JSON unless something else is said.
+fn format(section: &mut Section) -> Option<Format> {
     let Some(field) = section.optional("format") else {
-        return;
+        return Some(Format::Json);
     };
-    let is_json = field.choice(&[("json", true), ("ndjson", false), ("form", false)]);
-    if is_json == Some(false) {
-        field.error("only `format: json` is available in this version");
-    }
+    field.choice(&[
+        ("json", Format::Json),
+        ("ndjson", Format::Ndjson),
+        ("form", Format::Form),
+    ])
 }

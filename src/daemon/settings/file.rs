@@ -43,6 +43,11 @@ impl Settings {
         Known {
             connectors: self.connectors.keys().cloned().collect(),
             destinations: self.destinations.keys().cloned().collect(),
+            formats: self
+                .destinations
+                .iter()
+                .map(|(name, settings)| (name.clone(), settings.format))
+                .collect(),
         }
     }
 }

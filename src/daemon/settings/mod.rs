@@ -7,6 +7,7 @@ mod destination;
 mod destination_file;
 mod destination_tls;
 mod file;
+mod login;
 mod oauth;
 mod secret;
 mod state;

@@ -140,6 +140,21 @@ impl Secret {
     }
 }
 
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key
+            && match (&self.origin, &other.origin) {
+                (Origin::Env(one), Origin::Env(two))
+                | (Origin::Credential(one), Origin::Credential(two)) => one == two,
+                (Origin::File(one), Origin::File(two)) => one == two,
+                (Origin::Literal(one), Origin::Literal(two)) => {
+                    one.expose_secret() == two.expose_secret()
+                }
+                _ => false,
+            }
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.origin {

@@ -22,7 +22,7 @@ const PORT: u16 = 5432;
 const LOCAL: &str = "./state";
 
 /// Where the ledger is kept.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum StateStore {
     /// An SQLite file.
     Sqlite(PathBuf),
@@ -31,7 +31,7 @@ pub enum StateStore {
 }
 
 /// A ledger on a PostgreSQL server.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PostgresStore {
     host: String,
     port: u16,

@@ -61,6 +61,7 @@ destinations:
     format: json
     timeout: 10s
     max_in_flight: 4
+    rate_limit: 600/min
     max_body: 64KiB
     retry: { initial: 2s, max: 1m, give_up_after: 1h }
     dedupe_window: 24h
@@ -102,6 +103,7 @@ fn what_the_file_leaves_out_has_the_promised_defaults() {
     let destination = only(&settings.destinations);
     assert_eq!(destination.terms().channel, "email-esp");
     assert_eq!(destination.terms().max_body, 1024 * 1024);
+    assert_eq!(destination.rate_limit, None);
     let rules = destination.rules();
     assert_eq!(rules.timeout, Duration::from_secs(30));
     assert_eq!(rules.retry_initial, Duration::from_secs(1));
@@ -122,6 +124,7 @@ fn what_the_file_says_is_what_is_meant() {
     let options = only(&settings.connectors).options(&secrets).unwrap();
     assert_eq!(options.max_queries(), NonZeroU32::new(3).unwrap());
     let destination = only(&settings.destinations);
+    assert_eq!(destination.rate_limit, Some("600/min".parse().unwrap()));
     let options = destination.options(&secrets).unwrap();
     assert_eq!(options.url, "http://127.0.0.1:8080/");
     assert_eq!(options.tls_ca_file, Some("/etc/campaignd/ca.pem".into()));

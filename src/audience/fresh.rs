@@ -1,0 +1,26 @@
+//! Whether the data a campaign asks about is recent enough.
+
+use super::Statement;
+use crate::id::RunId;
+use serde::{Deserialize, Serialize};
+
+/// A campaign's `fresh_when`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FreshWhen {
+    /// A read-only query for one value: a timestamp, or null for none.
+    pub sql: String,
+    /// How old it may be, in seconds.
+    pub max_age_secs: u64,
+    /// For how long, in seconds, it is asked again.
+    pub wait_secs: u64,
+}
+
+impl FreshWhen {
+    /// Asks. Two rows are enough to see that there is more than one value.
+    pub fn statement(&self, run: &RunId) -> Statement {
+        let sql = super::lint::without_semicolon(&self.sql);
+        let parts = ["select q.* from (", &sql, ") as q limit 2"];
+        Statement::around("fresh", run.as_str(), parts)
+    }
+}

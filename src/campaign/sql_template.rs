@@ -1,0 +1,294 @@
+//! Templates in `audience.sql`: checked with the file, rendered with the run.
+
+use super::RunSpec;
+use super::activation::{line_and_column, place_of, unreadable_at};
+use super::yaml::{Field, suggestion};
+use crate::audience::{AudienceSpec, Dialect, Selected, lint, selected_columns};
+use crate::delivery::template::{
+    Parsed, RUN_NAMES, RunValues, Unreadable, is_template, misuse, render_text, unreadable,
+};
+use crate::id::RunId;
+use jiff::Timestamp;
+use minijinja::value::Value;
+use minijinja::{Environment, Error};
+
+/// `audience.sql` cannot be rendered for a run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("audience.sql cannot be rendered: {reason}")]
+pub struct UnfitSql {
+    reason: String,
+}
+
+impl RunSpec {
+    /// Whom the run asks for: the campaign's SQL as it reads for the run `run`
+    /// at `fire_time`, in the words of `dialect`. The same each time.
+    pub fn audience_of(
+        &self,
+        run: &RunId,
+        fire_time: Timestamp,
+        dialect: Dialect,
+    ) -> Result<AudienceSpec, UnfitSql> {
+        let values = RunValues {
+            campaign: self.campaign.clone(),
+            run: run.clone(),
+            channel: self.channel.clone(),
+            fire_time,
+            vars: self.vars.clone(),
+        };
+        let sql = rendered(&self.audience.sql, &values, dialect);
+        Ok(AudienceSpec {
+            key: self.audience.key.clone(),
+            sql: sql.map_err(|unreadable| UnfitSql {
+                reason: unreadable.message,
+            })?,
+        })
+    }
+}
+
+/// Reports every problem of the SQL in `field`. Returns the columns it
+/// selects.
+pub(super) fn check(field: &Field, sql: &str, key: Option<&str>, values: &RunValues) -> Selected {
+    let key = key.unwrap_or_default();
+    let masked = masked(sql);
+    let problems = lint(&masked, key);
+    let refused = problems.iter().any(|problem| !problem.is_note);
+    for problem in problems {
+        let (line, column) = (problem.line, problem.column);
+        field.at_line(line, column, problem.is_note, problem.message);
+    }
+    if is_template(sql) && names_are_known(field, sql, values) {
+        match rendered(sql, values, Dialect::Postgres) {
+            Err(unreadable) => unreadable_at(field, sql, &unreadable),
+            Ok(text) if !refused => {
+                // The masked text cannot show what a value does to its place.
+                let wrong = lint(&text, key).into_iter().find(|found| !found.is_note);
+                if let Some(wrong) = wrong {
+                    field.error(format!("rendered, {}", wrong.message));
+                }
+            }
+            Ok(_) => {}
+        }
+    }
+    selected_columns(&masked)
+}
+
+fn names_are_known(field: &Field, sql: &str, values: &RunValues) -> bool {
+    let env = engine(values, Dialect::Postgres);
+    let parsed = match Parsed::text_of(&env, sql) {
+        Ok(parsed) => parsed,
+        Err(unreadable) => {
+            unreadable_at(field, sql, &unreadable);
+            return false;
+        }
+    };
+    let known = || RUN_NAMES.into_iter().filter(|name| *name != "batch");
+    let names = parsed.names();
+    let unknown: Vec<_> = names
+        .iter()
+        .filter(|name| !known().any(|known| known == name.as_str()))
+        .collect();
+    for name in &unknown {
+        let right = match suggestion(name, known()) {
+            nothing if nothing.is_empty() => {
+                format!("; give it under `vars` and write `var('{name}')`")
+            }
+            right => right,
+        };
+        let (line, column) = line_and_column(sql, place_of(sql, name));
+        let message = format!("`{name}` is not known in SQL templates{right}");
+        field.at_line(line, column, false, message);
+    }
+    unknown.is_empty()
+}
+
+fn rendered(sql: &str, values: &RunValues, dialect: Dialect) -> Result<String, Unreadable> {
+    if !is_template(sql) {
+        return Ok(sql.to_owned());
+    }
+    let env = engine(values, dialect);
+    let Parsed::Text(template) = Parsed::text_of(&env, sql)? else {
+        return Ok(sql.to_owned());
+    };
+    render_text(&template, Value::from(())).map_err(|error| unreadable(&error))
+}
+
+/// The engine of SQL: what it writes cannot end a literal or begin a comment,
+/// unless it is a literal itself.
+fn engine<'s>(values: &RunValues, dialect: Dialect) -> Environment<'s> {
+    let mut env = crate::delivery::template::engine(values);
+    env.add_filter("literal", move |value: Value| {
+        let literal = dialect.literal(&value.to_string());
+        let literal = literal.map_err(|bad| misuse(bad.to_string()))?;
+        Ok::<_, Error>(Value::from_safe_string(literal))
+    });
+    env.set_formatter(|out, _, value| {
+        if value.is_undefined() {
+            return Err(minijinja::ErrorKind::UndefinedError.into());
+        }
+        let text = value.to_string();
+        if !value.is_safe() && !is_plain(&text) {
+            return Err(misuse(
+                "a value that is more than letters, digits, blanks and `_ . : -` needs \
+                 `| literal`, which writes its own quotes"
+                    .to_owned(),
+            ));
+        }
+        out.write_str(&text).map_err(Into::into)
+    });
+    env
+}
+
+/// Whether `text` can stand anywhere in SQL. Two hyphens would begin a comment.
+fn is_plain(text: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_ .:-".contains(c);
+    text.chars().all(is_plain) && !text.contains("--")
+}
+
+/// `sql` with a name of the same length where templates stand, so that it
+/// reads as SQL and every place in it stays.
+fn masked(sql: &str) -> String {
+    let mut masked = String::with_capacity(sql.len());
+    let mut rest = sql;
+    while let Some((before, inner, after)) = next_template(rest) {
+        masked.push_str(before);
+        let is_value = inner.starts_with("{{");
+        let mut on_first_line = true;
+        for character in inner.chars() {
+            on_first_line &= character != '\n';
+            masked.push(match character {
+                '\n' => '\n',
+                _ if is_value && on_first_line => 'x',
+                _ => ' ',
+            });
+        }
+        rest = after;
+    }
+    masked.push_str(rest);
+    masked
+}
+
+/// What stands before the first template, the template, and what follows.
+fn next_template(sql: &str) -> Option<(&str, &str, &str)> {
+    let (start, end) = [("{{", "}}"), ("{%", "%}"), ("{#", "#}")]
+        .into_iter()
+        .filter_map(|(open, close)| Some((sql.find(open)?, close)))
+        .min()?;
+    let mut quote = None;
+    for (at, character) in sql[start..].char_indices().skip(2) {
+        match (quote, character) {
+            (Some(open), _) if open == character => quote = None,
+            (None, '\'' | '"') if end != "#}" => quote = Some(character),
+            (None, _) if sql[start + at..].starts_with(end) => {
+                let stop = start + at + end.len();
+                return Some((&sql[..start], &sql[start..stop], &sql[stop..]));
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn values() -> RunValues {
+        let serde_json::Value::Object(vars) =
+            json!({"country": "AT", "quoted": "O'Neil\\", "n": 5, "comment": "a--b"})
+        else {
+            unreachable!("an object was written");
+        };
+        RunValues {
+            campaign: "winback".parse().unwrap(),
+            run: "winback@20261122T140000Z".parse().unwrap(),
+            channel: "email".to_owned(),
+            fire_time: "2026-11-22T14:00:00Z".parse().unwrap(),
+            vars,
+        }
+    }
+
+    #[track_caller]
+    fn check(sql: &str, expect: &str) {
+        let text = rendered(sql, &values(), Dialect::Redshift);
+        assert_eq!(text.unwrap_or_else(|error| error.message), expect);
+    }
+
+    #[test]
+    fn times_are_relative_to_the_fire_time() {
+        check("t < '{{ days_ago(90) }}'", "t < '2026-08-24 14:00:00'");
+        check("'{{ hours_ago(15) }}'", "'2026-11-21 23:00:00'");
+        check(
+            "'{{ date }}' '{{ fire_time }}'",
+            "'2026-11-22' '2026-11-22 14:00:00'",
+        );
+    }
+
+    #[test]
+    fn a_var_is_plain_or_a_literal() {
+        check("c = '{{ var('country') }}'", "c = 'AT'");
+        check("limit {{ var('n') }}", "limit 5");
+        check("n = {{ var('quoted') | literal }}", "n = 'O''Neil\\\\'");
+        for refused in ["'{{ var('quoted') }}'", "{{ var('comment') }}"] {
+            let error = rendered(refused, &values(), Dialect::Redshift).unwrap_err();
+            assert!(error.message.contains("`| literal`"), "{}", error.message);
+        }
+    }
+
+    #[test]
+    fn sql_without_a_template_is_untouched() {
+        check("select '{1,2}' -- }}\n", "select '{1,2}' -- }}\n");
+    }
+
+    #[test]
+    fn a_masked_text_keeps_its_places() {
+        assert_eq!(
+            masked("a < '{{ days_ago(9) }}' and {{ var(\"}}\") }}{% if x %}b"),
+            "a < 'xxxxxxxxxxxxxxxxx' and xxxxxxxxxxxxxxx          b"
+        );
+        assert_eq!(masked("{{ a\n + b }}c"), "xxxx\n       c");
+        assert_eq!(masked("'{1}' {{ open"), "'{1}' {{ open");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_value_ends_its_literal(text in "[-'\\\\a-z0-9;\\n\u{e9}]{0,12}") {
+            let mut values = values();
+            values.vars.insert("x".to_owned(), json!(text));
+            let literal = rendered("{{ var('x') | literal }}", &values, Dialect::Redshift);
+            proptest::prop_assert_eq!(
+                literal.unwrap_or_else(|error| error.message),
+                Dialect::Redshift.literal(&text).unwrap()
+            );
+            if let Ok(bare) = rendered("{{ var('x') }}", &values, Dialect::Redshift) {
+                proptest::prop_assert!(is_plain(&bare));
+                proptest::prop_assert_eq!(bare, text);
+            }
+        }
+
+        #[test]
+        fn masking_moves_nothing(sql in "[a{}%#'\"\\n \u{e9}]{0,40}") {
+            let masked = masked(&sql);
+            let lengths = |text: &str| -> Vec<usize> {
+                text.split('\n').map(|line| line.chars().count()).collect()
+            };
+            proptest::prop_assert_eq!(lengths(&masked), lengths(&sql));
+        }
+    }
+
+    #[test]
+    fn a_run_asks_the_same_however_late_it_is_carried() {
+        let mut spec = crate::campaign::run_spec::tests::spec();
+        spec.audience.sql = "select id from t where seen > '{{ days_ago(1) }}'".to_owned();
+        let ask = |spec: &RunSpec| {
+            let run = values().run;
+            spec.audience_of(&run, values().fire_time, Dialect::Sqlite)
+                .unwrap()
+                .sql
+        };
+        let stored = RunSpec::from_json(&spec.to_json()).unwrap();
+        assert_eq!(ask(&stored), ask(&spec));
+        assert!(ask(&stored).ends_with("'2026-11-21 14:00:00'"));
+        assert!(stored.audience.sql.contains("{{ days_ago(1) }}"));
+    }
+}

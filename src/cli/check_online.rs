@@ -1,0 +1,99 @@
+//! What only the warehouse knows of campaigns and connectors: `check --online`.
+
+use super::plan::Asked;
+use crate::campaign::{Campaign, Problem, Source, problem_at};
+use crate::daemon::settings::{Secrets, Settings};
+use crate::daemon::source;
+use crate::id::ConnectorName;
+use crate::run::{Clock as _, SystemClock};
+use crate::warehouse::{Blamed, ConnectorOptions, look_at_campaign, open};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+/// What was asked, and what came of it.
+#[derive(Default)]
+pub(super) struct Online {
+    /// Of campaign files, and of the operator's.
+    pub(super) problems: Vec<Problem>,
+    /// The texts of the files among them, by name.
+    pub(super) sources: BTreeMap<String, String>,
+    /// The connectors that could not be asked: their campaigns were not.
+    pub(super) unreachable: BTreeSet<ConnectorName>,
+}
+
+/// Asks about each connector the operator has defined and about `campaigns`,
+/// each with its file.
+pub(super) async fn ask(
+    config: &Path,
+    settings: &Settings,
+    campaigns: &[(String, Arc<Campaign>)],
+) -> Online {
+    let mut online = Online::default();
+    for (name, connector) in &settings.connectors {
+        let options = connector.options(&Secrets::from_process());
+        let asked = match options {
+            Ok(options) => reach(options).await,
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(why) = asked {
+            let message = format!("connector `{name}`: {why}");
+            let problem = Problem::of_file(&config.display().to_string(), message);
+            online.problems.push(problem);
+            online.unreachable.insert(name.clone());
+        }
+    }
+    for (file, campaign) in campaigns {
+        if !online.unreachable.contains(&campaign.connector) {
+            online.campaign(settings, file, campaign).await;
+        }
+    }
+    online
+}
+
+/// A server must have our tables; SQLite's are made when they are needed, and
+/// are not made here.
+async fn reach(options: ConnectorOptions) -> Result<(), String> {
+    if let ConnectorOptions::Sqlite { path, .. } = &options {
+        return match path.exists() {
+            true => Ok(()),
+            false => Err(format!("the file {} is not there", path.display())),
+        };
+    }
+    let warehouse = open(options).map_err(|error| error.to_string())?;
+    warehouse.ping().await.map_err(|error| error.to_string())
+}
+
+impl Online {
+    async fn campaign(&mut self, settings: &Settings, file: &str, campaign: &Campaign) {
+        let Ok(asked) = Asked::of(settings, campaign, SystemClock.now()) else {
+            return;
+        };
+        let found = match look_at_campaign(asked.options, &asked.facts).await {
+            Ok(found) => found,
+            Err(error) => {
+                let message = format!("connector `{}`: {error}", campaign.connector);
+                return self.problems.push(Problem::of_file(file, message));
+            }
+        };
+        let text = match source::read(Path::new(file)) {
+            Ok(text) => text,
+            Err(problem) => return self.problems.push(problem),
+        };
+        let source = Source {
+            name: file,
+            text: &text.text,
+        };
+        for (blamed, error) in found {
+            let path: &[&'static str] = match blamed {
+                Blamed::Query => &["audience", "sql"],
+                Blamed::Key => &["audience", "key"],
+                Blamed::Suppress => &["policy", "suppress"],
+                Blamed::Policy => &["policy"],
+            };
+            let problem = problem_at(&source, path, error.place, error.message);
+            self.problems.push(problem);
+        }
+        self.sources.insert(file.to_owned(), text.text);
+    }
+}

@@ -1,0 +1,361 @@
+//! A campaign's own payload: templates in, JSON out, member by member.
+
+use super::format::key;
+use super::page::{Kind, Page, Row};
+use super::template::{Exact, Parsed, RunValues, described, engine, render_text, sole_expression};
+use super::value::{write_string, write_value};
+use minijinja::value::{Serde, Value, ValueKind};
+use minijinja::{Environment, Error};
+use serde::{Deserialize, Serialize};
+use serde_json::Map;
+
+/// `activation.payload`, as the campaign wrote it. What is no template stands
+/// for itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Payload {
+    /// One member, instead of its columns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<Map<String, serde_json::Value>>,
+    /// The batch's attributes, instead of those of contact history.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attributes: Option<Map<String, serde_json::Value>>,
+    /// The whole body, instead of the envelope; for batches of one member.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<Map<String, serde_json::Value>>,
+}
+
+impl Payload {
+    /// Whether it changes nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A batch that cannot be rendered: names the template, never a value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{key}` cannot be rendered: {reason}")]
+pub struct RenderError {
+    /// The template's path in the campaign file.
+    pub key: String,
+    /// Why, and what to do.
+    pub reason: String,
+}
+
+/// Templates compiled for the columns of one page.
+pub(super) struct Plan<'e, 's> {
+    root: Vec<Entry<'e, 's>>,
+    /// The columns they use: name in the templates, place in the row.
+    used: Vec<(String, usize)>,
+}
+
+struct Entry<'e, 's> {
+    name: &'s str,
+    node: Node<'e, 's>,
+}
+
+enum Node<'e, 's> {
+    /// The same JSON for every member.
+    Fixed(Vec<u8>),
+    /// A column as it is.
+    Column(String, usize),
+    Leaf(Leaf<'e, 's>),
+    List(Vec<Node<'e, 's>>),
+    Map(Vec<Entry<'e, 's>>),
+}
+
+struct Leaf<'e, 's> {
+    path: String,
+    parsed: Parsed<'e, 's>,
+}
+
+/// Where `name` is among `columns`: written exactly so, else in another case.
+pub(super) fn column_at(columns: &[String], name: &str) -> Option<usize> {
+    let exact = columns.iter().position(|column| column == name);
+    exact.or_else(|| {
+        columns
+            .iter()
+            .position(|column| column.eq_ignore_ascii_case(name))
+    })
+}
+
+impl<'e, 's> Plan<'e, 's> {
+    /// Compiles `map`, which stands at `path` of the campaign file.
+    pub(super) fn of(
+        env: &'e Environment<'s>,
+        path: &str,
+        map: &'s Map<String, serde_json::Value>,
+        columns: &[String],
+    ) -> Result<Self, RenderError> {
+        let mut compiler = Compiler {
+            env,
+            columns,
+            used: Vec::new(),
+        };
+        let root = compiler.entries(path, map)?;
+        Ok(Self {
+            root,
+            used: compiler.used,
+        })
+    }
+
+    /// What the templates see of a member in the batch `batch`.
+    fn scope(&self, cells: &[(Kind, &str)], batch: u32) -> Value {
+        let columns = self.used.iter().map(|(name, at)| {
+            let value = cells
+                .get(*at)
+                .map_or(Value::UNDEFINED, |(kind, text)| cell_value(*kind, text));
+            (name.as_str(), value)
+        });
+        // A column named `batch` comes later, and so stays.
+        let batch = std::iter::once(("batch", Value::from(batch)));
+        Value::from_pairs(batch.chain(columns))
+    }
+
+    /// Appends the member in `row` as one JSON object.
+    pub(super) fn write(
+        &self,
+        out: &mut Vec<u8>,
+        row: Option<&Row>,
+        batch: u32,
+    ) -> Result<(), RenderError> {
+        let cells = cells_of(row);
+        write_map(out, &self.root, &self.scope(&cells, batch), &cells)
+    }
+
+    /// Hands out the fields of the member in `row`, each as JSON.
+    pub(super) fn fields(
+        &self,
+        row: &Row,
+        batch: u32,
+        mut field: impl FnMut(&str, &[u8]),
+    ) -> Result<(), RenderError> {
+        let cells = cells_of(Some(row));
+        let scope = self.scope(&cells, batch);
+        let mut json = Vec::new();
+        for entry in &self.root {
+            json.clear();
+            write_node(&mut json, &entry.node, &scope, &cells)?;
+            field(entry.name, &json);
+        }
+        Ok(())
+    }
+}
+
+fn cells_of<'p>(row: Option<&Row<'p>>) -> Vec<(Kind, &'p str)> {
+    row.map(|row| row.cells().collect()).unwrap_or_default()
+}
+
+struct Compiler<'c, 'e, 's> {
+    env: &'e Environment<'s>,
+    columns: &'c [String],
+    used: Vec<(String, usize)>,
+}
+
+impl<'e, 's> Compiler<'_, 'e, 's> {
+    fn entries(
+        &mut self,
+        path: &str,
+        map: &'s Map<String, serde_json::Value>,
+    ) -> Result<Vec<Entry<'e, 's>>, RenderError> {
+        let entries = map.iter().map(|(name, value)| {
+            let node = self.node(&format!("{path}.{name}"), value)?;
+            Ok(Entry { name, node })
+        });
+        entries.collect()
+    }
+
+    fn node(
+        &mut self,
+        path: &str,
+        value: &'s serde_json::Value,
+    ) -> Result<Node<'e, 's>, RenderError> {
+        match value {
+            serde_json::Value::String(text) => self.text(path, text),
+            serde_json::Value::Array(items) => {
+                let items = items.iter().enumerate();
+                let items = items.map(|(at, item)| self.node(&format!("{path}[{at}]"), item));
+                Ok(Node::List(items.collect::<Result<_, _>>()?))
+            }
+            serde_json::Value::Object(map) => Ok(Node::Map(self.entries(path, map)?)),
+            other => Ok(Node::Fixed(other.to_string().into_bytes())),
+        }
+    }
+
+    fn text(&mut self, path: &str, text: &'s str) -> Result<Node<'e, 's>, RenderError> {
+        let parsed = Parsed::of(self.env, text).map_err(|unreadable| RenderError {
+            key: path.to_owned(),
+            reason: unreadable.message,
+        })?;
+        if matches!(parsed, Parsed::Fixed) {
+            let mut fixed = Vec::new();
+            write_string(&mut fixed, text);
+            return Ok(Node::Fixed(fixed));
+        }
+        if let Some(name) = sole_expression(text).map(str::trim)
+            && let Some(at) = column_at(self.columns, name)
+        {
+            return Ok(Node::Column(path.to_owned(), at));
+        }
+        for name in parsed.names() {
+            if let Some(at) = column_at(self.columns, &name)
+                && !self.used.iter().any(|(used, _)| *used == name)
+            {
+                self.used.push((name, at));
+            }
+        }
+        Ok(Node::Leaf(Leaf {
+            path: path.to_owned(),
+            parsed,
+        }))
+    }
+}
+
+fn write_map(
+    out: &mut Vec<u8>,
+    entries: &[Entry],
+    scope: &Value,
+    cells: &[(Kind, &str)],
+) -> Result<(), RenderError> {
+    out.push(b'{');
+    for (index, entry) in entries.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(&key(entry.name));
+        write_node(out, &entry.node, scope, cells)?;
+    }
+    out.push(b'}');
+    Ok(())
+}
+
+fn write_node(
+    out: &mut Vec<u8>,
+    node: &Node,
+    scope: &Value,
+    cells: &[(Kind, &str)],
+) -> Result<(), RenderError> {
+    match node {
+        Node::Fixed(json) => out.extend_from_slice(json),
+        Node::Column(path, at) => match cells.get(*at) {
+            None | Some((Kind::Null, _)) => return Err(nothing_there(path)),
+            Some((kind, text)) => write_value(out, *kind, text),
+        },
+        Node::Leaf(leaf) => leaf.write(out, scope)?,
+        Node::List(items) => {
+            out.push(b'[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                write_node(out, item, scope, cells)?;
+            }
+            out.push(b']');
+        }
+        Node::Map(entries) => write_map(out, entries, scope, cells)?,
+    }
+    Ok(())
+}
+
+impl Leaf<'_, '_> {
+    fn write(&self, out: &mut Vec<u8>, scope: &Value) -> Result<(), RenderError> {
+        match &self.parsed {
+            Parsed::Fixed => Err(nothing_there(&self.path)),
+            Parsed::Expression(expression) => {
+                let value = expression.eval(scope.clone());
+                let value = value.map_err(|error| self.failed(&error))?;
+                write_engine_value(out, &value).ok_or_else(|| nothing_there(&self.path))
+            }
+            Parsed::Text(template) => {
+                let text = render_text(template, scope.clone());
+                write_string(out, &text.map_err(|error| self.failed(&error))?);
+                Ok(())
+            }
+        }
+    }
+
+    fn failed(&self, error: &Error) -> RenderError {
+        if error.kind() == minijinja::ErrorKind::UndefinedError {
+            return nothing_there(&self.path);
+        }
+        RenderError {
+            key: self.path.clone(),
+            reason: format!("{}; change the template", described(error)),
+        }
+    }
+}
+
+fn nothing_there(path: &str) -> RenderError {
+    RenderError {
+        key: path.to_owned(),
+        reason: "a member has no value for it; give it a `default`, or leave such members out \
+                 of the audience"
+            .to_owned(),
+    }
+}
+
+/// A cell as templates see it: as its JSON value, with decimals kept exact.
+/// NULL is undefined, and so is what JSON has no value for.
+fn cell_value(kind: Kind, text: &str) -> Value {
+    match kind {
+        Kind::Null => return Value::UNDEFINED,
+        Kind::Text => return Value::from(text),
+        _ => {}
+    }
+    let mut json = Vec::with_capacity(text.len() + 3);
+    write_value(&mut json, kind, text);
+    let digits = |json: &[u8]| String::from_utf8_lossy(json).into_owned();
+    match (kind, json.first()) {
+        (_, Some(b'n')) => Value::UNDEFINED,
+        (Kind::Decimal, Some(b'-' | b'0'..=b'9')) => Value::from_object(Exact(digits(&json))),
+        (Kind::Integer, Some(b'-' | b'0'..=b'9')) => match digits(&json).parse::<i64>() {
+            Ok(integer) => Value::from(integer),
+            Err(_) => Value::from(digits(&json)),
+        },
+        _ => serde_json::from_slice::<serde_json::Value>(&json)
+            .map_or(Value::UNDEFINED, |value| Value::from(Serde(&value))),
+    }
+}
+
+/// Appends what an expression gave, as JSON; nothing where it gave nothing.
+fn write_engine_value(out: &mut Vec<u8>, value: &Value) -> Option<()> {
+    if let Some(Exact(digits)) = value.downcast_object_ref() {
+        write_value(out, Kind::Decimal, digits);
+        return Some(());
+    }
+    match value.kind() {
+        ValueKind::Undefined | ValueKind::Invalid => return None,
+        ValueKind::Number if value.is_integer() => {
+            write_value(out, Kind::Integer, &value.to_string());
+        }
+        ValueKind::Number => write_value(out, Kind::Float, &value.to_string()),
+        ValueKind::String => write_string(out, value.as_str()?),
+        ValueKind::None | ValueKind::Bool | ValueKind::Seq | ValueKind::Map => {
+            serde_json::to_writer(out, value).ok()?;
+        }
+        _ => write_string(out, &value.to_string()),
+    }
+    Some(())
+}
+
+/// The attributes of batch `batch`, as JSON.
+pub(super) fn attributes(
+    values: &RunValues,
+    map: &Map<String, serde_json::Value>,
+    batch: u32,
+) -> Result<Vec<u8>, RenderError> {
+    let env = engine(values);
+    let mut out = Vec::new();
+    Plan::of(&env, "activation.payload.attributes", map, &[])?.write(&mut out, None, batch)?;
+    Ok(out)
+}
+
+/// Hands out a member's columns, each as JSON.
+pub(super) fn columns(page: &Page, row: &Row, mut field: impl FnMut(&str, &[u8])) {
+    let mut json = Vec::new();
+    for (name, (kind, text)) in page.columns().iter().zip(row.cells()) {
+        json.clear();
+        write_value(&mut json, kind, text);
+        field(name, &json);
+    }
+}

@@ -1,0 +1,18 @@
+//! What people have asked for, as the ledger keeps it.
+
+use jiff::Timestamp;
+
+/// One command of one person, and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Action {
+    /// The operating system's user.
+    pub by: String,
+    /// What was asked, such as `resume`.
+    pub verb: String,
+    /// Of what.
+    pub target: String,
+    /// `done`, `refused: …` or `failed: …`; none while it is not known.
+    pub outcome: Option<String>,
+    /// When it was asked, by the wall clock.
+    pub at: Timestamp,
+}

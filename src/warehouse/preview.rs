@@ -1,0 +1,293 @@
+//! What a run would do, read from the warehouse and nothing written to it:
+//! neither a table nor a row, not even a temporary one.
+
+use super::ConnectorOptions;
+use super::adapter::SqlWarehouse;
+use super::cells::{Layout, read_page};
+use super::errors::{error, unwritable};
+use super::pool::Session;
+use super::staging::{columns, count_rows, refuse_unsound_sql};
+use crate::audience::{
+    BadColumns, Column, Dialect, Funnel, Look, OpenMembers, RunTables, Shown, Statement,
+    check_columns,
+};
+use crate::history::RunFacts;
+use crate::run::{Page, WarehouseError, WarehouseErrorClass};
+use std::path::Path;
+
+/// What a preview brings besides the funnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// How many of the first members.
+    pub members: u32,
+    /// Whether the warehouse says how it would go about it.
+    pub explained: bool,
+}
+
+/// What a run begun now would come to. Holds members: never to be logged.
+pub struct Preview {
+    /// How many fall out where.
+    pub funnel: Funnel,
+    /// The first members, in the order they would be sent.
+    pub first: Page,
+    /// The statement that counted.
+    pub sql: String,
+    /// The warehouse's plan for it, line by line; none where nobody asked.
+    pub explained: Option<Vec<String>>,
+}
+
+/// What a run with these facts would come to. One transaction that only reads:
+/// the counts and the members are of one moment.
+pub async fn preview(
+    options: ConnectorOptions,
+    run: &RunFacts,
+    wanted: Wanted,
+) -> Result<Preview, WarehouseError> {
+    let reader = Reader::open(options)?;
+    let mut session = reader.begin(run).await?;
+    reader.preview(&mut session, run, wanted).await
+}
+
+/// How many rows the campaign's query returns now.
+pub async fn audience_count(
+    options: ConnectorOptions,
+    run: &RunFacts,
+) -> Result<u64, WarehouseError> {
+    let reader = Reader::open(options)?;
+    let mut session = reader.begin(run).await?;
+    let statement = reader.warehouse.tables(run).count_audience();
+    let rows = session.rows(&statement).await?;
+    let cell = rows
+        .into_iter()
+        .next()
+        .and_then(|row| row.into_iter().next());
+    let count = cell.flatten().and_then(|count| count.parse().ok());
+    count.ok_or_else(|| error(WarehouseErrorClass::Statement, "the count is no number"))
+}
+
+/// The part of a campaign file that a warehouse has something against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blamed {
+    /// `audience.sql`.
+    Query,
+    /// `audience.key`.
+    Key,
+    /// `policy.suppress`.
+    Suppress,
+    /// The rest of `policy`.
+    Policy,
+}
+
+/// Everything that the warehouse has against a campaign before a run of it is
+/// begun: its query does not run or has no key, a suppression list is not there
+/// or has no key either, its order names what there is not. An error that is no
+/// fault of the campaign's is the error.
+pub async fn look_at_campaign(
+    options: ConnectorOptions,
+    run: &RunFacts,
+) -> Result<Vec<(Blamed, WarehouseError)>, WarehouseError> {
+    let reader = Reader::open(options)?;
+    let mut session = reader.begin(run).await?;
+    let columns = match reader.columns(&mut session, run).await {
+        Ok(columns) => columns,
+        Err(problem) => return Ok(vec![(Blamed::Query, of_campaign(problem)?)]),
+    };
+    let key = match check_columns(&columns, &run.audience.key) {
+        Ok(key) => key.clone(),
+        Err(bad) => {
+            let blamed = match bad {
+                BadColumns::NoKey { .. } => Blamed::Key,
+                _ => Blamed::Query,
+            };
+            return Ok(vec![(blamed, bad_columns(&bad))]);
+        }
+    };
+    let mut problems = Vec::new();
+    let tables = reader.warehouse.tables(run);
+    for relation in &run.suppress {
+        // A statement that fails ends its transaction.
+        session = reader.begin(run).await?;
+        let tried = session.run(&tables.try_suppression(relation, &key)).await;
+        if let Err(problem) = tried {
+            let problem = of_campaign(problem)?;
+            let problem = WarehouseError {
+                message: format!("`policy.suppress` names {relation}: {}", problem.message),
+                ..problem
+            };
+            problems.push((Blamed::Suppress, problem));
+        }
+    }
+    if problems.is_empty() {
+        session = reader.begin(run).await?;
+        let run = reader.as_counted(&mut session, run).await?;
+        let look = reader.look(&run, &columns, &key, &[]);
+        let tables = reader.warehouse.tables(&run);
+        let explained = match tables.preview(&look, Shown::Explained).map_err(bad) {
+            Ok(statement) => session.rows(&statement).await.map(drop),
+            Err(problem) => Err(problem),
+        };
+        if let Err(problem) = explained {
+            problems.push((Blamed::Policy, of_campaign(problem)?));
+        }
+    }
+    Ok(problems)
+}
+
+/// Only what a person mends in the campaign file, or by a grant, is a problem
+/// of the campaign.
+fn of_campaign(problem: WarehouseError) -> Result<WarehouseError, WarehouseError> {
+    match problem.class {
+        WarehouseErrorClass::Statement | WarehouseErrorClass::Configuration => Ok(problem),
+        _ => Err(problem),
+    }
+}
+
+struct Reader {
+    warehouse: SqlWarehouse,
+}
+
+impl Reader {
+    /// SQLite would make a file that is not there.
+    fn open(options: ConnectorOptions) -> Result<Self, WarehouseError> {
+        if let ConnectorOptions::Sqlite { path, .. } = &options
+            && !Path::new(path).exists()
+        {
+            let message = format!(
+                "the warehouse {} is not there; see the connector's `path` in campaignd.yaml",
+                path.display()
+            );
+            return Err(error(WarehouseErrorClass::Configuration, message));
+        }
+        Ok(Self {
+            warehouse: SqlWarehouse::new(options),
+        })
+    }
+
+    /// A transaction that cannot write and sees one moment. It is never handed
+    /// back: the connection ends with it.
+    async fn begin(&self, run: &RunFacts) -> Result<Session, WarehouseError> {
+        refuse_unsound_sql(run)?;
+        let mut session = self.warehouse.pool.session().await?;
+        let begin = match self.warehouse.schema.dialect {
+            Dialect::Sqlite => "begin",
+            Dialect::Postgres => "begin transaction isolation level repeatable read, read only",
+            Dialect::Redshift => "begin read only",
+        };
+        let begin = Statement::new("plan", run.run.as_str(), begin);
+        session.run(&begin).await?;
+        Ok(session)
+    }
+
+    async fn preview(
+        &self,
+        session: &mut Session,
+        run: &RunFacts,
+        wanted: Wanted,
+    ) -> Result<Preview, WarehouseError> {
+        let columns = self.columns(session, run).await?;
+        let key = check_columns(&columns, &run.audience.key);
+        let key = key.map_err(|bad| bad_columns(&bad))?.clone();
+        let run = self.as_counted(session, run).await?;
+        let open = match run.policy.counts_contacts() {
+            true => self.warehouse.open_members(session, &run).await?,
+            false => Vec::new(),
+        };
+        let look = self.look(&run, &columns, &key, &open);
+        let tables = self.warehouse.tables(&run);
+        let counting = tables.preview(&look, Shown::Funnel).map_err(bad)?;
+        let funnel = count_rows(session, &counting, Funnel::default()).await?;
+        let members = Shown::Members(wanted.members);
+        let members = tables.preview(&look, members).map_err(bad)?;
+        let layout = Layout::new(self.warehouse.schema.dialect, columns.clone());
+        let first = read_page(session, &members, &layout).await?;
+        let explained = match wanted.explained {
+            true => Some(explain(session, &tables, &look).await?),
+            false => None,
+        };
+        Ok(Preview {
+            funnel,
+            first,
+            sql: counting.sql,
+            explained,
+        })
+    }
+
+    fn look<'a>(
+        &self,
+        run: &'a RunFacts,
+        columns: &'a [Column],
+        key: &'a Column,
+        open: &'a [OpenMembers],
+    ) -> Look<'a> {
+        Look {
+            columns,
+            key,
+            batch_size: run.batch_size,
+            campaign: &run.campaign,
+            open,
+        }
+    }
+
+    /// The columns of the campaign's query.
+    async fn columns(
+        &self,
+        session: &mut Session,
+        run: &RunFacts,
+    ) -> Result<Vec<Column>, WarehouseError> {
+        let tables = self.warehouse.tables(run);
+        let columns = match self.warehouse.schema.dialect {
+            // A view in the connection's own memory knows the declared types.
+            Dialect::Sqlite => {
+                session.run_all(&tables.probe()).await?;
+                let columns = columns(session, &tables.probed_columns()).await?;
+                session.run(&tables.drop_probe()).await?;
+                columns
+            }
+            Dialect::Postgres | Dialect::Redshift => session.header(&tables.empty_row()).await?,
+        };
+        Ok(columns)
+    }
+
+    /// The run without what counts contacts, where SQLite's tables have not
+    /// been made yet: nobody has been contacted. A server's must be there; if
+    /// they are not, the statement that needs them says so.
+    async fn as_counted(
+        &self,
+        session: &mut Session,
+        run: &RunFacts,
+    ) -> Result<RunFacts, WarehouseError> {
+        let mut run = run.clone();
+        let needed = ["contact_history", "open_runs"];
+        if self.warehouse.schema.dialect == Dialect::Sqlite {
+            let what = run.run.as_str();
+            let there = self.warehouse.existing(session, what, &needed).await?;
+            if there.len() < needed.len() {
+                run.policy.frequency_cap.clear();
+                run.policy.cooldown_secs = None;
+            }
+        }
+        Ok(run)
+    }
+}
+
+async fn explain(
+    session: &mut Session,
+    tables: &RunTables<'_>,
+    look: &Look<'_>,
+) -> Result<Vec<String>, WarehouseError> {
+    let statement = tables.preview(look, Shown::Explained).map_err(bad)?;
+    let rows = session.rows(&statement).await?;
+    let line = |row: Vec<Option<String>>| row.into_iter().next_back().flatten();
+    Ok(rows.into_iter().filter_map(line).collect())
+}
+
+fn bad_columns(bad: &BadColumns) -> WarehouseError {
+    error(WarehouseErrorClass::Statement, bad.to_string())
+}
+
+fn bad(bad: crate::audience::BadPolicy) -> WarehouseError {
+    match bad {
+        crate::audience::BadPolicy::Text(text) => unwritable(text),
+        other => error(WarehouseErrorClass::Statement, other.to_string()),
+    }
+}

@@ -1,0 +1,113 @@
+//! `check --online`, with the built program on SQLite and on a real PostgreSQL.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
+mod support;
+
+use serde_json::json;
+use support::site::Site;
+
+fn campaign(name: &str, columns: &str, relation: &str, suppress: &str) -> String {
+    format!(
+        "name: {name}
+connector: warehouse
+schedule: {{ cron: '0 0 1 1 *', timezone: UTC }}
+audience:
+  key: profile_id
+  sql: |
+    select profile_id, {columns}
+    from {relation}
+policy:
+  suppress: [ {suppress} ]
+  cooldown: 7d
+activation: {{ destination: sink }}
+"
+    )
+}
+
+async fn prepared(site: &Site) {
+    site.sql("create table shoppers (profile_id text, email text)")
+        .await;
+    site.sql("create table never (profile_id text)").await;
+    site.sql("create table keyless (email text)").await;
+    site.sql("create view people as select email as profile_id from keyless")
+        .await;
+    site.write(
+        "campaigns/good.yaml",
+        &campaign("good", "email", "shoppers", "never"),
+    );
+}
+
+async fn problems(site: &Site) -> (Option<i32>, Vec<[String; 2]>) {
+    let output = site
+        .campaignd(&["check", "--online", "--format", "json"])
+        .await;
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let found = report["problems"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|problem| {
+            let file = problem["file"]
+                .as_str()
+                .unwrap()
+                .rsplit('/')
+                .next()
+                .unwrap();
+            let place = format!("{file}:{}:{}", problem["line"], problem["column"]);
+            [place, problem["message"].as_str().unwrap().to_owned()]
+        });
+    (output.status.code(), found.collect())
+}
+
+async fn finds_everything(site: &Site) {
+    prepared(site).await;
+    assert_eq!(problems(site).await, (Some(0), Vec::new()));
+    for (name, columns, relation, suppress) in [
+        ("a", "email, phone", "shoppers", "never"),
+        ("b", "email", "nowhere", "never"),
+        ("c", "email", "shoppers", "keyless, nobody"),
+    ] {
+        let text = campaign(name, columns, relation, suppress);
+        site.write(&format!("campaigns/{name}.yaml"), &text);
+    }
+    let (code, found) = problems(site).await;
+    assert_eq!(code, Some(3));
+    let places: Vec<&str> = found.iter().map(|[place, _]| &**place).collect();
+    assert_eq!(places.len(), 4, "{found:#?}");
+    for (problem, (file, word)) in found.iter().zip([
+        ("a.yaml", "phone"),
+        ("b.yaml", "nowhere"),
+        ("c.yaml:10:13", "keyless"),
+        ("c.yaml:10:13", "nobody"),
+    ]) {
+        let [place, message] = problem;
+        assert!(
+            place.starts_with(file) && message.contains(word),
+            "{problem:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_sqlite_it_finds_what_the_warehouse_would_refuse_and_makes_nothing() {
+    let site = Site::sqlite().await;
+    finds_everything(&site).await;
+    let tables = site.sql("select name from sqlite_master").await;
+    assert_eq!(tables.len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_postgres_it_finds_what_the_warehouse_would_refuse_with_its_place() {
+    let site = Site::new("check_online").await;
+    let output = site.campaignd(&["check", "--online"]).await;
+    assert_eq!(output.status.code(), Some(5));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("connector `warehouse`"), "{text}");
+    let output = site.campaignd(&["bootstrap", "warehouse", "--apply"]).await;
+    assert!(output.status.success());
+    finds_everything(&site).await;
+    let (_, found) = problems(&site).await;
+    assert_eq!(json!(found[0][0]), "a.yaml:7:31");
+    assert_eq!(json!(found[1][0]), "b.yaml:8:10");
+}

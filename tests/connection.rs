@@ -1,0 +1,251 @@
+//! How the daemon shows itself to a warehouse, and how it lets go of it.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
+mod support;
+
+use campaignd::run::WarehouseErrorClass;
+use campaignd::warehouse::{ConnectorOptions, ServerOptions, Tls, open};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use support::oracle;
+use support::place::{Place, facts};
+use support::receiver::Answer;
+use support::site::{Site, World};
+use support::tls::{Authority, Pair, TlsFront};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+/// People, and with each what the session that reads them is called.
+const PEOPLE: &str = "
+    create view people as
+    select 'p-' || n as profile_id,
+           current_setting('application_name') as program,
+           coalesce(current_setting('rs.query_group', true), '') as label
+    from generate_series(1, 60) n";
+
+const CAMPAIGN: &str = "name: who-is-asking
+connector: warehouse
+schedule: { cron: '0 9 * * *', timezone: UTC }
+audience:
+  key: profile_id
+  sql: select profile_id, program, label from people
+activation: { destination: sink, batch_size: 20 }
+";
+
+/// What libpq and its friends would take from the environment.
+const STRAY: &[(&str, &str)] = &[
+    ("PGHOST", "203.0.113.1"),
+    ("PGHOSTADDR", "203.0.113.1"),
+    ("PGPORT", "1"),
+    ("PGUSER", "nobody"),
+    ("PGPASSWORD", "stray"),
+    ("PGPASSFILE", "/nonexistent"),
+    ("PGDATABASE", "nowhere"),
+    ("PGSSLMODE", "require"),
+    ("PGAPPNAME", "stray"),
+];
+
+async fn site(world: World, name: &str) -> Site {
+    let site = Site::of(world, name).await;
+    site.sql(PEOPLE).await;
+    site.write("campaigns/who-is-asking.yaml", CAMPAIGN);
+    let output = site.campaignd(&["bootstrap", "warehouse", "--apply"]).await;
+    assert!(output.status.success(), "{output:?}");
+    site
+}
+
+/// Runs the campaign once, and returns what one of its members was sent as.
+async fn member(site: &Site) -> serde_json::Value {
+    let mut run = site.command(&["run", "who-is-asking"]);
+    let output = run.envs(STRAY.iter().copied()).output().await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    site.receiver.requests()[0].members()[0].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_statement_says_what_it_is_for_and_redshift_files_it_under_its_run() {
+    let site = site(World::Redshift, "attribution").await;
+    let member = member(&site).await;
+    let program = concat!("campaignd/", env!("CARGO_PKG_VERSION"));
+    assert_eq!(member["program"], program);
+    let label = member["label"].as_str().unwrap();
+    assert!(label.starts_with("who-is-asking_"), "{label}");
+    assert!(label.ends_with("m1") && label.len() <= 30, "{label}");
+
+    let mut steps = BTreeSet::new();
+    for ended in site.gate().log() {
+        let purpose = ended.label.strip_prefix("/* campaignd ");
+        let (step, what) = purpose.unwrap().split_once(' ').unwrap();
+        assert!(!what.is_empty(), "{ended:?}");
+        steps.insert(step.to_owned());
+    }
+    for step in [
+        "session", "label", "register", "freeze", "page", "settle", "commit",
+    ] {
+        assert!(steps.contains(step), "{step} is not among {steps:?}");
+    }
+    site.check_gate();
+    oracle::check(&site).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_a_connection_is_taken_from_the_environment() {
+    let site = site(World::Postgres, "environment").await;
+    let member = member(&site).await;
+    let program = concat!("campaignd/", env!("CARGO_PKG_VERSION"));
+    assert_eq!(member["program"], program);
+    oracle::check(&site).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_variable_the_driver_would_heed_is_refused_by_name() {
+    let site = site(World::Postgres, "refused_variable").await;
+    let mut run = site.command(&["run", "who-is-asking"]);
+    let output = run.env("PGOPTIONS", "-c search_path=nowhere").output();
+    let output = output.await.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(said.contains("unset PGOPTIONS"), "{said}");
+    assert_eq!(site.receiver.count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_transaction_is_open_while_a_webhook_is_slow() {
+    let site = site(World::Redshift, "slow_webhook").await;
+    let slow = || Answer::status(200).after(Duration::from_millis(1_800));
+    site.receiver.script([slow(), slow(), slow()]);
+    let mut run = site.command(&["run", "who-is-asking"]).spawn().unwrap();
+    site.receiver.wait_for(1).await;
+    // A transaction that waits for the receiver would be there each time.
+    let open = "select 1::text as one from pg_stat_activity where xact_start is not null
+        and application_name like 'campaignd/%' and datname = current_database()";
+    let end = Instant::now() + Duration::from_millis(1_500);
+    while !site.sql(open).await.is_empty() {
+        assert!(Instant::now() < end, "a transaction stays open");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(run.try_wait().unwrap().is_none(), "it is still sending");
+    let ended = run.wait_with_output().await.unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    oracle::check(&site).await;
+}
+
+/// Passes for a server that takes TLS, shows `own`, and hands what is inside
+/// to `plain`.
+async fn behind_tls(plain: SocketAddr, own: &Pair, tasks: &TaskTracker) -> (u16, TlsFront) {
+    let front = TlsFront::before(plain, own, None).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let tls = front.port();
+    tasks.spawn(async move {
+        for _ in 0..8 {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let mut request = [0; 8];
+            client.read_exact(&mut request).await.unwrap();
+            client.write_all(b"S").await.unwrap();
+            let mut server = TcpStream::connect(("127.0.0.1", tls)).await.unwrap();
+            drop(copy_bidirectional(&mut client, &mut server).await);
+        }
+    });
+    (port, front)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_certificate_is_checked_by_the_servers_real_name() {
+    let place = Place::redshift().await;
+    let authority = Authority::new();
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root.pem");
+    std::fs::write(&root, &authority.cert).unwrap();
+    let tasks = TaskTracker::new();
+    let year = 2999;
+    for (own, trusts, said) in [
+        (authority.sign("localhost", year), true, ""),
+        (
+            authority.sign("elsewhere.example", year),
+            true,
+            "set `host` of the connector to the name in the certificate",
+        ),
+        (
+            authority.sign("localhost", year),
+            false,
+            "give the issuer's certificate as `tls_ca_file` of the connector",
+        ),
+        (
+            authority.sign("localhost", 2001),
+            true,
+            "renew the certificate of the server",
+        ),
+    ] {
+        let (port, _front) = behind_tls(place.gate().address(), &own, &tasks).await;
+        let ConnectorOptions::Server(server) = place.options.clone() else {
+            panic!("it is a server");
+        };
+        let warehouse = open(ConnectorOptions::Server(ServerOptions {
+            host: "localhost".to_owned(),
+            port,
+            tls: Tls::VerifyFull,
+            tls_ca_file: trusts.then(|| root.clone()),
+            ..server
+        }));
+        match warehouse.unwrap().ping().await {
+            Ok(()) => assert_eq!(said, ""),
+            Err(failed) => {
+                assert!(
+                    failed.message.ends_with(said) && !said.is_empty(),
+                    "{failed:?}"
+                );
+                assert_eq!(failed.class, WarehouseErrorClass::Configuration);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_tls_is_not_spoken_to_in_the_clear() {
+    let place = Place::redshift().await;
+    let ConnectorOptions::Server(server) = place.options.clone() else {
+        panic!("it is a server");
+    };
+    let tls = Tls::Require;
+    let warehouse = open(ConnectorOptions::Server(ServerOptions { tls, ..server })).unwrap();
+    let failed = warehouse.ping().await.unwrap_err();
+    assert!(failed.message.ends_with("turn TLS on there"), "{failed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_nobody_waits_for_is_cancelled_at_the_server() {
+    let mut place = Place::redshift().await;
+    place
+        .run("create view slow as select p.* from people p, (select pg_sleep(600)) s")
+        .await;
+    let slow = facts("select id from slow");
+    place.warehouse.register(&slow).await.unwrap();
+    let warehouse = Arc::clone(&place.warehouse);
+    let freezing = async {
+        let (never, ()) = tokio::join!(warehouse.freeze(&slow), std::future::pending::<()>());
+        never.unwrap();
+    };
+    let at_work = "select count(*)::text from pg_stat_activity
+        where state = 'active' and query like '%campaignd freeze%' and pid <> pg_backend_pid()";
+    tokio::select! {
+        () = freezing => unreachable!("it takes ten minutes"),
+        () = wait_for(&mut place, at_work, "1") => {}
+    }
+    wait_for(&mut place, at_work, "0").await;
+    place.warehouse.ping().await.unwrap();
+}
+
+/// Returns once `sql` finds `wanted`.
+async fn wait_for(place: &mut Place, sql: &str, wanted: &str) {
+    let end = Instant::now() + Duration::from_secs(30);
+    while place.rows(sql).await != [wanted] {
+        assert!(Instant::now() < end, "it never becomes {wanted}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -1,0 +1,163 @@
+//! `campaignd connector list` and `test`: what somebody who has to answer for
+//! a connector is told.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
+mod support;
+
+use serde_json::Value;
+use support::site::{Site, World};
+
+/// A site whose connector logs in as `app`, who may do what the bootstrap
+/// grants, and `more`.
+async fn site(world: World, name: &str, more: &str) -> Site {
+    let site = Site::of(world, name).await;
+    let text = site.settings();
+    let (before, rest) = text.split_once("user: ").unwrap();
+    let end = rest.find([',', ' ']).unwrap();
+    site.write(
+        "campaignd.yaml",
+        &format!("{before}user: app{}", &rest[end..]),
+    );
+    site.sql("create role app login").await;
+    for sql in [
+        "create table people (profile_id varchar(64), email varchar(200))",
+        "create schema shared",
+        "create view shared.active_people as select profile_id, email from people",
+        "grant usage on schema shared to app",
+        "grant select on shared.active_people to app",
+        "create schema campaignd authorization app",
+    ] {
+        site.sql(sql).await;
+    }
+    if !more.is_empty() {
+        site.sql(more).await;
+    }
+    let output = site.campaignd(&["bootstrap", "warehouse", "--apply"]).await;
+    assert!(output.status.success(), "{output:?}");
+    site
+}
+
+/// What a person sees, without what is another each time.
+async fn shown(site: &Site, args: &[&str]) -> String {
+    let output = site.campaignd(args).await;
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines = text.lines().map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.first() {
+            Some(&"address") => "  address     …".to_owned(),
+            Some(&"took") => "  took        …".to_owned(),
+            Some(&"server") => format!("  server      {} …", words[1]),
+            Some(&"logged") => {
+                let (who, _) = line.split_once(" in database").unwrap_or((line, ""));
+                who.to_owned()
+            }
+            _ => line.to_owned(),
+        }
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_good_connector_has_nothing_to_put_right() {
+    for (world, name) in [(World::Postgres, "good_one"), (World::Redshift, "good_two")] {
+        let site = site(world, name, "").await;
+        let shown = shown(&site, &["connector", "test", "warehouse"]).await;
+        insta::assert_snapshot!(format!("good_{world:?}"), shown);
+        let found: Value = site.json(&["connector", "test", "warehouse"]).await;
+        assert_eq!(found["reachable"], true);
+        assert_eq!(found["report"]["findings"], serde_json::json!([]));
+        let columns = &found["report"]["relations"][0]["columns"];
+        assert_eq!(columns[1]["name"], "email");
+        site.check_gate();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn privileges_beyond_need_are_findings() {
+    for (world, name) in [(World::Postgres, "much_one"), (World::Redshift, "much_two")] {
+        let more = "alter role app createdb; grant all on shared.active_people to app; \
+            grant create on schema public to app";
+        let site = site(world, name, more).await;
+        let report = shown(&site, &["connector", "test", "warehouse"]).await;
+        insta::assert_snapshot!(format!("over_privileged_{world:?}"), report);
+        site.sql("alter role app superuser").await;
+        let report = shown(&site, &["connector", "test", "warehouse"]).await;
+        insta::assert_snapshot!(format!("superuser_{world:?}"), report);
+        site.check_gate();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_instead_of_a_view_and_a_missing_table_of_ours_are_findings() {
+    for (world, name) in [
+        (World::Postgres, "table_one"),
+        (World::Redshift, "table_two"),
+    ] {
+        let site = site(world, name, "grant select on people to app").await;
+        site.sql("drop table campaignd.open_runs").await;
+        site.sql("alter table campaignd.deliveries drop column attempts")
+            .await;
+        let shown = shown(&site, &["connector", "test", "warehouse"]).await;
+        insta::assert_snapshot!(format!("tables_{world:?}"), shown);
+        site.check_gate();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connector_that_is_not_reached_says_why_and_ends_with_5() {
+    let site = Site::new("not_reached").await;
+    let text = site
+        .settings()
+        .replace("database: not_reached", "database: nowhere");
+    site.write("campaignd.yaml", &text);
+    let output = site
+        .campaignd(&["connector", "test", "warehouse", "--format", "json"])
+        .await;
+    assert_eq!(output.status.code(), Some(5));
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found["reachable"], false);
+    let why = found["error"].as_str().unwrap();
+    assert!(
+        why.ends_with("correct `database` of the connector"),
+        "{why}"
+    );
+    let output = site.campaignd(&["connector", "test", "nobody"]).await;
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_reported_too_and_not_made_by_asking() {
+    let site = Site::sqlite().await;
+    let found = site.json(&["connector", "test", "warehouse"]).await;
+    let finding = found["report"]["findings"][0].as_str().unwrap();
+    assert!(
+        finding.ends_with("it is made at the first run"),
+        "{finding}"
+    );
+    assert!(!site.path().join("warehouse.db").exists());
+    site.campaignd(&["bootstrap", "warehouse", "--apply"]).await;
+    site.sql("create table people (profile_id text, email text)")
+        .await;
+    let found = site.json(&["connector", "test", "warehouse"]).await;
+    assert_eq!(found["report"]["findings"], serde_json::json!([]));
+    let names = found["report"]["relations"].as_array().unwrap().iter();
+    let names: Vec<_> = names.map(|one| one["name"].as_str().unwrap()).collect();
+    assert!(names.contains(&"people"), "{names:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_list_shows_each_connector_and_no_secret() {
+    let site = Site::on_redshift("listed").await;
+    let output = site.campaignd(&["connector", "list"]).await;
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.contains("warehouse") && text.contains("redshift"),
+        "{text}"
+    );
+    assert!(text.contains(", password"), "{text}");
+    assert!(!text.contains(support::redshift_gate::PASSWORD), "{text}");
+    let views = site.json(&["connector", "list"]).await;
+    assert_eq!(views[0]["kind"], "redshift");
+    assert_eq!(views[0]["tls"], "disable");
+}

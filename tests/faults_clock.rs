@@ -1,0 +1,82 @@
+//! The clock steps back while nothing is running, and with it the dedupe
+//! window would look open again.
+
+mod support;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use support::night::{self, NEVER, change_settings, furnish, ledger, number, start_run, text};
+use support::receiver::Answer;
+use support::site::Site;
+
+/// Batches of seven: four are accepted, two are on their way at the kill.
+const PEOPLE: u32 = 70;
+const ACCEPTED: usize = 4;
+const HANGING: usize = 2;
+
+/// A site whose run was killed with two requests on their way.
+async fn killed(name: &str) -> Site {
+    let site = Site::new(name).await;
+    furnish(&site, PEOPLE, NEVER).await;
+    change_settings(&site, "timeout: 2s", "timeout: 60s\n    max_in_flight: 2");
+    let seen = AtomicUsize::new(0);
+    site.receiver.rule(
+        move |_| match seen.fetch_add(1, Ordering::SeqCst) < ACCEPTED {
+            true => Answer::status(200),
+            false => Answer::hang(),
+        },
+    );
+    let run = start_run(&site);
+    site.receiver.wait_for(ACCEPTED + HANGING).await;
+    night::kill(run).await;
+    let sending = ledger(&site, "select batch from batches where state = 'sending'").await;
+    assert_eq!(sending.len(), HANGING);
+    site.receiver.rule(|_| Answer::status(200));
+    site
+}
+
+/// As if the clock had gone on for a day and an hour, past the window of 24 h,
+/// before the process died, and had been set back since: what the ledger wrote
+/// last lies in the future. First attempts stay where they were.
+async fn clock_was_set_back(site: &Site) {
+    let ahead: i64 = 25 * 3_600 * 1_000_000;
+    let last = "(select max(ended_at) from batches where state = 'accepted')";
+    let sql = format!("update batches set ended_at = ended_at + {ahead} where ended_at = {last}");
+    ledger(site, &sql).await;
+}
+
+fn ids(site: &Site) -> Vec<String> {
+    let requests = site.receiver.requests();
+    requests.iter().map(|r| r.id().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_was_set_back_while_nothing_ran_does_not_open_the_window_again() {
+    let site = killed("set_back").await;
+    clock_was_set_back(&site).await;
+    let before = ids(&site);
+    night::finish(&site).await;
+    let again = ids(&site);
+    let again = again[before.len()..]
+        .iter()
+        .filter(|id| before.contains(id));
+    assert_eq!(again.count(), 0, "what may have arrived is not sent again");
+    let parked = ledger(&site, "select error from batches where state = 'parked'").await;
+    assert_eq!(parked.len(), HANGING, "{}", site.log());
+    assert!(text(&parked[0], "error").contains("may not be sent again"));
+    let unknown = "select sum(unknown) from campaignd.runs where status = 'incomplete'";
+    assert_eq!(number(&site, unknown).await, 14);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_clock_as_it_was_the_same_batches_are_sent_again_under_their_ids() {
+    let site = killed("not_set_back").await;
+    let before = ids(&site);
+    night::finish(&site).await;
+    let again = ids(&site);
+    let again = again[before.len()..]
+        .iter()
+        .filter(|id| before.contains(id));
+    assert_eq!(again.count(), HANGING);
+    let delivered = "select sum(delivered) from campaignd.runs where status = 'finished'";
+    assert_eq!(number(&site, delivered).await, u64::from(PEOPLE));
+}

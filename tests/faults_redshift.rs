@@ -1,0 +1,172 @@
+//! Redshift's slowness and silence, made by the gate: commits that queue, one
+//! slot for all queries, inserts that cost a second, sessions that are cut
+//! when idle, and packets that vanish.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
+mod support;
+
+use std::time::Duration;
+use support::gate::{Act, Logged};
+use support::night::{self, NEVER, change_settings, furnish, number, start_run};
+use support::receiver::Answer;
+use support::site::{Site, World};
+
+in_both_worlds! {
+    Gate
+    commits_that_take_long_and_queue_cost_only_time
+    two_campaigns_get_by_with_one_slot
+    a_slow_receiver_holds_no_slot_of_the_warehouse
+    inserts_that_cost_much_are_few
+    a_session_that_was_cut_while_idle_is_made_anew
+    a_statement_that_vanishes_is_given_up_and_repeated
+    sessions_that_fall_silent_between_two_batches_are_replaced
+}
+
+const PEOPLE: u32 = 100;
+/// Of seven members each.
+const BATCHES: usize = 15;
+
+async fn site(world: World, name: &str) -> Site {
+    let site = Site::of(world, name).await;
+    furnish(&site, PEOPLE, NEVER).await;
+    site
+}
+
+async fn everybody_was_contacted_once(site: &Site) {
+    night::check(site).await;
+    let delivered = "select sum(delivered) from campaignd.runs";
+    assert_eq!(number(site, delivered).await, u64::from(PEOPLE));
+    assert_eq!(site.receiver.count(), BATCHES);
+}
+
+async fn run_whole(site: &Site) {
+    let run = site.json(&["run", night::CAMPAIGN]).await;
+    assert_eq!(run["status"], "finished");
+    everybody_was_contacted_once(site).await;
+}
+
+fn ended(site: &Site, step: &str) -> Vec<Logged> {
+    let log = site.gate().log();
+    let of_step = |ended: &Logged| ended.passing.step == step;
+    log.into_iter().filter(of_step).collect()
+}
+
+async fn commits_that_take_long_and_queue_cost_only_time(world: World) {
+    let site = site(world, "commit_queue").await;
+    site.gate().slow_commits(Duration::from_millis(1_500));
+    site.write("campaigns/second.yaml", &second());
+    let first = async { site.campaignd(&["run", night::CAMPAIGN]).await };
+    first_and_second(&site, first).await;
+    let commits = ended(&site, "commit");
+    let floor = Duration::from_millis(1_500);
+    assert!(commits.iter().all(|commit| commit.time >= floor));
+}
+
+/// The campaign under another name.
+fn second() -> String {
+    night::campaign(NEVER, 7).replace("name: hello", "name: second")
+}
+
+/// Two campaigns at once, each in a process of its own with its own ledger;
+/// everybody is contacted once by each.
+async fn first_and_second(site: &Site, first: impl Future<Output = std::process::Output>) {
+    let settings = std::fs::read_to_string(site.path().join("campaignd.yaml")).unwrap();
+    site.write("other.yaml", &settings.replace("state.db", "other.db"));
+    let mut other = tokio::process::Command::new(env!("CARGO_BIN_EXE_campaignd"));
+    let other = other
+        .args(["run", "second", "--config", "other.yaml"])
+        .current_dir(site.path())
+        .kill_on_drop(true)
+        .output();
+    let (first, other) = tokio::join!(first, other);
+    let other = other.unwrap();
+    assert!(first.status.success(), "{first:?}");
+    assert!(other.status.success(), "{other:?}");
+    night::check(site).await;
+    let delivered = "select sum(delivered) from campaignd.runs";
+    assert_eq!(number(site, delivered).await, 2 * u64::from(PEOPLE));
+    assert_eq!(site.receiver.count(), 2 * BATCHES);
+}
+
+async fn two_campaigns_get_by_with_one_slot(world: World) {
+    let site = site(world, "one_slot").await;
+    site.gate().queue(1);
+    site.write("campaigns/second.yaml", &second());
+    let first = async { site.campaignd(&["run", night::CAMPAIGN]).await };
+    first_and_second(&site, first).await;
+}
+
+async fn a_slow_receiver_holds_no_slot_of_the_warehouse(world: World) {
+    let site = site(world, "slot_held").await;
+    site.gate().queue(1);
+    change_settings(&site, "timeout: 2s", "timeout: 2s\n    max_in_flight: 1");
+    let answer = Duration::from_millis(300);
+    site.receiver
+        .rule(move |_| Answer::status(200).after(answer));
+    let mut run = start_run(&site);
+    site.receiver.wait_for(2).await;
+    let pages = ended(&site, "page");
+    let rows: usize = pages.iter().map(|page| page.rows).sum();
+    assert_eq!(rows, 100, "all of it is read before the second batch");
+    assert_eq!(run.wait().await, Some(0), "{}", site.log());
+    everybody_was_contacted_once(&site).await;
+    let held: Duration = pages.iter().map(|page| page.slot_held).sum();
+    assert!(held < answer * 15, "{held:?}, as long as the receiver took");
+    let is_bare = |page: &Logged| !page.passing.transaction.contains(&"begin".to_owned());
+    assert!(pages.iter().all(is_bare), "{pages:?}");
+}
+
+async fn inserts_that_cost_much_are_few(world: World) {
+    let site = site(world, "slow_inserts").await;
+    site.gate().slow_inserts(Duration::from_millis(500));
+    run_whole(&site).await;
+    let inserts = site.gate().inserts();
+    // A few for each step of a run; one for each member would be a hundred.
+    assert!(inserts < 2 * BATCHES, "{inserts} inserts");
+}
+
+async fn a_session_that_was_cut_while_idle_is_made_anew(world: World) {
+    let site = site(world, "idle_cut").await;
+    site.gate().cut_idle(Duration::from_millis(300));
+    change_settings(&site, "timeout: 2s", "timeout: 2s\n    max_in_flight: 1");
+    site.receiver
+        .rule(|_| Answer::status(200).after(Duration::from_millis(400)));
+    run_whole(&site).await;
+}
+
+/// The daemon waits for an answer no longer than its statements may take, and
+/// ten seconds.
+async fn give_up_soon(site: &Site) {
+    change_settings(site, "tls: disable", "tls: disable, statement_timeout: 1s");
+}
+
+async fn a_statement_that_vanishes_is_given_up_and_repeated(world: World) {
+    for step in ["freeze", "settle"] {
+        let site = site(world, "vanished").await;
+        give_up_soon(&site).await;
+        let left = std::sync::atomic::AtomicBool::new(true);
+        site.gate().rule(move |passing| {
+            let is_it =
+                passing.step == step && left.swap(false, std::sync::atomic::Ordering::SeqCst);
+            if is_it { Act::Vanish } else { Act::Pass }
+        });
+        run_whole(&site).await;
+        let vanished = |ended: &Logged| matches!(ended.act, Act::Vanish);
+        site.gate().wait_for_end(vanished).await;
+    }
+}
+
+async fn sessions_that_fall_silent_between_two_batches_are_replaced(world: World) {
+    let site = site(world, "silent_sessions").await;
+    give_up_soon(&site).await;
+    change_settings(&site, "timeout: 2s", "timeout: 2s\n    max_in_flight: 1");
+    site.receiver
+        .rule(|_| Answer::status(200).after(Duration::from_millis(300)));
+    let mut run = start_run(&site);
+    site.receiver.wait_for(5).await;
+    site.gate().vanish();
+    let ended = tokio::time::timeout(Duration::from_secs(120), run.wait()).await;
+    assert_eq!(ended.unwrap(), Some(0), "{}", site.log());
+    everybody_was_contacted_once(&site).await;
+}

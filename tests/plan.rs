@@ -1,0 +1,180 @@
+//! What a person sees before a run, with the built program on SQLite and on a
+//! real PostgreSQL: it must be what the run then does, and change nothing.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
+mod support;
+
+use serde_json::json;
+use support::oracle;
+use support::site::Site;
+
+/// 1,000 people with a good key, some of whom fall out for every reason.
+const PEOPLE: &[&str] = &[
+    "create table shoppers (profile_id text, email text, visits integer, spent numeric, seen_at timestamp)",
+    "insert into shoppers select 'p-' || n, 'p' || n || '@example.com', n, n * 1.5, '2026-01-02 03:04:05' \
+     from (with recursive c(n) as (select 1 union all select n + 1 from c where n < 1000) select n from c) as numbers",
+    "insert into shoppers values (null, 'nobody@example.com', 0, 0, null), (null, 'no@example.com', 0, 0, null), \
+     ('p-7', 'again@example.com', 0, 0, null), ('p-7', 'again@example.com', 0, 0, null)",
+    "create table never (profile_id text)",
+    "insert into never select profile_id from shoppers where visits % 10 = 0",
+];
+
+const POLICY: &str = "policy:
+  suppress: [ never ]
+  frequency_cap: [ { contacts: 1, within: 7d, channel: email } ]
+  holdout: { percent: 10 }
+  limit: 300
+  order_by: spent desc
+";
+
+fn campaign(name: &str, condition: &str, policy: &str) -> String {
+    format!(
+        "name: {name}
+connector: warehouse
+schedule: {{ cron: '30 1 * * *', timezone: America/New_York }}
+audience:
+  key: profile_id
+  sql: |
+    select profile_id, email, visits, spent, seen_at
+    from shoppers where {condition}
+activation: {{ destination: sink, batch_size: 70 }}
+{policy}"
+    )
+}
+
+async fn prepared(site: &Site) {
+    for sql in PEOPLE {
+        site.sql(sql).await;
+    }
+    let first = campaign("first-contact", "visits between 1 and 200", "");
+    site.write("campaigns/first-contact.yaml", &first);
+    let all = campaign("everybody", "true", POLICY);
+    site.write("campaigns/everybody.yaml", &all);
+}
+
+async fn bootstrapped(name: &str) -> Site {
+    let site = Site::new(name).await;
+    prepared(&site).await;
+    let output = site.campaignd(&["bootstrap", "warehouse", "--apply"]).await;
+    assert!(output.status.success());
+    site
+}
+
+/// What `plan` says before the run is what the run does.
+async fn plan_and_run_agree(site: &Site, tables: &str) {
+    site.json(&["run", "first-contact"]).await;
+    let before = site.sql(tables).await;
+    let plan = site.json(&["plan", "everybody"]).await;
+    let count = site.json(&["count", "everybody"]).await;
+    assert_eq!(site.sql(tables).await, before);
+    assert_eq!(site.receiver.requests().len(), 3);
+
+    let run = site.json(&["run", "everybody"]).await;
+    for (reason, members) in plan["funnel"].as_object().unwrap() {
+        assert_eq!(*members, run[reason], "{reason}: {plan:#} {run:#}");
+        if !matches!(&**reason, "bad_key" | "cooling_down") {
+            assert_ne!(*members, json!(0), "{reason}");
+        }
+    }
+    assert_eq!(count["audience"], run["audience"]);
+    let requests = site.receiver.requests();
+    assert_eq!(plan["batches"], json!(requests.len() - 3));
+    assert_eq!(plan["campaign_version"], run["campaign_version"]);
+    oracle::check(site).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_sqlite_a_plan_and_the_run_that_follows_agree_on_every_count() {
+    let site = Site::sqlite().await;
+    prepared(&site).await;
+    plan_and_run_agree(&site, "select name, type from sqlite_master").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_postgres_a_plan_and_the_run_that_follows_agree_on_every_count() {
+    let site = bootstrapped("plan_agrees").await;
+    let tables = "select relname::text, relkind::text from pg_class order by 1, 2";
+    plan_and_run_agree(&site, tables).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_payload_is_the_one_that_is_sent_and_masked_unless_it_is_asked_for() {
+    let site = bootstrapped("plan_payload").await;
+    let masked = site.json(&["plan", "first-contact"]).await;
+    let member = &masked["first_payload"]["data"]["members"][0];
+    assert_eq!(
+        *member,
+        json!({"profile_id": "x-x", "email": "xx@xxxxxxx.xxx", "visits": "x", "spent": "x.x",
+               "seen_at": "xxxx-xx-xx xx:xx:xx"})
+    );
+    let shown = site.json(&["plan", "first-contact", "--show-values"]).await;
+    site.json(&["run", "first-contact"]).await;
+    let requests = site.receiver.requests();
+    // Side by side with others, it need not be the first to arrive.
+    let first = requests
+        .iter()
+        .find(|request| request.json()["data"]["batch"] == 1);
+    let sent = first.expect("the first batch was sent").json();
+    let members = shown["first_payload"]["data"]["members"]
+        .as_array()
+        .unwrap();
+    assert_eq!(
+        members[..],
+        sent["data"]["members"].as_array().unwrap()[..2]
+    );
+    assert_eq!(
+        shown["first_payload"]["data"]["batches"],
+        sent["data"]["batches"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_for_people_has_the_funnel_the_fire_times_the_sql_and_how_it_is_run() {
+    let site = Site::sqlite().await;
+    prepared(&site).await;
+    let output = site
+        .campaignd(&["plan", "everybody", "--sql", "--explain"])
+        .await;
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    for part in [
+        "everybody would now plan 300 members in 5 batches of up to 70 to sink",
+        "- suppressed",
+        "next fire times",
+        "01:30:00 E",
+        "values masked",
+        "with cd_stage as (",
+        "EXPLAIN\n",
+    ] {
+        assert!(text.contains(part), "{part} is missing:\n{text}");
+    }
+    assert!(!text.contains("@example.com"), "{text}");
+    // Nothing was begun: neither a state store nor a table.
+    assert!(!site.path().join("state.db").exists());
+    let tables = site.sql("select name from sqlite_master order by 1").await;
+    assert_eq!(tables.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_warehouse_has_against_the_sql_has_its_place() {
+    let site = bootstrapped("plan_refused").await;
+    let broken = campaign("first-contact", "visit > 1", "");
+    site.write("campaigns/first-contact.yaml", &broken);
+    for command in ["plan", "count"] {
+        let output = site.campaignd(&[command, "first-contact"]).await;
+        assert_eq!(output.status.code(), Some(3));
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.contains("audience.sql, line 2, column 21"), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_warehouse_file_that_is_not_there_is_not_made() {
+    let site = Site::sqlite().await;
+    let first = campaign("first-contact", "true", "");
+    site.write("campaigns/first-contact.yaml", &first);
+    let output = site.campaignd(&["plan", "first-contact"]).await;
+    assert_eq!(output.status.code(), Some(5));
+    assert!(!site.path().join("warehouse.db").exists());
+}

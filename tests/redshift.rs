@@ -1,0 +1,161 @@
+//! What is only so at Redshift: logins, what the administrator runs, and the
+//! types there are.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
+mod support;
+
+use campaignd::audience::Dialect;
+use campaignd::history::{BatchStatus, BootstrapOptions, RunStatus, TABLES, bootstrap};
+use campaignd::run::{Kind, WarehouseError, WarehouseErrorClass};
+use campaignd::warehouse::{Change, ConnectorOptions, ServerOptions, apply_bootstrap, open};
+use std::time::Duration;
+use support::place::{Place, closing, facts, outcome, settlement};
+use support::redshift_gate::{SHA256_USER, Verdict, judge};
+use support::redshift_gate_rules::Session;
+
+/// What a connector with other options says when it is asked whether it is
+/// ready.
+async fn complaint(place: &Place, change: impl FnOnce(&mut ServerOptions)) -> WarehouseError {
+    let ConnectorOptions::Server(mut server) = place.options.clone() else {
+        panic!("it is a server");
+    };
+    change(&mut server);
+    let warehouse = open(ConnectorOptions::Server(server)).unwrap();
+    warehouse.ping().await.unwrap_err()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_fails_says_what_to_do_about_it() {
+    let place = Place::redshift().await;
+    let digest = complaint(&place, |server| server.user = SHA256_USER.to_owned()).await;
+    let password = complaint(&place, |server| {
+        server.password = "wrong".to_owned().into();
+    })
+    .await;
+    let database = complaint(&place, |server| server.database = "nowhere".to_owned()).await;
+    for (failed, code, advice) in [
+        (digest, None, "set the user's password again in clear text"),
+        (password, Some("28000"), "correct `auth` of the connector"),
+        (
+            database,
+            Some("3D000"),
+            "correct `database` of the connector",
+        ),
+    ] {
+        assert_eq!(
+            failed.class,
+            WarehouseErrorClass::Configuration,
+            "{failed:?}"
+        );
+        assert_eq!(failed.code.as_deref(), code, "{failed:?}");
+        assert!(failed.message.contains(advice), "{failed:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_bootstrap_prints_is_sql_that_redshift_takes() {
+    let options = BootstrapOptions {
+        schema: "other_schema".to_owned(),
+        user: "campaigner".to_owned(),
+        shared: vec!["public.people".to_owned()],
+        conversions: None,
+    };
+    let sql = bootstrap(Dialect::Redshift, &options).unwrap();
+    let Verdict::Passed(rewritten) = judge(&sql, Session::default()) else {
+        panic!("it was refused: {sql}");
+    };
+    let mut place = Place::redshift().await;
+    place.run(&rewritten.sql).await;
+    // And the daemon's own part finds nothing left to do.
+    let ConnectorOptions::Server(server) = place.options.clone() else {
+        panic!("it is a server");
+    };
+    let schema = options.schema;
+    let own = ConnectorOptions::Server(ServerOptions { schema, ..server });
+    let applied = apply_bootstrap(own).await.unwrap();
+    assert!(applied.iter().all(|one| one.change == Change::None));
+    assert_eq!(applied.len(), TABLES.len() + 2, "schema, tables, view");
+    assert_eq!(place.gate().refused(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_type_there_is_is_read_as_text_and_keeps_its_kind() {
+    let place = Place::redshift().await;
+    let facts = facts(
+        r#"select 'k\\\'1' as id, true as b, 7::smallint as s, 9223372036854775807 as i,
+         12345678901234567890123456789012345678::numeric(38,0) as n, -1.00::numeric(8,2) as m,
+         cast(0.1 as float8) as f, cast('2026-01-02 03:04:05.6' as timestamp) as t,
+         cast('2026-01-02 03:04:05+02' as timestamptz) as z, cast('2026-01-02' as date) as d,
+         cast('03:04:05' as time) as o, json_parse('{"a": [1]}') as j, from_hex('00FF') as v,
+         nvl(null, 'x') as x, dateadd(day, 1, '2026-01-31'::timestamp) as l"#,
+    );
+    let funnel = place.laid_out(&facts).await;
+    assert_eq!(funnel.planned, 1);
+    let page = place.warehouse.page(&facts, 1, 1).await.unwrap();
+    let cells: Vec<_> = page.row(0).cells().collect();
+    assert_eq!(
+        cells,
+        [
+            (Kind::Text, r"k\'1"),
+            (Kind::Bool, "true"),
+            (Kind::Integer, "7"),
+            (Kind::Integer, "9223372036854775807"),
+            (Kind::Decimal, "12345678901234567890123456789012345678"),
+            (Kind::Decimal, "-1.00"),
+            (Kind::Float, "0.1"),
+            (Kind::Timestamp, "2026-01-02 03:04:05.6"),
+            (Kind::TimestampTz, "2026-01-02 01:04:05+00"),
+            (Kind::Text, "2026-01-02"),
+            (Kind::Text, "03:04:05"),
+            (Kind::Json, r#"{"a": [1]}"#),
+            (Kind::Text, "00ff"),
+            (Kind::Text, "x"),
+            (Kind::Timestamp, "2026-02-01 00:00:00"),
+        ]
+    );
+    assert_eq!(place.gate().refused(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_runs_too_long_is_cancelled_and_the_session_given_up() {
+    let mut place = Place::redshift().await;
+    place
+        .run("create view slow as select p.* from people p, (select pg_sleep(60)) s")
+        .await;
+    let ConnectorOptions::Server(mut server) = place.options.clone() else {
+        panic!("it is a server");
+    };
+    server.statement_timeout = Duration::from_secs(1);
+    let warehouse = open(ConnectorOptions::Server(server)).unwrap();
+    let slow = facts("select id from slow");
+    warehouse.register(&slow).await.unwrap();
+    let failed = warehouse.freeze(&slow).await.unwrap_err();
+    assert_eq!(failed.class, WarehouseErrorClass::Cancelled, "{failed:?}");
+    assert!(failed.message.contains("cancelled on user"), "{failed:?}");
+    warehouse.ping().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn text_with_backslashes_and_quotes_stays_text_wherever_it_meets_sql() {
+    let mut place = Place::redshift().await;
+    let nasty = r"x\'); drop table people; --\\'' \";
+    let mut facts = facts("select id from people");
+    facts.attributes = Some(nasty.to_owned());
+    facts.channel = nasty.to_owned();
+    facts.campaign_version = nasty.to_owned();
+    let funnel = place.laid_out(&facts).await;
+    let mut sent = outcome(&facts, 1, 3, BatchStatus::Rejected);
+    sent.error = Some(nasty.to_owned());
+    let settled = settlement(&facts, funnel, vec![sent]);
+    place.warehouse.settle(&[settled]).await.unwrap();
+    let mut end = closing(&facts, funnel, RunStatus::Incomplete);
+    end.error = Some(nasty.to_owned());
+    place.warehouse.close(&end).await.unwrap();
+    let rows = "select distinct attributes, channel, campaign_version, reason \
+                from campaignd.contact_history";
+    assert_eq!(place.rows(rows).await, [[nasty; 4].join("|")]);
+    let rows = "select error from campaignd.runs";
+    assert_eq!(place.rows(rows).await, [nasty]);
+    assert_eq!(place.rows("select count(*) from people").await, ["12"]);
+}

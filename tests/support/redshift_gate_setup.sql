@@ -1,0 +1,93 @@
+-- What Redshift has and PostgreSQL has not, and no more than the tests need.
+set allow_system_table_mods = on;
+
+create function pg_catalog.getdate() returns timestamp language sql stable as
+  $$ select date_trunc('second', statement_timestamp() at time zone 'UTC') $$;
+create function pg_catalog.redshift_sysdate() returns timestamp language sql stable as
+  $$ select now() at time zone 'UTC' $$;
+create function pg_catalog.redshift_version() returns text language sql immutable as
+  $$ select 'PostgreSQL 8.0.2 on i686-pc-linux-gnu, compiled by GCC gcc (GCC) 3.4.2 20041017 (Red Hat 3.4.2-6.fc3), Redshift 1.0.61687'::text $$;
+create function pg_catalog.len(text) returns int language sql immutable as
+  $$ select length($1) $$;
+create function pg_catalog.dateadd(unit text, amount int, at timestamp) returns timestamp
+  language sql immutable as $$ select at + (amount || ' ' || unit)::interval $$;
+create function pg_catalog.datediff(unit text, first timestamp, last timestamp) returns bigint
+  language sql immutable as $$ select case unit
+    when 'second' then extract(epoch from date_trunc('second', last) - date_trunc('second', first))
+    when 'minute' then extract(epoch from date_trunc('minute', last) - date_trunc('minute', first)) / 60
+    when 'hour' then extract(epoch from date_trunc('hour', last) - date_trunc('hour', first)) / 3600
+    when 'day' then extract(epoch from date_trunc('day', last) - date_trunc('day', first)) / 86400
+    end::bigint $$;
+create function pg_catalog.convert_timezone(zone text, at timestamp) returns timestamp
+  language sql stable as $$ select at at time zone 'UTC' at time zone zone $$;
+create function pg_catalog.convert_timezone(source text, target text, at timestamp) returns timestamp
+  language sql stable as $$ select at at time zone source at time zone target $$;
+
+create type pg_catalog.super;
+create function pg_catalog.super_in(cstring) returns pg_catalog.super
+  language internal immutable strict as 'json_in';
+create function pg_catalog.super_out(pg_catalog.super) returns cstring
+  language internal immutable strict as 'json_out';
+create type pg_catalog.super (input = pg_catalog.super_in, output = pg_catalog.super_out, like = text);
+create function pg_catalog.json_parse(text) returns pg_catalog.super
+  language plpgsql immutable as $$ begin return $1; end $$;
+create type pg_catalog.varbyte;
+create function pg_catalog.varbyte_in(cstring) returns pg_catalog.varbyte
+  language internal immutable strict as 'textin';
+create function pg_catalog.varbyte_out(pg_catalog.varbyte) returns cstring
+  language internal immutable strict as 'textout';
+create type pg_catalog.varbyte (input = pg_catalog.varbyte_in, output = pg_catalog.varbyte_out, like = text);
+create function pg_catalog.from_hex(text) returns pg_catalog.varbyte
+  language plpgsql immutable as $$ begin return lower($1); end $$;
+
+create view pg_catalog.svv_columns as
+  select table_catalog, table_schema, table_name, column_name, ordinal_position, data_type
+  from information_schema.columns;
+create view pg_catalog.svv_relation_privileges as
+  select table_schema as namespace_name, table_name as relation_name, privilege_type,
+         grantee as identity_name, 'user'::text as identity_type, is_grantable as admin_option
+  from information_schema.table_privileges;
+create view pg_catalog.sys_query_history as
+  select usename as user_name, pid as session_id, state as status, query as query_text,
+         query_start as start_time from pg_catalog.pg_stat_activity;
+create view pg_catalog.sys_connection_log as
+  select usename as user_name, pid as session_id, application_name, backend_start as record_time
+  from pg_catalog.pg_stat_activity;
+-- Everybody sees there what concerns them.
+grant select on pg_catalog.svv_columns, pg_catalog.svv_relation_privileges to public;
+
+-- Keys are declared and not kept; the length of a VARCHAR is in bytes.
+create schema redshift_gate;
+create function redshift_gate.as_redshift_keeps_it() returns event_trigger language plpgsql as $$
+declare
+  made record;
+  found record;
+begin
+  -- Its own changes call it again.
+  if current_setting('redshift_gate.is_at_work', true) = 'yes' then
+    return;
+  end if;
+  perform set_config('redshift_gate.is_at_work', 'yes', true);
+  for made in select distinct objid from pg_event_trigger_ddl_commands()
+              where classid = 'pg_class'::regclass and object_type in ('table', 'table column')
+  loop
+    for found in select conname from pg_constraint
+                 where conrelid = made.objid and contype in ('p', 'u')
+    loop
+      execute format('alter table %s drop constraint %I', made.objid::regclass, found.conname);
+    end loop;
+    for found in select attname, attnum, atttypmod - 4 as width from pg_attribute
+                 where attrelid = made.objid and atttypid in (1042, 1043) and atttypmod > 4
+                   and attnum > 0 and not attisdropped
+                   and not exists (select from pg_constraint where conrelid = made.objid
+                                   and conname = 'redshift_bytes_' || attnum)
+    loop
+      execute format('alter table %s add constraint %I check (octet_length(%I) <= %s)',
+        made.objid::regclass, 'redshift_bytes_' || found.attnum, found.attname, found.width);
+    end loop;
+  end loop;
+  perform set_config('redshift_gate.is_at_work', 'no', true);
+end $$;
+create event trigger as_redshift_keeps_it on ddl_command_end
+  when tag in ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'ALTER TABLE')
+  execute function redshift_gate.as_redshift_keeps_it();
