@@ -4,10 +4,12 @@ use super::check_online;
 use super::exit::{Failure, PROBLEMS, UNREACHABLE};
 use super::problems::{colors, render, view};
 use super::show::{Format, counted, say, say_json};
-use crate::campaign::{self, Campaign, Known, Problem, Severity};
+use crate::campaign::{self, Campaign, Known, Problem, Severity, Source};
 use crate::daemon::folder::{self, Folder};
 use crate::daemon::settings::{self, Settings};
 use crate::daemon::source;
+use crate::run::{Clock as _, SystemClock};
+use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -51,6 +53,7 @@ pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<()
         for file in &args.files {
             found.file(file, &known);
         }
+        found.clock_notes(SystemClock.now());
         if args.online {
             let online = check_online::ask(config, &settings, &found.sound).await;
             is_unreachable = !online.unreachable.is_empty();
@@ -110,6 +113,17 @@ impl Found {
             .extend(sound.map(|loaded| (loaded.file, loaded.campaign)));
         self.problems.extend(folder.problems);
         self.sources.extend(folder.sources);
+    }
+
+    /// Notes the fire times that fall where a zone's clock jumps or goes back.
+    fn clock_notes(&mut self, now: Timestamp) {
+        for (name, campaign) in &self.sound {
+            if let Some(text) = self.sources.get(name) {
+                let source = Source { name, text };
+                let notes = campaign::clock_notes(&source, campaign, now);
+                self.problems.extend(notes);
+            }
+        }
     }
 
     fn file(&mut self, file: &Path, known: &Known) {
