@@ -4,7 +4,10 @@ use super::world::World;
 use crate::campaign::RunSpec;
 use crate::history::{RunStatus, UnstartedRun};
 use crate::id::{CampaignName, ConnectorName, RunId};
-use crate::run::{Carrier, LedgerError, Limit, Reporter, RunError, RunRecord, RunState, Warehouse};
+use crate::run::{
+    Carrier, LedgerError, Place, Reporter, RunError, RunRecord, RunState, Turn, Turns, Warehouse,
+};
+use crate::schedule::Standing;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,7 +23,7 @@ const REST: Duration = Duration::from_secs(15);
 #[derive(Clone)]
 pub(super) struct Runs {
     pub(super) world: Arc<World>,
-    permits: Limit,
+    permits: Turns,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
     /// The runs that are carried, with their campaigns. A blocking mutex:
@@ -38,9 +41,10 @@ struct Carried {
 impl Runs {
     /// No runs yet; `max_runs` at a time, until `stop`.
     pub(super) fn new(world: Arc<World>, max_runs: u32, stop: CancellationToken) -> Self {
+        let permits = Turns::new(max_runs, Arc::clone(&world.clock));
         Self {
             world,
-            permits: Limit::new(max_runs),
+            permits,
             tasks: TaskTracker::new(),
             stop,
             open: Arc::default(),
@@ -185,13 +189,13 @@ impl Runs {
             let permit = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return false,
-                permit = self.permits.take() => permit,
+                permit = self.permits.take(standing(&record)) => permit,
             };
             tracing::info!(
                 campaign.name = %record.campaign, run.id = %record.run, run.state = record.state.as_str(),
                 "{} begun", record.run,
             );
-            match self.carry_once(&record, &cancel).await {
+            match self.carry_once(&record, permit, &cancel).await {
                 Ok(state) => {
                     self.say_ended(&record, state).await;
                     return true;
@@ -216,8 +220,7 @@ impl Runs {
                     "{} cannot go on; trying again in {REST:?}: {error}", record.run,
                 ),
             }
-            // A run that rests leaves its place to others.
-            drop(permit);
+            // Its place was left to others with the carrier.
             tokio::select! {
                 () = self.stop.cancelled() => return false,
                 () = self.world.clock.sleep(REST) => {}
@@ -233,6 +236,7 @@ impl Runs {
     async fn carry_once(
         &self,
         record: &RunRecord,
+        permit: Turn,
         cancel: &CancellationToken,
     ) -> Result<RunState, RunError> {
         let spec =
@@ -242,10 +246,24 @@ impl Runs {
             .kit(&spec)
             .map_err(|error| RunError::Undefined(error.to_string()))?;
         let (reporter, _) = Reporter::new(record.state);
-        Carrier::new(record, kit, reporter, self.stop.clone())?
+        let ending = self.stop.child_token();
+        let place = Place::new(
+            self.permits.clone(),
+            permit,
+            standing(record),
+            ending.clone(),
+        );
+        let carrying = Carrier::new(record, kit, reporter, self.stop.clone())?
             .until_cancelled(cancel.clone())
-            .carry()
-            .await
+            .at(place)
+            .carry();
+        let mut carrying = std::pin::pin!(carrying);
+        tokio::select! {
+            biased;
+            ended = &mut carrying => return ended,
+            () = cancel.cancelled() => ending.cancel(),
+        }
+        carrying.await
     }
 
     async fn say_ended(&self, record: &RunRecord, state: RunState) {
@@ -269,6 +287,17 @@ impl Runs {
                 "{} {}: {error}", record.run, state.as_str(),
             );
         }
+    }
+}
+
+/// Where the run stands in the line: one that was begun goes on before others
+/// are begun.
+fn standing(record: &RunRecord) -> Standing {
+    Standing {
+        under_way: record.started_at.is_some(),
+        // One that cannot be read is told so when it is carried.
+        priority: RunSpec::from_json(&record.spec).map_or(0, |spec| spec.priority),
+        fire_time: record.fire_time,
     }
 }
 

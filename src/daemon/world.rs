@@ -7,8 +7,8 @@ use crate::campaign::{DestinationTerms, RunSpec};
 use crate::delivery::Rules;
 use crate::id::{ConnectorName, DestinationName};
 use crate::run::{
-    Clock, Destination, Guards, Kit, Ledger, Limit, Settler, Throttle, ThrottleOptions, Warehouse,
-    WarehouseError,
+    Clock, Destination, Guards, Kit, Ledger, Limit, Settler, Throttle, ThrottleOptions, Turns,
+    Warehouse, WarehouseError,
 };
 use crate::warehouse;
 use crate::webhook::{HttpDestination, WebhookError};
@@ -55,7 +55,7 @@ pub struct Undefined {
 
 struct Connector {
     warehouse: Arc<dyn Warehouse>,
-    queries: Limit,
+    queries: Turns,
     settler: Settler,
 }
 
@@ -98,7 +98,7 @@ impl World {
         let mut connectors = BTreeMap::new();
         for (name, connector) in &settings.connectors {
             let options = connector.options(secrets)?;
-            let queries = Limit::new(options.max_queries().get());
+            let queries = Turns::new(options.max_queries().get(), Arc::clone(&clock));
             let warehouse = warehouse::open(options).map_err(|error| AssemblyError::Connector {
                 name: name.clone(),
                 error,

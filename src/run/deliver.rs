@@ -6,10 +6,12 @@ use super::carrier::{Carrier, Kit, RunError};
 use super::consent::Places;
 use super::lease::Held;
 use super::pauses::{PauseChange, PauseScope};
+use super::place::{Place, rest};
 use super::ports::{LedgerError, Request};
 use super::progress::Reporter;
 use super::records::{AttemptBegun, BatchChange, BatchRecord};
 use super::rejected::{Roll, Words};
+use super::rests::{while_broken, while_paused};
 use super::retry::Delays;
 use super::state::BatchState;
 use crate::delivery::{
@@ -26,6 +28,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Who pauses a destination that refuses everything.
 pub const PAUSED_BY: &str = "campaignd";
+
+/// The shortest wait that a run's place is given back for.
+const WORTH_RESTING: Duration = Duration::from_secs(1);
 
 /// A batch on its way.
 pub(super) struct Delivery {
@@ -80,6 +85,7 @@ pub(super) struct Courier {
     /// Where an answer refuses members one by one: a JSON pointer.
     rejected_at: Option<Arc<str>>,
     words: Words,
+    place: Option<Place>,
 }
 
 impl Carrier {
@@ -98,6 +104,7 @@ impl Carrier {
             budget: Arc::new(Mutex::new(SplitBudget::new(self.funnel().planned))),
             rejected_at: self.spec.rejected_at.as_deref().map(Arc::from),
             words: self.words.clone(),
+            place: self.place.clone(),
         }
     }
 
@@ -276,11 +283,16 @@ impl Courier {
         if wait.is_zero() {
             return !halt.is_cancelled();
         }
-        tokio::select! {
-            biased;
-            () = halt.cancelled() => false,
-            () = self.kit.clock.sleep(wait) => true,
-        }
+        let waiting = async {
+            tokio::select! {
+                biased;
+                () = halt.cancelled() => false,
+                () = self.kit.clock.sleep(wait) => true,
+            }
+        };
+        // The place is not worth giving back for less.
+        let place = self.place.as_ref().filter(|_| wait >= WORTH_RESTING);
+        rest(place, waiting).await
     }
 
     async fn attempt(
@@ -291,9 +303,13 @@ impl Courier {
     ) -> Result<Next, RunError> {
         // Asked before the permits are taken, since it may wait for the
         // warehouse, and again below, since they may be waited for.
-        if !self.alive.assure(&self.kit, &self.facts, halt).await? {
+        let may_send = self.alive.may_send(&self.kit);
+        let place = self.place.as_ref().filter(|_| !may_send);
+        let assuring = self.alive.assure(&self.kit, &self.facts, halt);
+        if !rest(place, assuring).await? {
             return Ok(Next::Done(Delivered::Left));
         }
+        batch.excuse(while_broken(&self.kit, self.place.as_ref(), halt).await);
         let Some(pass) = self.kit.throttle.admit(halt).await else {
             return Ok(Next::Done(Delivered::Left));
         };
@@ -377,12 +393,7 @@ impl Courier {
             return true;
         }
         let since = self.kit.clock.now();
-        let mut pauses = self.kit.pauses.clone();
-        let lifted = tokio::select! {
-            biased;
-            () = halt.cancelled() => false,
-            () = pauses.lifted(&self.facts.campaign, &self.facts.destination) => true,
-        };
+        let lifted = while_paused(&self.kit, &self.facts, self.place.as_ref(), halt).await;
         let rested = self.kit.clock.now().duration_since(since);
         batch.excuse(Duration::try_from(rested).unwrap_or_default());
         lifted

@@ -17,17 +17,21 @@ mod lease;
 mod pages;
 mod pauses;
 mod permits;
+mod place;
 mod ports;
 mod progress;
 mod records;
 mod rejected;
 mod reopen;
 mod restored;
+mod rests;
 mod retry;
 mod send;
 mod settler;
 mod state;
+mod strain;
 mod throttle;
+mod turns;
 
 pub use adoption::adopt_silent;
 pub use carrier::{Carrier, Kit, RunError};
@@ -37,6 +41,7 @@ pub use guards::Guards;
 pub use lease::{DEFAULT_LEASE, Lease, MARGIN};
 pub use pauses::{PauseChange, PauseScope, Pauses};
 pub use permits::Limit;
+pub use place::Place;
 pub use ports::{
     Destination, GONE, Ledger, LedgerError, NOT_OURS, Registration, Request, Warehouse,
     WarehouseError, WarehouseErrorClass, gone,
@@ -49,6 +54,7 @@ pub use records::{
 pub use settler::Settler;
 pub use state::{BatchState, IllegalTransition, RunEvent, RunState};
 pub use throttle::{Pass, Throttle, ThrottleOptions};
+pub use turns::{Turn, Turns};
 
 // What the ports speak of, for the adapters, which may not name the rooms
 // these live in.

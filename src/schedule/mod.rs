@@ -4,12 +4,14 @@
 mod cron;
 mod due;
 mod fields;
+mod line;
 mod overlap;
 mod plan;
 mod walk;
 mod zone;
 
 pub use due::{Due, Look, Seen, due};
+pub use line::{Line, Standing, Ticket};
 pub use overlap::{Start, skip_if_open};
 pub use plan::{Schedule, SchedulePart, ScheduleProblem};
 
