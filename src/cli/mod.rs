@@ -7,6 +7,8 @@ mod connector;
 mod demo;
 mod destination;
 mod exit;
+mod forecast;
+mod forecast_view;
 mod load;
 mod pause;
 pub mod problems;
@@ -74,6 +76,9 @@ enum Command {
         after_help = "Example: campaignd runs winback-lapsed-buyers --limit 5"
     )]
     Runs(runs::Args),
+    /// What the schedules will ask of the limits: runs, waiting, members per hour.
+    #[command(after_help = "Example: campaignd forecast --days 7 --target 5m --plot week.svg")]
+    Forecast(forecast::Args),
     /// What a person decides about a connector.
     #[command(after_help = "Example: campaignd connector accept warehouse")]
     Connector(connector::Args),
@@ -120,6 +125,7 @@ pub fn run() -> Result<(), Failure> {
             Command::Run(args) => run::run(&cli.config, &args, cli.format).await,
             Command::Status(args) => status::run(&cli.config, &args, cli.format).await,
             Command::Runs(args) => runs::run(&cli.config, &args, cli.format).await,
+            Command::Forecast(args) => forecast::run(&cli.config, &args, cli.format).await,
             Command::Connector(args) => connector::run(&cli.config, &args, cli.format).await,
             Command::Destination(args) => destination::run(&cli.config, &args, cli.format).await,
             Command::Cancel(args) => {

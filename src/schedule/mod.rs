@@ -4,6 +4,7 @@
 mod cron;
 mod due;
 mod fields;
+pub mod forecast;
 mod line;
 mod overlap;
 mod plan;
