@@ -63,7 +63,10 @@ async fn live(job: Job, runs: Turns, statements: Turns) -> Course {
 
 fn assert_within_a_tenth(what: &str, forecast: f64, found: f64) {
     let off = (forecast - found).abs();
-    assert!(off <= 0.1 * found, "{what}: forecast {forecast}, found {found}");
+    assert!(
+        off <= 0.1 * found,
+        "{what}: forecast {forecast}, found {found}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,7 +2,7 @@
 
 use super::carrier::RunError;
 use super::deliver::{Delivered, Refusal};
-use super::place::{Place, rest};
+use super::place::{Busy, Place, rest};
 use super::throttle::Throttle;
 use crate::delivery::halves;
 use crate::id::BatchPath;
@@ -16,7 +16,7 @@ const USUAL_REQUESTS: u32 = 8;
 
 /// Deliveries side by side.
 pub(super) struct Lanes {
-    tasks: JoinSet<Result<Delivered, RunError>>,
+    tasks: JoinSet<(Option<Busy>, Result<Delivered, RunError>)>,
     throttle: Throttle,
     place: Option<Place>,
     /// Cancelled with the first error or refusal: nothing more is begun, and
@@ -47,12 +47,10 @@ impl Lanes {
         &mut self,
         delivery: impl Future<Output = Result<Delivered, RunError>> + Send + 'static,
     ) {
-        // Counted before the task first runs, and until it has ended.
+        // Counted before the task first runs, and until its end is seen: the
+        // place is not to be lost in between.
         let busy = self.place.as_ref().map(Place::begin);
-        self.tasks.spawn(async move {
-            let _busy = busy;
-            delivery.await
-        });
+        self.tasks.spawn(async move { (busy, delivery.await) });
     }
 
     pub(super) fn fail(&mut self, error: RunError) {
@@ -99,6 +97,7 @@ impl Lanes {
 
     async fn join_one(&mut self) {
         let joined = rest(self.place.as_ref(), self.tasks.join_next()).await;
+        let joined = joined.map(|ended| ended.map(|(_busy, delivered)| delivered));
         match joined {
             None | Some(Ok(Ok(Delivered::Ended | Delivered::Left))) => {}
             Some(Ok(Ok(Delivered::Cut(path)))) => {
