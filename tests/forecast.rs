@@ -1,6 +1,11 @@
 //! What is forecast is what then happens: a day of runs through the line that
 //! admits them, on a clock that is moved.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends at the first surprise, in its helpers too"
+)]
+
 use campaignd::run::{Clock as _, SystemClock, Turns};
 use campaignd::schedule::Standing;
 use campaignd::schedule::forecast::{Course, Job, Limits, peak, simulate, waiting};

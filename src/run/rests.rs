@@ -2,6 +2,7 @@
 //! the runs under way.
 
 use super::carrier::{Carrier, Kit};
+use super::lanes::Lanes;
 use super::place::{Place, rest};
 use crate::history::RunFacts;
 use std::time::Duration;
@@ -55,11 +56,12 @@ async fn until(halt: &CancellationToken, wait: impl Future<Output = ()>) -> bool
 impl Carrier {
     /// Waits until something may be sent, before members are read for it: a
     /// run that rests here holds none of them.
-    pub(super) async fn wait_for_destination(&self, halt: &CancellationToken) {
+    pub(super) async fn wait_for_room(&self, lanes: &mut Lanes, halt: &CancellationToken) {
         let (kit, facts, place) = (&self.kit, &self.facts, self.place.as_ref());
         if kit.pauses.cover(&facts.campaign, &facts.destination) {
             while_paused(kit, facts, place, halt).await;
         }
         while_broken(kit, place, halt).await;
+        lanes.wait_for_room().await;
     }
 }

@@ -127,9 +127,8 @@ impl Carrier {
         let mut lanes = Lanes::new(self.kit.throttle.clone(), halt.clone(), self.place.clone());
         let mut backlog = Backlog::default();
         while !halt.is_cancelled() {
-            self.wait_for_destination(halt).await;
             // Room first: what is read is sent at once, and not much later.
-            lanes.wait_for_room().await;
+            self.wait_for_room(&mut lanes, halt).await;
             let Some(work) = next_work(&mut lanes, &mut plan, &known).await else {
                 break;
             };

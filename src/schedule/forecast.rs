@@ -293,7 +293,7 @@ pub fn buckets(courses: &[Course], from: Timestamp, width: Duration, count: u32)
 /// evenly from its first to its last: hours as the clock has them in UTC.
 pub fn busiest_hour(amounts: impl IntoIterator<Item = (Course, u64)>) -> u64 {
     const HOUR: i64 = 3_600_000;
-    let mut hours: BTreeMap<i64, f64> = BTreeMap::new();
+    let mut hours: BTreeMap<i64, u128> = BTreeMap::new();
     for (course, amount) in amounts {
         let (from, to) = (
             course.sends.as_millisecond(),
@@ -306,12 +306,14 @@ pub fn busiest_hour(amounts: impl IntoIterator<Item = (Course, u64)>) -> u64 {
         while at < to {
             let hour = at.div_euclid(HOUR);
             let until = ((hour + 1) * HOUR).min(to);
-            let part = (until - at) as f64 / (to - from) as f64;
-            *hours.entry(hour).or_default() += part * amount as f64;
+            let (part, whole) = ((until - at).unsigned_abs(), (to - from).unsigned_abs());
+            let thousandths = u128::from(amount) * 1_000 * u128::from(part) / u128::from(whole);
+            *hours.entry(hour).or_default() += thousandths;
             at = until;
         }
     }
-    hours.into_values().fold(0.0, f64::max).round() as u64
+    let most = hours.into_values().max().unwrap_or(0).div_ceil(1_000);
+    u64::try_from(most).unwrap_or(u64::MAX)
 }
 
 /// What would bring p95 of the waiting of a connector's runs to `target`:
