@@ -138,6 +138,12 @@ async fn a_thousand_campaigns_due_at_once_all_run_within_the_limits_the_urgent_f
         .map(|name| name.trim_start_matches("rush-").parse::<usize>().unwrap())
         .map(|number| number.is_multiple_of(5))
         .collect();
+    assert!(
+        urgent.len() >= CAMPAIGNS / 2,
+        "{} stood in line",
+        urgent.len()
+    );
+    assert!(urgent.contains(&true), "an urgent one among them");
     let last_urgent = urgent.iter().rposition(|urgent| *urgent).unwrap_or(0);
     let before = urgent[..last_urgent].iter().filter(|urgent| !**urgent);
     assert!(before.count() <= 2 * MAX_RUNS, "{urgent:?}");
