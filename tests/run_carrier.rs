@@ -15,7 +15,7 @@ use campaignd::ledger::SqliteLedger;
 use campaignd::run::{
     Carrier, Clock as _, DEFAULT_LEASE, Funnel, Guards, Kit, Ledger, Limit, NewRun, Page, Pauses,
     Registration, Reporter, RunError, RunState, Settler, SystemClock, Tally, Throttle,
-    ThrottleOptions, Warehouse, WarehouseError, WarehouseErrorClass,
+    ThrottleOptions, Turns, Warehouse, WarehouseError, WarehouseErrorClass,
 };
 use campaignd::webhook::{DestinationOptions, HttpDestination};
 use std::collections::VecDeque;
@@ -183,7 +183,7 @@ fn kit(receiver: &Receiver, ledger: Arc<dyn Ledger>, warehouse: Arc<dyn Warehous
             on_ambiguous: OnAmbiguous::Resend,
             not_processed: Vec::new(),
         }),
-        queries: Limit::new(2),
+        queries: Turns::new(2, Arc::new(SystemClock)),
         throttle: Throttle::new(
             ThrottleOptions {
                 name: "sink".parse().unwrap(),

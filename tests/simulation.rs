@@ -11,7 +11,7 @@ use campaignd::history::{BatchStatus, RunStatus};
 use campaignd::id::{RunId, Trigger};
 use campaignd::run::{
     Carrier, Clock as _, DEFAULT_LEASE, Guards, Kit, Limit, Pauses, Reporter, RunError, RunRecord,
-    RunState, Settler, Throttle, ThrottleOptions,
+    RunState, Settler, Throttle, ThrottleOptions, Turns,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -83,7 +83,7 @@ fn kit(dream: &Arc<Dream>, rules: &Arc<Rules>) -> Kit {
         settler: Settler::start(dream.clone(), &TaskTracker::new()),
         destination: dream.clone(),
         rules: Arc::clone(rules),
-        queries: Limit::new(2),
+        queries: Turns::new(2, dream.clock.clone()),
         throttle: Throttle::new(
             ThrottleOptions {
                 name: "dream".parse().unwrap(),

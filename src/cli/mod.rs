@@ -11,6 +11,8 @@ mod demo;
 mod destination;
 mod exit;
 mod follow;
+mod forecast;
+mod forecast_view;
 mod load;
 mod pause;
 mod plan;
@@ -86,6 +88,9 @@ enum Command {
         after_help = "Example: campaignd runs winback-lapsed-buyers --limit 5"
     )]
     Runs(runs::Args),
+    /// What the schedules will ask of the limits: runs, waiting, members per hour.
+    #[command(after_help = "Example: campaignd forecast --days 7 --target 5m --plot week.svg")]
+    Forecast(forecast::Args),
     /// The connectors, a report on one of them, and what a person decides
     /// about one.
     #[command(after_help = "Example: campaignd connector test warehouse")]
@@ -138,6 +143,7 @@ pub fn run() -> Result<(), Failure> {
             Command::Run(args) => run::run(&cli.config, &args, cli.format).await,
             Command::Status(args) => status::run(&cli.config, &args, cli.format).await,
             Command::Runs(args) => runs::run(&cli.config, &args, cli.format).await,
+            Command::Forecast(args) => forecast::run(&cli.config, &args, cli.format).await,
             Command::Connector(args) => connector::run(&cli.config, &args, cli.format).await,
             Command::Destination(args) => destination::run(&cli.config, &args, cli.format).await,
             Command::Cancel(args) => {

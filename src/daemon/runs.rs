@@ -5,8 +5,10 @@ use crate::campaign::RunSpec;
 use crate::history::{RunStatus, UnstartedRun};
 use crate::id::{CampaignName, ConnectorName, RunId};
 use crate::run::{
-    Carrier, LedgerError, Limit, Progress, Reporter, RunError, RunRecord, RunState, Warehouse,
+    Carrier, LedgerError, Place, Progress, Reporter, RunError, RunRecord, RunState, Turn, Turns,
+    Warehouse,
 };
+use crate::schedule::Standing;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -33,7 +35,8 @@ pub(super) struct Runs {
 /// What runs are begun with; another after a reload.
 struct Current {
     world: Arc<World>,
-    permits: Limit,
+    max_runs: u32,
+    permits: Turns,
 }
 
 /// What is known here of a run that is carried.
@@ -48,10 +51,12 @@ struct Carried {
 impl Runs {
     /// No runs yet; `max_runs` at a time, until `stop`.
     pub(super) fn new(world: Arc<World>, max_runs: u32, stop: CancellationToken) -> Self {
+        let permits = Turns::new(max_runs, Arc::clone(&world.clock));
         Self {
             current: Arc::new(RwLock::new(Current {
                 world,
-                permits: Limit::new(max_runs),
+                max_runs,
+                permits,
             })),
             tasks: TaskTracker::new(),
             stop,
@@ -71,7 +76,7 @@ impl Runs {
         clock.sleep(duration).await;
     }
 
-    fn permits(&self) -> Limit {
+    fn permits(&self) -> Turns {
         let current = self.current.read();
         let current = current.unwrap_or_else(PoisonError::into_inner);
         current.permits.clone()
@@ -83,10 +88,11 @@ impl Runs {
     pub(super) fn change(&self, world: Arc<World>, max_runs: u32) {
         let current = self.current.write();
         let mut current = current.unwrap_or_else(PoisonError::into_inner);
-        current.world = world;
-        if current.permits.size() != max_runs {
-            current.permits = Limit::new(max_runs);
+        if current.max_runs != max_runs {
+            current.max_runs = max_runs;
+            current.permits = Turns::new(max_runs, Arc::clone(&world.clock));
         }
+        current.world = world;
     }
 
     /// How far the run is, where it is carried here and has had its turn.
@@ -239,14 +245,16 @@ impl Runs {
                 () = self.stop.cancelled() => return false,
                 permit = async {
                     self.its_turn(&record, &cancel).await;
-                    self.permits().take().await
+                    let permits = self.permits();
+                    let turn = permits.take(standing(&record)).await;
+                    (permits, turn)
                 } => permit,
             };
             tracing::info!(
                 campaign.name = %record.campaign, run.id = %record.run, run.state = record.state.as_str(),
                 "{} begun", record.run,
             );
-            match self.carry_once(&record, &cancel).await {
+            match self.carry_once(&record, permit, &cancel).await {
                 Ok(state) => {
                     self.say_ended(&record, state).await;
                     return true;
@@ -278,8 +286,7 @@ impl Runs {
                     "{} cannot go on; trying again in {REST:?}: {error}", record.run,
                 ),
             }
-            // A run that rests leaves its place to others.
-            drop(permit);
+            // Its place was left to others with the carrier.
             tokio::select! {
                 () = self.stop.cancelled() => return false,
                 () = cancel.cancelled(), if waits_for_data => {}
@@ -296,6 +303,7 @@ impl Runs {
     async fn carry_once(
         &self,
         record: &RunRecord,
+        (permits, permit): (Turns, Turn),
         cancel: &CancellationToken,
     ) -> Result<RunState, RunError> {
         let spec =
@@ -308,10 +316,19 @@ impl Runs {
         if let Some(carried) = self.open().get_mut(&record.run) {
             carried.progress = Some(progress);
         }
-        Carrier::new(record, kit, reporter, self.stop.clone())?
+        let ending = self.stop.child_token();
+        let place = Place::new(permits, permit, standing(record), ending.clone());
+        let carrying = Carrier::new(record, kit, reporter, self.stop.clone())?
             .until_cancelled(cancel.clone())
-            .carry()
-            .await
+            .at(place)
+            .carry();
+        let mut carrying = std::pin::pin!(carrying);
+        tokio::select! {
+            biased;
+            ended = &mut carrying => return ended,
+            () = cancel.cancelled() => ending.cancel(),
+        }
+        carrying.await
     }
 
     async fn say_ended(&self, record: &RunRecord, state: RunState) {
@@ -335,6 +352,17 @@ impl Runs {
                 "{} {}: {error}", record.run, state.as_str(),
             );
         }
+    }
+}
+
+/// Where the run stands in the line: one that was begun goes on before others
+/// are begun.
+fn standing(record: &RunRecord) -> Standing {
+    Standing {
+        under_way: record.started_at.is_some(),
+        // One that cannot be read is told so when it is carried.
+        priority: RunSpec::from_json(&record.spec).map_or(0, |spec| spec.priority),
+        fire_time: record.fire_time,
     }
 }
 

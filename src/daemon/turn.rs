@@ -32,7 +32,7 @@ impl Runs {
 
     /// Whether another run of the campaign is under way, or waits for longer.
     async fn is_behind_another(&self, record: &RunRecord) -> bool {
-        let open = match self.world().ledger.open_runs().await {
+        let open = match self.world().ledger.open_runs_of(&record.campaign).await {
             Ok(open) => open,
             Err(error) => {
                 tracing::warn!(run.id = %record.run, "open runs cannot be read: {error}");
@@ -42,7 +42,7 @@ impl Runs {
         open.iter().any(|other| {
             let is_first = other.state != RunState::Queued
                 || (other.fire_time, &other.run) < (record.fire_time, &record.run);
-            other.campaign == record.campaign && other.run != record.run && is_first
+            other.run != record.run && is_first
         })
     }
 }

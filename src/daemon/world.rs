@@ -7,8 +7,8 @@ use crate::campaign::{DestinationTerms, RunSpec};
 use crate::delivery::{Rate, Rules};
 use crate::id::{ConnectorName, DestinationName};
 use crate::run::{
-    Clock, Destination, Guards, Kit, Ledger, Limit, Settler, Throttle, ThrottleOptions, Warehouse,
-    WarehouseError,
+    Clock, Destination, Guards, Kit, Ledger, Limit, Settler, Throttle, ThrottleOptions, Turns,
+    Warehouse, WarehouseError,
 };
 use crate::warehouse;
 use crate::webhook::{HttpDestination, WebhookError};
@@ -59,7 +59,7 @@ struct Connector {
     settings: settings::Connector,
     password: Option<SecretString>,
     warehouse: Arc<dyn Warehouse>,
-    queries: Limit,
+    queries: Turns,
     settler: Settler,
 }
 
@@ -111,6 +111,7 @@ fn connectors_of(
     secrets: &Secrets,
     before: &BTreeMap<ConnectorName, Arc<Connector>>,
     tasks: &TaskTracker,
+    clock: &Arc<dyn Clock>,
 ) -> Result<BTreeMap<ConnectorName, Arc<Connector>>, AssemblyError> {
     let mut connectors = BTreeMap::new();
     for (name, wanted) in &settings.connectors {
@@ -121,7 +122,7 @@ fn connectors_of(
             Some(kept) => Arc::clone(kept),
             None => {
                 let options = wanted.options(secrets)?;
-                let queries = Limit::new(options.max_queries().get());
+                let queries = Turns::new(options.max_queries().get(), Arc::clone(clock));
                 let warehouse =
                     warehouse::open(options).map_err(|error| AssemblyError::Connector {
                         name: name.clone(),
@@ -159,7 +160,7 @@ impl World {
     ) -> Result<Self, AssemblyError> {
         let desk = Arc::new(Desk::new(Arc::clone(&ledger), Arc::clone(&clock)));
         let tasks = TaskTracker::new();
-        let connectors = connectors_of(settings, secrets, &BTreeMap::new(), &tasks)?;
+        let connectors = connectors_of(settings, secrets, &BTreeMap::new(), &tasks, &clock)?;
         Self::around(
             (settings, secrets),
             None,
@@ -178,7 +179,7 @@ impl World {
         let (clock, ledger) = (Arc::clone(&self.clock), Arc::clone(&self.ledger));
         let desk = Arc::clone(&self.desk);
         let tasks = self.tasks.clone();
-        let connectors = connectors_of(settings, secrets, &self.connectors, &tasks)?;
+        let connectors = connectors_of(settings, secrets, &self.connectors, &tasks, &clock)?;
         let new = Self::around(
             (settings, secrets),
             Some(self),

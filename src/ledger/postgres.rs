@@ -281,6 +281,16 @@ impl Ledger for PostgresLedger {
         runs(&within(query.fetch_all(&self.readers)).await?)
     }
 
+    async fn open_runs_of(&self, campaign: &CampaignName) -> Result<Vec<RunRecord>, LedgerError> {
+        let query = sqlx::query(concat!(
+            "/* open runs of a campaign */ select ",
+            run_columns!(),
+            " where r.is_open and r.campaign = $1 order by r.fire_time, r.seq"
+        ))
+        .bind(campaign.as_str());
+        runs(&within(query.fetch_all(&self.readers)).await?)
+    }
+
     async fn runs_to_take_up(&self) -> Result<Vec<RunRecord>, LedgerError> {
         let query = sqlx::query(concat!(
             "/* runs to take up */ select ",

@@ -201,6 +201,19 @@ impl Ledger for SqliteLedger {
         found.iter().map(rows::run).collect()
     }
 
+    async fn open_runs_of(&self, campaign: &CampaignName) -> Result<Vec<RunRecord>, LedgerError> {
+        let found: Vec<SqliteRow> = sqlx::query(concat!(
+            "/* open runs of a campaign */ select ",
+            run_columns!(),
+            " where r.is_open = 1 and r.campaign = ?1 order by r.fire_time, r.seq"
+        ))
+        .bind(campaign.as_str())
+        .fetch_all(&self.readers)
+        .await
+        .map_err(unusable)?;
+        found.iter().map(rows::run).collect()
+    }
+
     async fn take_lease(&self, run: &RunId, ttl: Duration) -> Result<Option<Lease>, LedgerError> {
         let run = run.clone();
         let written = self.write(Command::TakeLease { run, ttl }).await?;

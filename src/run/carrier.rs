@@ -7,7 +7,7 @@ use super::expiry::EXPIRED;
 use super::guards::Guards;
 use super::lease::{Held, Keeper, lease_for};
 use super::pauses::Pauses;
-use super::permits::Limit;
+use super::place::{Place, rest};
 use super::ports::{
     Destination, Ledger, LedgerError, Registration, Warehouse, WarehouseError, WarehouseErrorClass,
 };
@@ -18,18 +18,25 @@ use super::reopen::Reopened;
 use super::retry::{Delays, tries};
 use super::settler::Settler;
 use super::state::{IllegalTransition, RunEvent, RunState};
+use super::strain::{Timed, how_it_ended};
 use super::throttle::Throttle;
+use super::turns::Turns;
 use crate::audience::Funnel;
 use crate::campaign::RunSpec;
 use crate::delivery::Rules;
 use crate::history::{Closing, RunFacts, RunStatus, Tally, Withheld};
+use crate::schedule::Standing;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// The first and the longest delay between two tries of a warehouse step.
 const WAREHOUSE_DELAYS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_mins(1));
+
+/// How long a run keeps its place while the warehouse does not answer.
+const KEEPS_PLACE: Duration = Duration::from_secs(30);
 
 /// What a run is carried with: the world, and how much of it it may use.
 #[derive(Clone)]
@@ -47,7 +54,7 @@ pub struct Kit {
     /// What the operator has laid down for it.
     pub rules: Arc<Rules>,
     /// Statements at a time on the connector.
-    pub queries: Limit,
+    pub queries: Turns,
     /// Lets requests to the destination begin.
     pub throttle: Throttle,
     /// Bytes of member data a page may hold.
@@ -131,6 +138,8 @@ pub struct Carrier {
     pub(super) held: Held,
     /// Cancelled when a person has cancelled the run.
     pub(super) cancel: CancellationToken,
+    /// Its place among the runs under way; none where those are not limited.
+    pub(super) place: Option<Place>,
     /// What receivers have said of members, until history has it.
     pub(super) words: Words,
     pub(super) state: RunState,
@@ -181,6 +190,7 @@ impl Carrier {
             held: Held::nothing(),
             cancel: CancellationToken::new(),
             words: Words::default(),
+            place: None,
             state: record.state,
             funnel: record.funnel,
             tally: record.tally,
@@ -192,6 +202,13 @@ impl Carrier {
     #[must_use]
     pub fn until_cancelled(mut self, cancel: CancellationToken) -> Self {
         self.cancel = cancel;
+        self
+    }
+
+    /// Gives `place` back whenever nothing of the run can go on.
+    #[must_use]
+    pub fn at(mut self, place: Place) -> Self {
+        self.place = Some(place);
         self
     }
 
@@ -280,14 +297,18 @@ impl Carrier {
 
     /// A run of what is paused rests before it asks the warehouse anything.
     async fn wait_while_paused(&self) -> Result<Step, RunError> {
+        let (campaign, destination) = (&self.facts.campaign, &self.facts.destination);
         let mut pauses = self.kit.pauses.clone();
+        let lifted = async {
+            while pauses.cover(campaign, destination) {
+                rest(self.place.as_ref(), pauses.lifted(campaign, destination)).await;
+            }
+        };
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Err(RunError::Interrupted),
             () = self.cancel.cancelled() => self.cancel_unbegun().await,
-            () = pauses.lifted(&self.facts.campaign, &self.facts.destination) => {
-                Ok(self.begun().into())
-            }
+            () = lifted => Ok(self.begun().into()),
         }
     }
 
@@ -304,7 +325,9 @@ impl Carrier {
 
     async fn stage(&self) -> Result<Step, RunError> {
         let registration = self
-            .ask(|warehouse| async move { warehouse.register(&self.facts).await })
+            .ask_timed(Timed::Register, |warehouse| async move {
+                warehouse.register(&self.facts).await
+            })
             .await?;
         if registration == Registration::Ours {
             self.alive.registered();
@@ -472,11 +495,55 @@ impl Carrier {
     where
         F: Future<Output = Result<T, WarehouseError>>,
     {
+        self.ask_under(None, question).await
+    }
+
+    /// The same for a statement whose time tells how the warehouse is.
+    pub(super) async fn ask_timed<'a, T, F>(
+        &'a self,
+        timed: Timed,
+        question: impl Fn(&'a dyn Warehouse) -> F,
+    ) -> Result<T, RunError>
+    where
+        F: Future<Output = Result<T, WarehouseError>>,
+    {
+        self.ask_under(Some(timed), question).await
+    }
+
+    async fn ask_under<'a, T, F>(
+        &'a self,
+        timed: Option<Timed>,
+        question: impl Fn(&'a dyn Warehouse) -> F,
+    ) -> Result<T, RunError>
+    where
+        F: Future<Output = Result<T, WarehouseError>>,
+    {
         self.patiently(|| async {
-            let _permit = self.kit.queries.take().await;
-            question(self.kit.warehouse.as_ref()).await
+            let asking = async {
+                let turn = self.kit.queries.take(self.standing()).await;
+                let begun = self.kit.clock.elapsed();
+                let answer = question(self.kit.warehouse.as_ref()).await;
+                turn.ended(begun, how_it_ended(answer.as_ref().err(), timed));
+                answer
+            };
+            let mut asking = pin!(asking);
+            tokio::select! {
+                biased;
+                answer = &mut asking => return answer,
+                () = self.kit.clock.sleep(KEEPS_PLACE) => {}
+            }
+            rest(self.place.as_ref(), asking).await
         })
         .await
+    }
+
+    /// Where it stands among those who wait for the warehouse.
+    fn standing(&self) -> Standing {
+        Standing {
+            under_way: !matches!(self.state, RunState::Queued | RunState::Staging),
+            priority: self.spec.priority,
+            fire_time: self.facts.fire_time,
+        }
     }
 
     /// Repeats `step` while its error's class allows, until we are stopped.
@@ -513,7 +580,7 @@ impl Carrier {
             );
             tokio::select! {
                 () = self.stop.cancelled() => return Err(RunError::Interrupted),
-                () = self.kit.clock.sleep(delay) => {}
+                () = rest(self.place.as_ref(), self.kit.clock.sleep(delay)) => {}
             }
         }
     }

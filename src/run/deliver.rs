@@ -6,11 +6,12 @@ use super::carrier::{Carrier, Kit, RunError};
 use super::consent::Places;
 use super::lease::Held;
 use super::pauses::{PauseChange, PauseScope};
+use super::place::{Place, rest};
 use super::ports::{LedgerError, Request};
 use super::progress::Reporter;
 use super::records::{AttemptBegun, BatchChange, BatchRecord};
 use super::rejected::{Roll, Words};
-use super::rest::Rest;
+use super::rest::{Rest, while_broken};
 use super::retry::Delays;
 use super::state::BatchState;
 use crate::delivery::{
@@ -27,6 +28,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Who pauses a destination that refuses everything.
 pub const PAUSED_BY: &str = "campaignd";
+
+/// The shortest wait that a run's place is given back for.
+const WORTH_RESTING: Duration = Duration::from_secs(1);
 
 /// A batch on its way.
 pub(super) struct Delivery {
@@ -82,6 +86,7 @@ pub(super) struct Courier {
     /// Where an answer refuses members one by one: a JSON pointer.
     rejected_at: Option<Arc<str>>,
     words: Words,
+    place: Option<Place>,
 }
 
 impl Carrier {
@@ -97,14 +102,21 @@ impl Carrier {
             newest: newest.unwrap_or(Timestamp::MIN),
             facts: Arc::clone(&self.facts),
             alive: Arc::clone(&self.alive),
-            rest: Rest {
-                kit: self.kit.clone(),
-                facts: Arc::clone(&self.facts),
-                send_window: self.spec.send_window.clone(),
-            },
+            rest: self.rests(),
             budget: Arc::new(Mutex::new(SplitBudget::new(self.funnel().planned))),
             rejected_at: self.spec.rejected_at.as_deref().map(Arc::from),
             words: self.words.clone(),
+            place: self.place.clone(),
+        }
+    }
+
+    /// What keeps the run from sending.
+    pub(super) fn rests(&self) -> Rest {
+        Rest {
+            kit: self.kit.clone(),
+            facts: Arc::clone(&self.facts),
+            send_window: self.spec.send_window.clone(),
+            place: self.place.clone(),
         }
     }
 
@@ -283,11 +295,16 @@ impl Courier {
         if wait.is_zero() {
             return !halt.is_cancelled();
         }
-        tokio::select! {
-            biased;
-            () = halt.cancelled() => false,
-            () = self.kit.clock.sleep(wait) => true,
-        }
+        let waiting = async {
+            tokio::select! {
+                biased;
+                () = halt.cancelled() => false,
+                () = self.kit.clock.sleep(wait) => true,
+            }
+        };
+        // The place is not worth giving back for less.
+        let place = self.place.as_ref().filter(|_| wait >= WORTH_RESTING);
+        rest(place, waiting).await
     }
 
     async fn attempt(
@@ -298,9 +315,13 @@ impl Courier {
     ) -> Result<Next, RunError> {
         // Asked before the permits are taken, since it may wait for the
         // warehouse, and again below, since they may be waited for.
-        if !self.alive.assure(&self.kit, &self.facts, halt).await? {
+        let may_send = self.alive.may_send(&self.kit);
+        let place = self.place.as_ref().filter(|_| !may_send);
+        let assuring = self.alive.assure(&self.kit, &self.facts, halt);
+        if !rest(place, assuring).await? {
             return Ok(Next::Done(Delivered::Left));
         }
+        batch.excuse(while_broken(&self.kit, self.place.as_ref(), halt).await);
         let Some(pass) = self.kit.throttle.admit(halt).await else {
             return Ok(Next::Done(Delivered::Left));
         };

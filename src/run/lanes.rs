@@ -2,6 +2,7 @@
 
 use super::carrier::RunError;
 use super::deliver::{Delivered, Refusal};
+use super::place::{Busy, Place, rest};
 use super::throttle::Throttle;
 use crate::delivery::halves;
 use crate::id::BatchPath;
@@ -15,8 +16,9 @@ const USUAL_REQUESTS: u32 = 8;
 
 /// Deliveries side by side.
 pub(super) struct Lanes {
-    tasks: JoinSet<Result<Delivered, RunError>>,
+    tasks: JoinSet<(Option<Busy>, Result<Delivered, RunError>)>,
     throttle: Throttle,
+    place: Option<Place>,
     /// Cancelled with the first error or refusal: nothing more is begun, and
     /// what was begun ends by itself, so that no request is cut off.
     halt: CancellationToken,
@@ -29,10 +31,11 @@ pub(super) struct Lanes {
 
 impl Lanes {
     /// None yet, to the destination of `throttle`.
-    pub(super) fn new(throttle: Throttle, halt: CancellationToken) -> Self {
+    pub(super) fn new(throttle: Throttle, halt: CancellationToken, place: Option<Place>) -> Self {
         Self {
             tasks: JoinSet::new(),
             throttle,
+            place,
             halt,
             refusal: None,
             error: None,
@@ -44,7 +47,10 @@ impl Lanes {
         &mut self,
         delivery: impl Future<Output = Result<Delivered, RunError>> + Send + 'static,
     ) {
-        self.tasks.spawn(delivery);
+        // Counted before the task first runs, and until its end is seen: the
+        // place is not to be lost in between.
+        let busy = self.place.as_ref().map(Place::begin);
+        self.tasks.spawn(async move { (busy, delivery.await) });
     }
 
     pub(super) fn fail(&mut self, error: RunError) {
@@ -90,7 +96,9 @@ impl Lanes {
     }
 
     async fn join_one(&mut self) {
-        match self.tasks.join_next().await {
+        let joined = rest(self.place.as_ref(), self.tasks.join_next()).await;
+        let joined = joined.map(|ended| ended.map(|(_busy, delivered)| delivered));
+        match joined {
             None | Some(Ok(Ok(Delivered::Ended | Delivered::Left))) => {}
             Some(Ok(Ok(Delivered::Cut(path)))) => {
                 let parts = self.cut.entry(path.batch).or_default();

@@ -20,6 +20,7 @@ mod lease;
 mod pages;
 mod pauses;
 mod permits;
+mod place;
 mod ports;
 mod progress;
 mod records;
@@ -31,7 +32,9 @@ mod retry;
 mod send;
 mod settler;
 mod state;
+mod strain;
 mod throttle;
+mod turns;
 
 pub use actions::Action;
 pub use adoption::adopt_silent;
@@ -42,6 +45,7 @@ pub use guards::Guards;
 pub use lease::{DEFAULT_LEASE, Lease, MARGIN};
 pub use pauses::{PauseChange, PauseScope, Paused, Pauses};
 pub use permits::Limit;
+pub use place::Place;
 pub use ports::{
     Destination, GONE, Ledger, LedgerError, NOT_OURS, Registration, Request, Warehouse,
     WarehouseError, WarehouseErrorClass, gone,
@@ -54,6 +58,7 @@ pub use records::{
 pub use settler::Settler;
 pub use state::{BatchState, IllegalTransition, RunEvent, RunState};
 pub use throttle::{Pass, Throttle, ThrottleOptions};
+pub use turns::{Turn, Turns};
 
 // What the ports speak of, for the adapters, which may not name the rooms
 // these live in.

@@ -319,6 +319,13 @@ pub trait Ledger: Send + Sync {
     /// Every run that is open, in the order of their fire times.
     async fn open_runs(&self) -> Result<Vec<RunRecord>, LedgerError>;
 
+    /// The open runs of one campaign, in the order of their fire times.
+    async fn open_runs_of(&self, campaign: &CampaignName) -> Result<Vec<RunRecord>, LedgerError> {
+        let mut open = self.open_runs().await?;
+        open.retain(|run| run.campaign == *campaign);
+        Ok(open)
+    }
+
     /// The open runs that may be taken up here: those without a lease of
     /// another host that is in force.
     async fn runs_to_take_up(&self) -> Result<Vec<RunRecord>, LedgerError> {

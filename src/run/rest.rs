@@ -1,7 +1,9 @@
-//! The times in which a run begins no request: while something is paused, and
-//! outside its send window.
+//! The times in which a run begins no request: while something is paused,
+//! outside its send window, and while its destination fails at everything.
 
-use super::carrier::Kit;
+use super::carrier::{Carrier, Kit};
+use super::lanes::Lanes;
+use super::place::{Place, rest};
 use crate::history::RunFacts;
 use crate::schedule::SendWindow;
 use std::sync::Arc;
@@ -17,6 +19,8 @@ pub(super) struct Rest {
     pub(super) kit: Kit,
     pub(super) facts: Arc<RunFacts>,
     pub(super) send_window: Option<SendWindow>,
+    /// Given back to others meanwhile.
+    pub(super) place: Option<Place>,
 }
 
 impl Rest {
@@ -43,17 +47,60 @@ impl Rest {
             return Some(Duration::ZERO);
         }
         let since = self.kit.clock.now();
-        while self.is_due() {
-            let mut pauses = self.kit.pauses.clone();
-            tokio::select! {
-                biased;
-                () = halt.cancelled() => return None,
-                () = pauses.lifted(&self.facts.campaign, &self.facts.destination),
-                    if self.is_paused() => {}
-                () = self.kit.clock.sleep(LOOK_EVERY) => {}
+        let lifting = async {
+            while self.is_due() {
+                let mut pauses = self.kit.pauses.clone();
+                tokio::select! {
+                    () = pauses.lifted(&self.facts.campaign, &self.facts.destination),
+                        if self.is_paused() => {}
+                    () = self.kit.clock.sleep(LOOK_EVERY) => {}
+                }
             }
+        };
+        if !rest(self.place.as_ref(), until(halt, lifting)).await {
+            return None;
         }
         let rested = self.kit.clock.now().duration_since(since);
         Some(Duration::try_from(rested).unwrap_or_default())
+    }
+}
+
+/// Waits while the destination fails at everything; returns how long. Nothing
+/// of the destination's is held meanwhile, so that who waits for a place here
+/// holds up nobody.
+pub(super) async fn while_broken(
+    kit: &Kit,
+    place: Option<&Place>,
+    halt: &CancellationToken,
+) -> Duration {
+    if !kit.throttle.is_open() {
+        return Duration::ZERO;
+    }
+    let since = kit.clock.elapsed();
+    let closing = async {
+        while kit.throttle.is_open() {
+            kit.clock.sleep(LOOK_EVERY).await;
+        }
+    };
+    rest(place, until(halt, closing)).await;
+    kit.clock.elapsed().saturating_sub(since)
+}
+
+/// Returns whether `wait` ended before it was to halt.
+async fn until(halt: &CancellationToken, wait: impl Future<Output = ()>) -> bool {
+    tokio::select! {
+        biased;
+        () = halt.cancelled() => false,
+        () = wait => true,
+    }
+}
+
+impl Carrier {
+    /// Waits until something may be sent, before members are read for it: a
+    /// run that rests here holds none of them.
+    pub(super) async fn wait_for_room(&self, lanes: &mut Lanes, halt: &CancellationToken) {
+        self.rests().over(halt).await;
+        while_broken(&self.kit, self.place.as_ref(), halt).await;
+        lanes.wait_for_room().await;
     }
 }

@@ -8,9 +8,11 @@ use super::deliver::{Delivery, Refusal};
 use super::known::Known;
 use super::lanes::Lanes;
 use super::pages::{PagePlan, PageRange};
+use super::place::Place;
 use super::ports::{WarehouseError, WarehouseErrorClass};
 use super::records::BatchRecord;
 use super::state::RunEvent;
+use super::strain::Timed;
 use crate::delivery::{Envelope, Page, Renderer, rows_of_part};
 use crate::history::{BatchOutcome, RunStatus, Settlement, Tally};
 use crate::id::BatchPath;
@@ -122,11 +124,11 @@ impl Carrier {
             &self.envelope(plan.batches()),
             self.spec.shape(),
         ));
-        let mut lanes = Lanes::new(self.kit.throttle.clone(), halt.clone());
+        let mut lanes = Lanes::new(self.kit.throttle.clone(), halt.clone(), self.place.clone());
         let mut backlog = Backlog::default();
         while !halt.is_cancelled() {
             // Room first: what is read is sent at once, and not much later.
-            lanes.wait_for_room().await;
+            self.wait_for_room(&mut lanes, halt).await;
             let Some(work) = next_work(&mut lanes, &mut plan, &known).await else {
                 break;
             };
@@ -195,7 +197,9 @@ impl Carrier {
     async fn read(&self, range: PageRange, consent: &Consent) -> Result<Page, RunError> {
         let (first, last) = range.members();
         let page = self
-            .ask(|warehouse| async move { warehouse.page(&self.facts, first, last).await })
+            .ask_timed(Timed::page(last + 1 - first), |warehouse| async move {
+                warehouse.page(&self.facts, first, last).await
+            })
             .await?;
         let expected = last + 1 - first - consent.withheld.among(first..last + 1);
         if page.len() as u64 == expected {
@@ -250,6 +254,7 @@ impl Carrier {
                 () = over.cancelled() => return Ok(()),
                 () = self.kit.clock.sleep(self.kit.guards.settle_every) => {}
             }
+            let _busy = self.place.as_ref().map(Place::begin);
             if let Err(error) = self.settle_ended(RunStatus::Open, None).await {
                 halt.cancel();
                 return Err(error);

@@ -6,6 +6,8 @@ mod civil;
 mod cron;
 mod due;
 mod fields;
+pub mod forecast;
+mod line;
 mod notes;
 mod overlap;
 mod plan;
@@ -16,6 +18,7 @@ mod zone;
 
 pub use changes::ClockNote;
 pub use due::{Due, Look, Seen, due, passed_over};
+pub use line::{Line, Standing, Ticket};
 pub use notes::clock_note;
 pub use overlap::{Start, start};
 pub use plan::{Schedule, SchedulePart, ScheduleProblem, WhenText};
