@@ -3,7 +3,6 @@
 use crate::id::RunId;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::fmt::Write as _;
 
 /// The database a statement is written for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,10 +32,7 @@ impl TableNames {
     /// id's SHA-256.
     pub fn of(run: &RunId) -> Self {
         let digest = Sha256::digest(run.as_str().as_bytes());
-        let hash = digest[..8].iter().fold(String::new(), |mut hex, byte| {
-            write!(hex, "{byte:02x}").expect("writing to a string cannot fail");
-            hex
-        });
+        let hash = hex::encode(&digest[..8]);
         Self {
             stage: format!("stage_{hash}"),
             admit: format!("admit_{hash}"),

@@ -9,7 +9,6 @@ use crate::schedule::SendWindow;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use std::fmt::Write as _;
 use std::num::NonZeroU32;
 
 /// What of a destination's settings reaches bytes.
@@ -158,10 +157,7 @@ impl RunSpec {
     /// canonical JSON.
     pub fn version(&self) -> String {
         let digest = Sha256::digest(self.to_json().as_bytes());
-        digest.iter().fold(String::new(), |mut hex, byte| {
-            write!(hex, "{byte:02x}").expect("writing to a string cannot fail");
-            hex
-        })
+        hex::encode(digest)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The writes a ledger takes, as values.
 
-use super::{connectors, write_adopted, write_batch, write_pause, write_reopen, write_run};
+use super::{bundle, connectors, write_adopted, write_batch, write_pause, write_reopen, write_run};
 use crate::id::{BatchPath, ConnectorName, RunId};
 use crate::run::{
     Action, Adopted, AttemptBegun, BatchChange, BatchStatus, Claim, LedgerError, NewRun,
@@ -117,8 +117,15 @@ impl Command {
             Self::Cancel { run, by, at } => write_pause::cancel(db, run, by, *at).await?,
             Self::Accept(connector) => connectors::accept(db, connector).await?,
             Self::ChangeRun(change) => write_run::change(db, change).await?,
-            Self::BeginAttempt(attempt) => write_batch::begin(db, attempt).await?,
-            Self::ChangeBatch(change) => write_batch::change(db, change).await?,
+            Self::BeginAttempt(attempt) if attempt.attempt > 1 => {
+                write_batch::begin_later(db, attempt).await?;
+            }
+            Self::BeginAttempt(first) => {
+                bundle::begun(first, &write_batch::begin_first(db, &[first]).await?)?;
+            }
+            Self::ChangeBatch(change) => {
+                bundle::changed(change, &write_batch::change(db, &[change]).await?)?;
+            }
             Self::MarkSettled { run, term, settled } => {
                 write_batch::mark_settled(db, (run, *term), settled).await?;
             }

@@ -2,6 +2,7 @@
 //! member.
 
 mod begin;
+mod bundle;
 mod command;
 mod connectors;
 mod lock;

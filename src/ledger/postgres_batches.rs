@@ -1,11 +1,11 @@
 //! Writes to batches on the ledger's server.
 
+use super::bundle::{ChangeRow, Done, FirstRow};
 use super::command::Failure;
-use super::rows::micros;
+use super::rows::to_json;
 use super::trouble::conflict;
-use super::write_batch::{excused, place, refused};
 use crate::id::{BatchPath, RunId};
-use crate::run::{AttemptBegun, BatchChange, BatchState, BatchStatus, LedgerError};
+use crate::run::{AttemptBegun, BatchChange, BatchStatus, LedgerError};
 use sqlx::PgConnection;
 use std::collections::HashMap;
 
@@ -13,10 +13,13 @@ use std::collections::HashMap;
 // takes the lease: what is written here is there before the next term begins.
 const TERM: &str = "/* term */ select term from runs where run_id = $1 for share";
 
-const FIRST_ATTEMPT: &str = "/* first attempt */ \
+const FIRST_ATTEMPTS: &str = "/* first attempts */ \
     insert into batches (run_id, batch, part, generation, state, attempts, members, body_hash, \
     first_sending_at, first_place, last_place) \
-    values ($1, $2, $3, $4, 'sending', 1, $5, $6, $7, $8, $9) on conflict do nothing";
+    select run_id, batch, part, generation, 'sending', 1, members, decode(body_hash, 'hex'), at, \
+    first_place, last_place from json_to_recordset($1::json) as c (run_id text, batch bigint, \
+    part text, generation bigint, members bigint, body_hash text, at bigint, first_place bigint, \
+    last_place bigint) on conflict do nothing returning run_id, batch, part";
 
 const LATER_ATTEMPT: &str = "/* later attempt */ \
     update batches set state = 'sending', attempts = $5, next_at = null, body_hash = $6 \
@@ -30,12 +33,19 @@ const STANDS_READY: &str = "/* stands ready */ \
 
 // A batch that changes has an outcome the warehouse does not know: it is to be
 // settled again. Whether it may ever have arrived is only ever added to.
-const CHANGE_BATCH: &str = "/* change batch */ \
-    update batches set state = $6, status = $7, http_status = coalesce($8, http_status), \
-    next_at = $9, ended_at = $10, error = case when $6 = 'accepted' then $11 \
-    else coalesce($11, error) end, was_ambiguous = was_ambiguous or $6 = 'ambiguous', \
-    settled = false, excused = greatest(excused, $12), rejected = $13 \
-    where run_id = $1 and batch = $2 and part = $3 and attempts = $4 and state = $5";
+const CHANGE_BATCHES: &str = "/* change batches */ \
+    update batches b set state = c.to_state, status = c.status, \
+    http_status = coalesce(c.http_status, b.http_status), next_at = c.next_at, \
+    ended_at = c.ended_at, error = case when c.to_state = 'accepted' then c.error \
+    else coalesce(c.error, b.error) end, \
+    was_ambiguous = b.was_ambiguous or c.to_state = 'ambiguous', settled = false, \
+    excused = greatest(b.excused, c.excused), rejected = c.rejected \
+    from json_to_recordset($1::json) as c (run_id text, batch bigint, part text, attempt bigint, \
+    from_state text, to_state text, status text, http_status int, next_at bigint, \
+    ended_at bigint, error text, excused bigint, rejected text) \
+    where b.run_id = c.run_id and b.batch = c.batch and b.part = c.part \
+    and b.attempts = c.attempt and b.state = c.from_state \
+    returning b.run_id, b.batch, b.part";
 
 const MARK_SETTLED: &str = "/* mark settled */ \
     update batches b set settled = true from unnest($2::bigint[], $3::text[], $4::text[]) \
@@ -70,34 +80,32 @@ pub(super) async fn hold_term(
     }
 }
 
-/// Writes the intent to send, or says why it must not be sent.
-pub(super) async fn begin(db: &mut PgConnection, attempt: &AttemptBegun) -> Result<(), Failure> {
-    if attempt.attempt > 1 {
-        return begin_later(db, attempt).await;
-    }
-    let done = sqlx::query(FIRST_ATTEMPT)
-        .bind(attempt.run.as_str())
-        .bind(i64::from(attempt.path.batch))
-        .bind(&attempt.path.part)
-        .bind(i64::from(attempt.generation))
-        .bind(i64::from(attempt.members))
-        .bind(attempt.body_hash.as_slice())
-        .bind(micros(attempt.at))
-        .bind(place(attempt.places.map(|(first, _)| first)))
-        .bind(place(attempt.places.map(|(_, last)| last)))
-        .execute(db)
-        .await?;
-    if done.rows_affected() == 1 {
-        return Ok(());
-    }
-    let what = format!(
-        "batch {} of {} not yet attempted",
-        attempt.path, attempt.run
-    );
-    Err(conflict(what).into())
+/// Writes the intent to send batches for the first time, and returns those
+/// that may be.
+pub(super) async fn begin_first(
+    db: &mut PgConnection,
+    attempts: &[&AttemptBegun],
+) -> Result<Done, sqlx::Error> {
+    let rows: Vec<FirstRow<'_>> = attempts.iter().map(|begun| FirstRow::of(begun)).collect();
+    let query = sqlx::query_as(FIRST_ATTEMPTS).bind(to_json(&rows));
+    Ok(query.fetch_all(db).await?.into_iter().collect())
 }
 
-async fn begin_later(db: &mut PgConnection, attempt: &AttemptBegun) -> Result<(), Failure> {
+/// Moves batches, and returns those that were where the change expects them.
+pub(super) async fn change(
+    db: &mut PgConnection,
+    changes: &[&BatchChange],
+) -> Result<Done, sqlx::Error> {
+    let rows: Vec<ChangeRow<'_>> = changes.iter().map(|change| ChangeRow::of(change)).collect();
+    let query = sqlx::query_as(CHANGE_BATCHES).bind(to_json(&rows));
+    Ok(query.fetch_all(db).await?.into_iter().collect())
+}
+
+/// Writes the intent to send a batch again, or says why it must not be sent.
+pub(super) async fn begin_later(
+    db: &mut PgConnection,
+    attempt: &AttemptBegun,
+) -> Result<(), Failure> {
     let done = sqlx::query(LATER_ATTEMPT)
         .bind(attempt.run.as_str())
         .bind(i64::from(attempt.path.batch))
@@ -129,40 +137,6 @@ async fn begin_later(db: &mut PgConnection, attempt: &AttemptBegun) -> Result<()
         attempt.path,
         attempt.run,
         attempt.attempt.saturating_sub(1)
-    );
-    Err(conflict(what).into())
-}
-
-/// Moves a batch; refused unless it is where the change expects it.
-pub(super) async fn change(db: &mut PgConnection, change: &BatchChange) -> Result<(), Failure> {
-    let has_ended = change.to.has_ended();
-    let is_sent_again = matches!(change.to, BatchState::Waiting | BatchState::Ambiguous);
-    let status = change.status.filter(|_| has_ended);
-    let done = sqlx::query(CHANGE_BATCH)
-        .bind(change.run.as_str())
-        .bind(i64::from(change.path.batch))
-        .bind(&change.path.part)
-        .bind(i64::from(change.attempt))
-        .bind(change.from.as_str())
-        .bind(change.to.as_str())
-        .bind(status.map(|status| status.as_str()))
-        .bind(change.http_status.map(i32::from))
-        .bind(change.next_at.filter(|_| is_sent_again).map(micros))
-        .bind(has_ended.then(|| micros(change.at)))
-        .bind(&change.error)
-        .bind(excused(change.excused))
-        .bind(refused(&change.refused))
-        .execute(db)
-        .await?;
-    if done.rows_affected() == 1 {
-        return Ok(());
-    }
-    let what = format!(
-        "batch {} of {} in state {} at attempt {}",
-        change.path,
-        change.run,
-        change.from.as_str(),
-        change.attempt
     );
     Err(conflict(what).into())
 }

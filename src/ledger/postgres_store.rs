@@ -1,6 +1,7 @@
 //! The one connection of this host that writes to the ledger's server: all
 //! that waits in one transaction.
 
+use super::bundle::{self, Step, steps};
 use super::command::{Command, Failure, Written};
 use super::postgres_adopted as adopted;
 use super::postgres_batches::{self as batches, Terms, hold_term};
@@ -10,7 +11,8 @@ use super::postgres_pauses as pauses;
 use super::postgres_reopen as reopened;
 use super::postgres_runs as runs;
 use super::postgres_trouble::{has_met_another, silent, unusable};
-use super::writer::{Answer, Store, Waiting};
+use super::writer::{Answer, Store, Waiting, all_done, refuse};
+use crate::id::RunId;
 use crate::run::LedgerError;
 use async_trait::async_trait;
 use sqlx::{Connection as _, PgConnection};
@@ -76,23 +78,76 @@ impl PostgresStore {
             none => none.insert(self.options.connect().await.map_err(Stop::Connect)?),
         };
         let mut transaction = connection.begin().await?;
-        let mut answers = Vec::with_capacity(group.len());
+        let mut answers = all_done(group);
         let mut terms = Terms::new();
-        for waiting in group {
-            let command = &waiting.command;
-            match apply(&mut transaction, &mut terms, &self.host, command).await {
-                Ok(written) => answers.push(Ok(written)),
-                Err(Failure::Refused(error)) => answers.push(Err(error)),
-                Err(Failure::Database(error)) => {
-                    // Said to the server before the next try begins its own.
-                    transaction.rollback().await?;
-                    return Err(error.into());
-                }
+        for step in steps(group.iter().map(|waiting| &waiting.command)) {
+            let done = do_step(&mut transaction, &mut terms, &self.host, step, &mut answers).await;
+            if let Err(error) = done {
+                // Said to the server before the next try begins its own.
+                transaction.rollback().await?;
+                return Err(error.into());
             }
         }
         transaction.commit().await?;
         Ok(answers)
     }
+}
+
+/// Does a step inside the transaction that is open on `db`.
+async fn do_step(
+    db: &mut PgConnection,
+    terms: &mut Terms,
+    host: &str,
+    step: Step<'_>,
+    answers: &mut [Answer],
+) -> Result<(), sqlx::Error> {
+    match step {
+        Step::One(place, command) => match apply(db, terms, host, command).await {
+            Err(Failure::Database(error)) => return Err(error),
+            Err(Failure::Refused(error)) => answers[place] = Err(error),
+            Ok(written) => answers[place] = Ok(written),
+        },
+        Step::First(mut attempts) => {
+            keep_ours(db, terms, &mut attempts, answers, |begun| {
+                (&begun.run, begun.term)
+            })
+            .await?;
+            let all: Vec<_> = attempts.iter().map(|(_, begun)| *begun).collect();
+            let done = batches::begin_first(db, &all).await?;
+            refuse(answers, attempts, |begun| bundle::begun(begun, &done));
+        }
+        Step::Changes(mut changes) => {
+            keep_ours(db, terms, &mut changes, answers, |change| {
+                (&change.run, change.term)
+            })
+            .await?;
+            let all: Vec<_> = changes.iter().map(|(_, change)| *change).collect();
+            let done = batches::change(db, &all).await?;
+            refuse(answers, changes, |change| bundle::changed(change, &done));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses the writes to runs that are under another term.
+async fn keep_ours<'a, T>(
+    db: &mut PgConnection,
+    terms: &mut Terms,
+    writes: &mut Vec<(usize, &'a T)>,
+    answers: &mut [Answer],
+    term_of: impl Fn(&'a T) -> (&'a RunId, i32),
+) -> Result<(), sqlx::Error> {
+    let mut ours = Vec::with_capacity(writes.len());
+    for (place, write) in writes.drain(..) {
+        let (run, term) = term_of(write);
+        match hold_term(db, terms, run, term).await {
+            Ok(()) => ours.push((place, write)),
+            Err(Failure::Refused(error)) => answers[place] = Err(error),
+            Err(Failure::Database(error)) => return Err(error),
+        }
+    }
+    *writes = ours;
+    Ok(())
 }
 
 /// Does `command` inside the transaction that is open on `db`.
@@ -116,11 +171,15 @@ async fn apply(
         Command::Accept(connector) => connectors::accept(db, connector).await?,
         Command::BeginAttempt(attempt) => {
             hold_term(db, terms, &attempt.run, attempt.term).await?;
-            batches::begin(db, attempt).await?;
+            if attempt.attempt > 1 {
+                batches::begin_later(db, attempt).await?;
+            } else {
+                bundle::begun(attempt, &batches::begin_first(db, &[attempt]).await?)?;
+            }
         }
         Command::ChangeBatch(change) => {
             hold_term(db, terms, &change.run, change.term).await?;
-            batches::change(db, change).await?;
+            bundle::changed(change, &batches::change(db, &[change]).await?)?;
         }
         Command::MarkSettled { run, term, settled } => {
             hold_term(db, terms, run, *term).await?;

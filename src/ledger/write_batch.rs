@@ -1,18 +1,22 @@
 //! Writes to batches.
 
+use super::bundle::{ChangeRow, Done, FirstRow};
 use super::command::Failure;
-use super::rows::{self, micros};
+use super::rows;
 use super::trouble::conflict;
 use crate::id::{BatchPath, RunId};
-use crate::run::{AttemptBegun, BatchChange, BatchState, BatchStatus, LedgerError};
+use crate::run::{AttemptBegun, BatchChange, BatchStatus, LedgerError};
 use sqlx::SqliteConnection;
 use std::time::Duration;
 
-const FIRST_ATTEMPT: &str = "/* first attempt */ \
+const FIRST_ATTEMPTS: &str = "/* first attempts */ \
     insert into batches (run_id, batch, part, generation, state, attempts, members, body_hash, \
     first_sending_at, first_place, last_place) \
-    select ?1, ?2, ?3, ?4, 'sending', 1, ?5, ?6, ?7, ?9, ?10 \
-    where not exists (select 1 from runs where run_id = ?1 and term <> ?8) on conflict do nothing";
+    select value ->> 'run_id', value ->> 'batch', value ->> 'part', value ->> 'generation', \
+    'sending', 1, value ->> 'members', unhex(value ->> 'body_hash'), value ->> 'at', \
+    value ->> 'first_place', value ->> 'last_place' from json_each(?1) \
+    where not exists (select 1 from runs where run_id = value ->> 'run_id' \
+    and term <> value ->> 'term') on conflict do nothing returning run_id, batch, part";
 
 const LATER_ATTEMPT: &str = "/* later attempt */ \
     update batches set state = 'sending', attempts = ?5, next_at = null, body_hash = ?6 \
@@ -28,13 +32,20 @@ const STANDS_READY: &str = "/* stands ready */ \
 
 // A batch that changes has an outcome the warehouse does not know: it is to be
 // settled again. Whether it may ever have arrived is only ever added to.
-const CHANGE_BATCH: &str = "/* change batch */ \
-    update batches set state = ?6, status = ?7, http_status = coalesce(?8, http_status), \
-    next_at = ?9, ended_at = ?10, error = case when ?6 = 'accepted' then ?11 \
-    else coalesce(?11, error) end, was_ambiguous = was_ambiguous or ?6 = 'ambiguous', settled = 0, \
-    excused = max(excused, ?13), rejected = ?14 \
-    where run_id = ?1 and batch = ?2 and part = ?3 and attempts = ?4 and state = ?5 \
-    and not exists (select 1 from runs where run_id = ?1 and term <> ?12)";
+const CHANGE_BATCHES: &str = "/* change batches */ \
+    update batches as b set state = c.value ->> 'to_state', status = c.value ->> 'status', \
+    http_status = coalesce(c.value ->> 'http_status', http_status), \
+    next_at = c.value ->> 'next_at', ended_at = c.value ->> 'ended_at', \
+    error = case when c.value ->> 'to_state' = 'accepted' then c.value ->> 'error' \
+    else coalesce(c.value ->> 'error', error) end, \
+    was_ambiguous = was_ambiguous or c.value ->> 'to_state' = 'ambiguous', settled = 0, \
+    excused = max(excused, c.value ->> 'excused'), rejected = c.value ->> 'rejected' \
+    from json_each(?1) c \
+    where b.run_id = c.value ->> 'run_id' and b.batch = c.value ->> 'batch' \
+    and b.part = c.value ->> 'part' and b.attempts = c.value ->> 'attempt' \
+    and b.state = c.value ->> 'from_state' \
+    and not exists (select 1 from runs where run_id = b.run_id and term <> c.value ->> 'term') \
+    returning run_id, batch, part";
 
 const MARK_SETTLED: &str = "/* mark settled */ \
     update batches set settled = 1 where run_id = ?1 and (batch, part, status) in \
@@ -43,38 +54,32 @@ const MARK_SETTLED: &str = "/* mark settled */ \
 const OTHER_TERM: &str = "/* other term */ \
     select count(*) from runs where run_id = ?1 and term <> ?2";
 
-/// Writes the intent to send, or says why it must not be sent.
-pub(super) async fn begin(
+/// Writes the intent to send batches for the first time, and returns those
+/// that may be.
+pub(super) async fn begin_first(
+    db: &mut SqliteConnection,
+    attempts: &[&AttemptBegun],
+) -> Result<Done, sqlx::Error> {
+    let rows: Vec<FirstRow<'_>> = attempts.iter().map(|begun| FirstRow::of(begun)).collect();
+    let query = sqlx::query_as(FIRST_ATTEMPTS).bind(rows::to_json(&rows));
+    Ok(query.fetch_all(db).await?.into_iter().collect())
+}
+
+/// Moves batches, and returns those that were where the change expects them.
+pub(super) async fn change(
+    db: &mut SqliteConnection,
+    changes: &[&BatchChange],
+) -> Result<Done, sqlx::Error> {
+    let rows: Vec<ChangeRow<'_>> = changes.iter().map(|change| ChangeRow::of(change)).collect();
+    let query = sqlx::query_as(CHANGE_BATCHES).bind(rows::to_json(&rows));
+    Ok(query.fetch_all(db).await?.into_iter().collect())
+}
+
+/// Writes the intent to send a batch again, or says why it must not be sent.
+pub(super) async fn begin_later(
     db: &mut SqliteConnection,
     attempt: &AttemptBegun,
 ) -> Result<(), Failure> {
-    if attempt.attempt > 1 {
-        return begin_later(db, attempt).await;
-    }
-    let done = sqlx::query(FIRST_ATTEMPT)
-        .bind(attempt.run.as_str())
-        .bind(attempt.path.batch)
-        .bind(&attempt.path.part)
-        .bind(attempt.generation)
-        .bind(attempt.members)
-        .bind(attempt.body_hash.as_slice())
-        .bind(micros(attempt.at))
-        .bind(attempt.term)
-        .bind(place(attempt.places.map(|(first, _)| first)))
-        .bind(place(attempt.places.map(|(_, last)| last)))
-        .execute(db)
-        .await?;
-    if done.rows_affected() == 1 {
-        return Ok(());
-    }
-    let what = format!(
-        "batch {} of {} not yet attempted",
-        attempt.path, attempt.run
-    );
-    Err(conflict(what).into())
-}
-
-async fn begin_later(db: &mut SqliteConnection, attempt: &AttemptBegun) -> Result<(), Failure> {
     let done = sqlx::query(LATER_ATTEMPT)
         .bind(attempt.run.as_str())
         .bind(attempt.path.batch)
@@ -108,45 +113,6 @@ async fn begin_later(db: &mut SqliteConnection, attempt: &AttemptBegun) -> Resul
         attempt.path,
         attempt.run,
         attempt.attempt.saturating_sub(1)
-    );
-    Err(conflict(what).into())
-}
-
-/// Moves a batch; refused unless it is where the change expects it.
-pub(super) async fn change(db: &mut SqliteConnection, change: &BatchChange) -> Result<(), Failure> {
-    let has_ended = change.to.has_ended();
-    let is_sent_again = matches!(change.to, BatchState::Waiting | BatchState::Ambiguous);
-    let done = sqlx::query(CHANGE_BATCH)
-        .bind(change.run.as_str())
-        .bind(change.path.batch)
-        .bind(&change.path.part)
-        .bind(change.attempt)
-        .bind(change.from.as_str())
-        .bind(change.to.as_str())
-        .bind(
-            change
-                .status
-                .filter(|_| has_ended)
-                .map(|status| status.as_str()),
-        )
-        .bind(change.http_status)
-        .bind(change.next_at.filter(|_| is_sent_again).map(micros))
-        .bind(has_ended.then(|| micros(change.at)))
-        .bind(&change.error)
-        .bind(change.term)
-        .bind(excused(change.excused))
-        .bind(refused(&change.refused))
-        .execute(db)
-        .await?;
-    if done.rows_affected() == 1 {
-        return Ok(());
-    }
-    let what = format!(
-        "batch {} of {} in state {} at attempt {}",
-        change.path,
-        change.run,
-        change.from.as_str(),
-        change.attempt
     );
     Err(conflict(what).into())
 }

@@ -1,9 +1,10 @@
 //! The one writer: takes the writes that wait, does them in one transaction,
 //! and makes them durable with one sync for all.
 
+use super::bundle::{self, Step, steps};
 use super::command::{Command, Failure, Written};
 use super::lock::StoreLock;
-use super::trouble;
+use super::{trouble, write_batch};
 use crate::run::LedgerError;
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -88,6 +89,24 @@ pub(super) struct SqliteStore {
     _lock: StoreLock,
 }
 
+/// The answers to a group of which nothing is refused.
+pub(super) fn all_done(group: &[Waiting]) -> Vec<Answer> {
+    group.iter().map(|_| Ok(Written::default())).collect()
+}
+
+/// Puts a refusal wherever `judge` finds one.
+pub(super) fn refuse<T>(
+    answers: &mut [Answer],
+    writes: Vec<(usize, T)>,
+    judge: impl Fn(T) -> Result<(), LedgerError>,
+) {
+    for (place, write) in writes {
+        if let Err(error) = judge(write) {
+            answers[place] = Err(error);
+        }
+    }
+}
+
 async fn write(
     mut store: impl Store,
     mut queue: mpsc::Receiver<Waiting>,
@@ -157,12 +176,26 @@ impl SqliteStore {
             none => none.insert(SqliteConnection::connect_with(&self.options).await?),
         };
         let mut transaction = connection.begin_with("begin immediate").await?;
-        let mut answers = Vec::with_capacity(group.len());
-        for waiting in group {
-            match waiting.command.apply(&mut transaction).await {
-                Ok(written) => answers.push(Ok(written)),
-                Err(Failure::Refused(error)) => answers.push(Err(error)),
-                Err(Failure::Database(error)) => return Err(error),
+        let mut answers = all_done(group);
+        for step in steps(group.iter().map(|waiting| &waiting.command)) {
+            match step {
+                Step::One(place, command) => match command.apply(&mut transaction).await {
+                    Err(Failure::Database(error)) => return Err(error),
+                    Err(Failure::Refused(error)) => answers[place] = Err(error),
+                    Ok(written) => answers[place] = Ok(written),
+                },
+                Step::First(attempts) => {
+                    let all: Vec<_> = attempts.iter().map(|(_, begun)| *begun).collect();
+                    let done = write_batch::begin_first(&mut transaction, &all).await?;
+                    refuse(&mut answers, attempts, |begun| bundle::begun(begun, &done));
+                }
+                Step::Changes(changes) => {
+                    let all: Vec<_> = changes.iter().map(|(_, change)| *change).collect();
+                    let done = write_batch::change(&mut transaction, &all).await?;
+                    refuse(&mut answers, changes, |change| {
+                        bundle::changed(change, &done)
+                    });
+                }
             }
         }
         transaction.commit().await?;

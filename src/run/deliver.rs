@@ -5,6 +5,7 @@ use super::alive::Alive;
 use super::carrier::{Carrier, Kit, RunError};
 use super::consent::Places;
 use super::lease::Held;
+use super::parcel::{Batch, Parcel};
 use super::pauses::{PauseChange, PauseScope};
 use super::place::{Place, rest};
 use super::ports::{LedgerError, Request};
@@ -14,12 +15,10 @@ use super::rejected::{Roll, Words};
 use super::rest::{Rest, while_broken};
 use super::retry::Delays;
 use super::state::BatchState;
-use crate::delivery::{
-    Clearance, Course, Move, Outcome, Page, RenderError, Renderer, SplitBudget, body_hash,
-};
+use super::throttle::{Pass, Ready};
+use crate::delivery::{Clearance, Course, Move, OnAmbiguous, Outcome, Page, Renderer, SplitBudget};
 use crate::history::{BatchStatus, RunFacts};
 use crate::id::{BatchPath, MessageId, RunId};
-use bytes::Bytes;
 use jiff::Timestamp;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -140,60 +139,12 @@ impl Carrier {
     }
 }
 
-/// A batch between two attempts: its course, and where the ledger has it.
-struct Batch {
-    path: BatchPath,
-    members: u32,
-    /// The places of those refused one by one.
-    refused: Vec<u64>,
-    places: Option<(u64, u64)>,
-    generation: u32,
-    attempts: u32,
-    course: Course,
-    /// The state the ledger has; none before the first attempt.
-    state: Option<BatchState>,
-    next_at: Option<Timestamp>,
-    /// The newest instant seen, so that a clock that steps back cannot make
-    /// the dedupe window look wider.
-    newest: Timestamp,
-}
-
-impl Batch {
-    /// Notes that it waited for us. Before its first attempt there is nothing
-    /// to use up.
-    fn excuse(&mut self, waited: Duration) {
-        if self.course.first_sending_at.is_some() {
-            self.course.excused += waited;
-        }
-    }
-}
-
-/// What is sent of a batch, the same in every attempt.
-struct Parcel {
-    body: Bytes,
-    hash: [u8; 32],
-    content_type: &'static str,
-    headers: Arc<[(&'static str, String)]>,
-    /// Where its answer may refuse members one by one.
-    roll: Option<Roll>,
-}
-
-impl Parcel {
-    fn of(
-        delivery: &Delivery,
-        hash_key: &[u8; 32],
-        member_key: Option<&str>,
-    ) -> Result<Self, RenderError> {
-        let Delivery { renderer, path, .. } = delivery;
-        let body = renderer.render(path, &delivery.page, delivery.rows.clone())?;
-        Ok(Self {
-            hash: body_hash(hash_key, &body),
-            roll: member_key.map(|key| Roll::of(delivery, key)),
-            body,
-            content_type: renderer.content_type(),
-            headers: renderer.headers(path)?.into(),
-        })
-    }
+/// What an attempt is begun with.
+enum Turn {
+    /// The request may leave.
+    Pass(Pass),
+    /// It may be written down, and then waits for its pass.
+    Ready(Ready),
 }
 
 /// What to do next.
@@ -322,10 +273,12 @@ impl Courier {
             return Ok(Next::Done(Delivered::Left));
         }
         batch.excuse(while_broken(&self.kit, self.place.as_ref(), halt).await);
-        let Some(pass) = self.kit.throttle.admit(halt).await else {
+        let Some(turn) = self.turn(&batch, halt).await else {
             return Ok(Next::Done(Delivered::Left));
         };
-        batch.excuse(pass.waited());
+        if let Turn::Pass(pass) = &turn {
+            batch.excuse(pass.waited());
+        }
         if !self.may_send() || self.rest.is_due() {
             return Ok(Next::Again(batch));
         }
@@ -366,11 +319,15 @@ impl Courier {
         batch.attempts += 1;
         batch.course.first_sending_at.get_or_insert(now);
         batch.state = Some(BatchState::Sending);
-        if !self.may_send() || self.rest.is_due() {
-            // The ledger took so long that another host may be at it before
-            // the answer is here.
+        let pass = match turn {
+            Turn::Pass(pass) => Some(pass),
+            Turn::Ready(_ready) => self.kit.throttle.admit(halt).await,
+        };
+        let Some(pass) = pass.filter(|_| self.may_send_batch(&batch)) else {
+            // The ledger or the pass took so long that another host may be at
+            // it before the answer is here, or that it is not to be sent now.
             return self.unsent(batch).await;
-        }
+        };
         self.reporter.requested();
         let request = Request {
             id: MessageId::of(&self.run, &batch.path, batch.generation),
@@ -385,6 +342,18 @@ impl Courier {
         // Given back before the outcome is written: the wire is free already.
         let outcome = pass.spend(&self.kit.rules, attempt).await;
         self.follow(batch, parcel, &outcome).await
+    }
+
+    /// The right to write down that the batch is sent; none if there will be
+    /// no attempt. A receiver that must not have it twice gets nothing written
+    /// down that is not sent at once: after a crash a person would have to
+    /// find out whether it was.
+    async fn turn(&self, batch: &Batch, halt: &CancellationToken) -> Option<Turn> {
+        let throttle = &self.kit.throttle;
+        if batch.attempts == 0 && self.kit.rules.on_ambiguous == OnAmbiguous::Resend {
+            return throttle.ready(halt).await.map(Turn::Ready);
+        }
+        throttle.admit(halt).await.map(Turn::Pass)
     }
 
     /// The column that names members, where answers speak of them.
@@ -406,6 +375,11 @@ impl Courier {
     /// and the lease outlasts the longest answer.
     fn may_send(&self) -> bool {
         self.alive.may_send(&self.kit) && self.held.covers(self.kit.rules.timeout)
+    }
+
+    /// Whether a request may leave for this batch.
+    fn may_send_batch(&self, batch: &Batch) -> bool {
+        self.may_send() && !self.rest.is_due() && self.budget().may_send(&batch.path)
     }
 
     /// An attempt was begun, and no byte of it has left.

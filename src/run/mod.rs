@@ -18,6 +18,7 @@ mod known;
 mod lanes;
 mod lease;
 mod pages;
+mod parcel;
 mod pauses;
 mod permits;
 mod place;

@@ -40,12 +40,18 @@ struct Shared {
     line: tokio::sync::Mutex<()>,
     /// Told when a request has ended; whoever is next listens.
     changed: Notify,
+    /// The same for whoever is next to get ready.
+    ready_line: tokio::sync::Mutex<()>,
+    ready_changed: Notify,
     /// A blocking mutex: never held across an await.
     state: Mutex<State>,
 }
 
 struct State {
     in_flight: u32,
+    /// Batches that are written down as sent, and wait for their pass.
+    ready: u32,
+    rate: Option<Rate>,
     limit: AdaptiveLimit,
     bucket: Option<TokenBucket>,
     breaker: Breaker,
@@ -69,6 +75,12 @@ pub struct Pass {
     progress: Spending,
 }
 
+/// The right to be ready: to write down that a request is sent before there is
+/// a pass for it, so that no pass waits for the ledger. Given back when it is
+/// dropped.
+#[must_use = "who drops it is not ready"]
+pub struct Ready(Arc<Shared>);
+
 /// How far a pass has been used.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Spending {
@@ -90,8 +102,12 @@ impl Throttle {
             total,
             line: tokio::sync::Mutex::new(()),
             changed: Notify::new(),
+            ready_line: tokio::sync::Mutex::new(()),
+            ready_changed: Notify::new(),
             state: Mutex::new(State {
                 in_flight: 0,
+                ready: 0,
+                rate: options.rate_limit,
                 limit: AdaptiveLimit::new(options.max_in_flight),
                 bucket: options.rate_limit.map(TokenBucket::new),
                 breaker: Breaker::default(),
@@ -134,6 +150,31 @@ impl Throttle {
         Some(pass)
     }
 
+    /// Waits until a batch may be written down as sent ahead of its pass; none
+    /// once `halt` is cancelled. As many may be ready as requests in flight,
+    /// and no more than the rate lets go in a tenth of a second: what is
+    /// ready when the process dies is taken for sent.
+    pub async fn ready(&self, halt: &CancellationToken) -> Option<Ready> {
+        let waiting = async {
+            let _first = self.0.ready_line.lock().await;
+            loop {
+                {
+                    let mut state = self.0.state();
+                    if state.ready < most_ready(state.limit.get(), state.rate) {
+                        state.ready += 1;
+                        return Ready(Arc::clone(&self.0));
+                    }
+                }
+                self.0.ready_changed.notified().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = halt.cancelled() => None,
+            ready = waiting => Some(ready),
+        }
+    }
+
     async fn next(&self) -> Pass {
         let _first = self.0.line.lock().await;
         loop {
@@ -152,6 +193,11 @@ impl Throttle {
             }
         }
     }
+}
+
+fn most_ready(limit: u32, rate: Option<Rate>) -> u32 {
+    let by_rate = rate.map_or(u32::MAX, |rate| rate.burst() / 10);
+    limit.min(by_rate).max(1)
 }
 
 impl Shared {
@@ -250,6 +296,13 @@ impl Pass {
     }
 }
 
+impl Drop for Ready {
+    fn drop(&mut self) {
+        self.0.state().ready -= 1;
+        self.0.ready_changed.notify_one();
+    }
+}
+
 impl Drop for Pass {
     fn drop(&mut self) {
         let mut state = self.shared.state();
@@ -264,6 +317,8 @@ impl Drop for Pass {
         }
         drop(state);
         self.shared.changed.notify_one();
+        // The limit may be another.
+        self.shared.ready_changed.notify_one();
     }
 }
 

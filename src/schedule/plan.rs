@@ -8,7 +8,6 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
-use std::fmt::Write as _;
 use std::time::Duration;
 
 /// The fire times of a campaign, and what is done with them.
@@ -158,12 +157,7 @@ impl Schedule {
                 text.push_str(&format!("{key}\n{bound}\n"));
             }
         }
-        Sha256::digest(text)
-            .iter()
-            .fold(String::with_capacity(64), |mut hex, byte| {
-                write!(hex, "{byte:02x}").expect("writing to a string cannot fail");
-                hex
-            })
+        hex::encode(Sha256::digest(text))
     }
 
     /// The zone the expressions are meant in.

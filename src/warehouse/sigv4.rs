@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest as _, Sha256};
-use std::fmt::Write as _;
 
 /// Whose signature it is.
 #[derive(Debug, Clone)]
@@ -50,14 +49,14 @@ pub(super) fn authorization(key: &AwsKey, signing: &Signing) -> String {
         .iter()
         .map(|(name, value)| format!("{name}:{}\n", value.trim()))
         .collect();
-    let body = hex(&Sha256::digest(signing.body));
+    let body = hex::encode(&Sha256::digest(signing.body));
     let request = format!("POST\n/\n\n{lines}\n{names}\n{body}");
 
     let (service, region) = (signing.service, signing.region);
     let instant = amz_date(signing.at);
     let day = &instant[..8];
     let scope = format!("{day}/{region}/{service}/aws4_request");
-    let request = hex(&Sha256::digest(request));
+    let request = hex::encode(&Sha256::digest(request));
     let to_sign = format!("AWS4-HMAC-SHA256\n{instant}\n{scope}\n{request}");
 
     let secret = Zeroizing::new(format!("AWS4{}", key.secret.expose_secret()));
@@ -68,7 +67,7 @@ pub(super) fn authorization(key: &AwsKey, signing: &Signing) -> String {
     format!(
         "AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={names}, Signature={}",
         key.id,
-        hex(&signature[..])
+        hex::encode(&signature[..])
     )
 }
 
@@ -76,14 +75,6 @@ fn keyed(key: &[u8], text: &str) -> Zeroizing<Vec<u8>> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("a key of any length will do");
     mac.update(text.as_bytes());
     Zeroizing::new(mac.finalize().into_bytes().to_vec())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        write!(text, "{byte:02x}").expect("writing to a string cannot fail");
-    }
-    text
 }
 
 #[cfg(test)]

@@ -161,3 +161,33 @@ async fn a_pass_that_is_not_used_gives_its_token_back() {
     pass.spend(&rules(), async { answered(200) }).await;
     assert!(has_to_wait(&throttle).await);
 }
+
+#[tokio::test]
+async fn as_many_get_ready_as_may_be_in_flight_and_fewer_where_the_rate_is_low() {
+    let check = |limit, rate: Option<&str>, expect| {
+        let rate = rate.map(|rate| rate.parse().unwrap());
+        assert_eq!(most_ready(limit, rate), expect);
+    };
+    check(8, None, 8);
+    check(0, None, 1);
+    check(64, Some("50/s"), 5);
+    check(64, Some("1/min"), 1);
+    check(64, Some("1000/s"), 64);
+
+    let throttle = throttle(8, &Limit::new(8));
+    let halt = CancellationToken::new();
+    let limit = throttle.limit();
+    let mut ready = Vec::new();
+    for _ in 0..limit {
+        ready.push(throttle.ready(&halt).await.unwrap());
+    }
+    let one_more = throttle.ready(&halt);
+    let one_gives_it_back = async {
+        tokio::task::yield_now().await;
+        drop(ready.pop());
+    };
+    let (got, ()) = tokio::join!(one_more, one_gives_it_back);
+    assert!(got.is_some());
+    halt.cancel();
+    assert!(throttle.ready(&halt).await.is_none());
+}

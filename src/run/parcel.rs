@@ -1,0 +1,67 @@
+//! A batch on its way: what is sent of it, and where it stands.
+
+use super::deliver::Delivery;
+use super::rejected::Roll;
+use super::state::BatchState;
+use crate::delivery::{Course, RenderError, body_hash};
+use crate::id::BatchPath;
+use bytes::Bytes;
+use jiff::Timestamp;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A batch between two attempts: its course, and where the ledger has it.
+pub(super) struct Batch {
+    pub(super) path: BatchPath,
+    pub(super) members: u32,
+    /// The places of those refused one by one.
+    pub(super) refused: Vec<u64>,
+    pub(super) places: Option<(u64, u64)>,
+    pub(super) generation: u32,
+    pub(super) attempts: u32,
+    pub(super) course: Course,
+    /// The state the ledger has; none before the first attempt.
+    pub(super) state: Option<BatchState>,
+    pub(super) next_at: Option<Timestamp>,
+    /// The newest instant seen, so that a clock that steps back cannot make
+    /// the dedupe window look wider.
+    pub(super) newest: Timestamp,
+}
+
+impl Batch {
+    /// Notes that it waited for us. Before its first attempt there is nothing
+    /// to use up.
+    pub(super) fn excuse(&mut self, waited: Duration) {
+        if self.course.first_sending_at.is_some() {
+            self.course.excused += waited;
+        }
+    }
+}
+
+/// What is sent of a batch, the same in every attempt.
+pub(super) struct Parcel {
+    pub(super) body: Bytes,
+    pub(super) hash: [u8; 32],
+    pub(super) content_type: &'static str,
+    pub(super) headers: Arc<[(&'static str, String)]>,
+    /// Where its answer may refuse members one by one.
+    pub(super) roll: Option<Roll>,
+}
+
+impl Parcel {
+    pub(super) fn of(
+        delivery: &Delivery,
+        hash_key: &[u8; 32],
+        member_key: Option<&str>,
+    ) -> Result<Self, RenderError> {
+        let Delivery { renderer, path, .. } = delivery;
+        let body = renderer.render(path, &delivery.page, delivery.rows.clone())?;
+        Ok(Self {
+            hash: body_hash(hash_key, &body),
+            roll: member_key.map(|key| Roll::of(delivery, key)),
+            body,
+            content_type: renderer.content_type(),
+            headers: renderer.headers(path)?.into(),
+        })
+    }
+}
