@@ -4,6 +4,7 @@
 mod breaker;
 mod course;
 mod format;
+mod json_value;
 mod limit;
 #[cfg(test)]
 mod links;
@@ -22,6 +23,7 @@ mod template_bounds;
 mod template_payload;
 #[cfg(test)]
 mod template_tests;
+mod template_value;
 mod trial;
 mod value;
 mod verdict;

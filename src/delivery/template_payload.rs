@@ -1,10 +1,12 @@
 //! A campaign's own payload: templates in, JSON out, member by member.
 
 use super::format::key;
+use super::json_value::json_value;
 use super::page::{Kind, Page, Row};
 use super::template::{Exact, Parsed, RunValues, described, engine, render_text, sole_expression};
+use super::template_value::write_engine_value;
 use super::value::{write_string, write_value};
-use minijinja::value::{Serde, Value, ValueKind};
+use minijinja::value::Value;
 use minijinja::{Environment, Error};
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
@@ -312,30 +314,8 @@ fn cell_value(kind: Kind, text: &str) -> Value {
             Ok(integer) => Value::from(integer),
             Err(_) => Value::from(digits(&json)),
         },
-        _ => serde_json::from_slice::<serde_json::Value>(&json)
-            .map_or(Value::UNDEFINED, |value| Value::from(Serde(&value))),
+        _ => json_value(&digits(&json)),
     }
-}
-
-/// Appends what an expression gave, as JSON; nothing where it gave nothing.
-fn write_engine_value(out: &mut Vec<u8>, value: &Value) -> Option<()> {
-    if let Some(Exact(digits)) = value.downcast_object_ref() {
-        write_value(out, Kind::Decimal, digits);
-        return Some(());
-    }
-    match value.kind() {
-        ValueKind::Undefined | ValueKind::Invalid => return None,
-        ValueKind::Number if value.is_integer() => {
-            write_value(out, Kind::Integer, &value.to_string());
-        }
-        ValueKind::Number => write_value(out, Kind::Float, &value.to_string()),
-        ValueKind::String => write_string(out, value.as_str()?),
-        ValueKind::None | ValueKind::Bool | ValueKind::Seq | ValueKind::Map => {
-            serde_json::to_writer(out, value).ok()?;
-        }
-        _ => write_string(out, &value.to_string()),
-    }
-    Some(())
 }
 
 /// The attributes of batch `batch`, as JSON.
