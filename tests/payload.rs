@@ -281,7 +281,11 @@ async fn every_strange_value_of_postgres_arrives_exact() {
         (&decimal, json!(digits)),
         ("'NaN'::numeric", Value::Null),
         ("'-Infinity'::float8", Value::Null),
-        ("'infinity'::timestamp", json!("infinity")),
+        ("'infinity'::timestamp", Value::Null),
+        ("'-infinity'::timestamptz", Value::Null),
+        ("'infinity'::date", Value::Null),
+        ("'2026-01-02'::date", json!("2026-01-02")),
+        ("'infinity'::text", json!("infinity")),
         ("'0044-03-15 BC'::date", json!("0044-03-15 BC")),
         (
             "'0044-03-15 12:00 BC'::timestamp",
