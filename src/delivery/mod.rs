@@ -8,6 +8,7 @@ mod json_value;
 mod limit;
 #[cfg(test)]
 mod links;
+mod mask;
 mod outcome;
 mod page;
 mod payload;
