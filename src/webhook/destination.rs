@@ -1,7 +1,7 @@
 //! A destination over HTTP: one client, one attempt at a time asked for.
 
 use super::WebhookError;
-use super::answer::answered;
+use super::answer::{answered, has_odd_retry_after};
 use super::body::HeldBody;
 use super::client::{checked_url, client, shown_host};
 use super::failure::{handshake_refusal, why_ambiguous, why_not_sent};
@@ -17,6 +17,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, Header
 use reqwest::{Body, Client, Url};
 use secrecy::ExposeSecret;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -24,6 +25,9 @@ const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// A receiver that says something odd says it with every answer.
+const BETWEEN_WARNINGS: Duration = Duration::from_secs(3600);
 
 /// A destination that takes signed requests at a URL.
 pub struct HttpDestination {
@@ -36,6 +40,8 @@ pub struct HttpDestination {
     tokens: Option<Tokens>,
     timeout: Duration,
     allow_private_network: bool,
+    /// When a `Retry-After` that says nothing was last told of.
+    told_of_retry_after: Mutex<Option<Instant>>,
 }
 
 impl fmt::Debug for HttpDestination {
@@ -76,6 +82,7 @@ impl HttpDestination {
             keys,
             timeout: options.timeout,
             allow_private_network: options.allow_private_network,
+            told_of_retry_after: Mutex::default(),
         })
     }
 
@@ -122,6 +129,9 @@ impl HttpDestination {
         match sending.send().await {
             Ok(response) => {
                 let now = later(request.at, begun.elapsed());
+                if has_odd_retry_after(&response, now) {
+                    self.tell_of_retry_after();
+                }
                 answered(response, now, request.rejected_at.as_deref()).await
             }
             Err(error) if hold.withdraw() => Outcome::NotSent {
@@ -134,6 +144,24 @@ impl HttpDestination {
                 },
             },
         }
+    }
+
+    /// Warns that `Retry-After` says nothing, and repeats none of its words.
+    fn tell_of_retry_after(&self) {
+        let mut told = self
+            .told_of_retry_after
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if told.is_some_and(|at| at.elapsed() < BETWEEN_WARNINGS) {
+            return;
+        }
+        *told = Some(Instant::now());
+        let host = &self.host;
+        tracing::warn!(
+            destination.host = host,
+            "{host} answered with a `Retry-After` that is neither seconds nor an HTTP date; it is \
+             ignored, and our own delays hold (said once an hour)"
+        );
     }
 
     /// The same under a token. A 401 is a definite no that a token which has
