@@ -44,5 +44,5 @@ pub use signature::{BadSecret, SigningKey, body_hash, sign};
 pub use special::MAX_ATTRIBUTES_HEADER;
 pub use split::{SplitBudget, halves, rows_of_part};
 pub use template_payload::{Payload, RenderError};
-pub use trial::trial_body;
+pub use trial::{Trial, trial};
 pub use verdict::{may_resend, verdict};
