@@ -145,7 +145,9 @@ impl<'de> Deserialize<'de> for Pairs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::delivery::template_value::write_engine_value;
     use minijinja::value::ValueKind;
+    use proptest::prelude::{prop_assert_eq, proptest};
 
     #[test]
     fn a_number_is_a_number_unless_that_would_round_it() {
@@ -190,5 +192,36 @@ mod tests {
             value = value.get_item(&Value::from(0)).unwrap();
         }
         assert_eq!(value.to_string(), deep[50..deep.len() - 50]);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_number_is_taken_out_is_the_same_number(literal in "-?(0|[1-9][0-9]{0,24})([.][0-9]{1,24})?") {
+            let taken = json_value(&format!(r#"[{{"n": {literal}}}]"#));
+            let taken = taken.get_item(&Value::from(0)).unwrap().get_attr("n").unwrap();
+            let mut written = Vec::new();
+            write_engine_value(&mut written, &taken).unwrap();
+            let written = String::from_utf8(written).unwrap();
+            prop_assert_eq!(plain(written.trim_matches('"')), plain(&literal));
+        }
+    }
+
+    /// Without an exponent, and without the zeros that say nothing.
+    fn plain(number: &str) -> String {
+        let (mantissa, exponent) = number.split_once('e').unwrap_or((number, "0"));
+        let (sign, mantissa) = match mantissa.strip_prefix('-') {
+            Some(rest) => ("-", rest),
+            None => ("", mantissa),
+        };
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let exponent: i64 = exponent.parse().unwrap();
+        let point = i64::try_from(whole.len()).unwrap() + exponent;
+        let digits = format!("{whole}{fraction}");
+        let zeros = digits.len() - digits.trim_start_matches('0').len();
+        let point = point - i64::try_from(zeros).unwrap();
+        match digits.trim_matches('0') {
+            "" => "0".to_owned(),
+            digits => format!("{sign}{digits}@{point}"),
+        }
     }
 }
