@@ -17,9 +17,8 @@ use support::tls::{Authority, Pair, TlsFront, self_signed};
 const PEOPLE: u32 = 28;
 /// Of seven members each.
 const BATCHES: usize = 4;
-/// What a daemon may hold of memory at its peak, in KiB: an ordinary run of
-/// a debug build takes some forty thousand.
-const MOST_MEMORY: u64 = 128 * 1024;
+/// What a daemon may hold of memory at its peak, in KiB, itself included.
+const MOST_MEMORY: u64 = 64 * 1024;
 
 async fn site() -> Site {
     let site = Site::sqlite().await;
