@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use support::oracle;
 use support::receiver::Recorded;
-use support::site::{Site, TextRow};
+use support::site::{Site, TextRow, World};
 
 /// Five people; the third has no first name, the first a strange one.
 const PEOPLE: &str = "
@@ -258,14 +258,59 @@ async fn every_strange_value_of_sqlite_arrives_exact() {
             json!("x".repeat(1_000_000)),
         ),
         ("''", json!("")),
+        ("'-0044-03-15'", json!("-0044-03-15")),
+        (
+            "'12345678901234567890123456789012345678'",
+            json!("12345678901234567890123456789012345678"),
+        ),
         ("null", Value::Null),
     ];
     values(&site, &columns).await;
 }
 
+/// What cannot be exact in a template is refused with its place, or is exact.
+#[tokio::test(flavor = "multi_thread")]
+async fn digits_within_json_arrive_whole_through_templates() {
+    let site = site(
+        "payload_json",
+        "json",
+        "  batch_size: 3
+  payload:
+    member: { profile_id: '{{ profile_id }}', whole: '{{ traits | default({}) }}', fine: '{{ traits.fine }}', text: 'n={{ traits.id }}' }",
+    )
+    .await;
+    let traits = r#"{"id":9007199254740993,"fine":0.12345678901234567890,"deep":[[1.10]]}"#;
+    site.sql(&format!(
+        "alter table people add column traits json default '{traits}'"
+    ))
+    .await;
+    let path = site.path().join("campaigns/hello.yaml");
+    let campaign = std::fs::read_to_string(path).unwrap();
+    let campaign = campaign.replace("big, first_name", "big, first_name, traits");
+    site.write("campaigns/hello.yaml", &campaign);
+    run(&site).await;
+    oracle::check(&site).await;
+    for request in site.receiver.requests() {
+        let body = String::from_utf8(request.body.clone()).unwrap();
+        let expect = format!(
+            "\"whole\":{traits},\"fine\":0.12345678901234567890,\"text\":\"n=9007199254740993\""
+        );
+        assert!(body.contains(&expect), "{body}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_strange_value_of_postgres_arrives_exact() {
-    let site = Site::new("payload_values").await;
+    strange_values(World::Postgres).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_strange_value_through_the_redshift_gate_arrives_exact() {
+    strange_values(World::Redshift).await;
+}
+
+async fn strange_values(world: World) {
+    let site = Site::of(world, "payload_values").await;
     let digits = "12345678901234567890123456789012345678";
     let decimal = format!("{digits}::numeric");
     let columns = [
@@ -281,7 +326,11 @@ async fn every_strange_value_of_postgres_arrives_exact() {
         (&decimal, json!(digits)),
         ("'NaN'::numeric", Value::Null),
         ("'-Infinity'::float8", Value::Null),
-        ("'infinity'::timestamp", json!("infinity")),
+        ("'infinity'::timestamp", Value::Null),
+        ("'-infinity'::timestamptz", Value::Null),
+        ("'infinity'::date", Value::Null),
+        ("'2026-01-02'::date", json!("2026-01-02")),
+        ("'infinity'::text", json!("infinity")),
         ("'0044-03-15 BC'::date", json!("0044-03-15 BC")),
         (
             "'0044-03-15 12:00 BC'::timestamp",

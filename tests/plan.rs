@@ -178,3 +178,24 @@ async fn a_warehouse_file_that_is_not_there_is_not_made() {
     assert_eq!(output.status.code(), Some(5));
     assert!(!site.path().join("warehouse.db").exists());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn templates_that_calculate_are_shown_masked_as_they_will_be_sent() {
+    let site = Site::sqlite().await;
+    prepared(&site).await;
+    let first = campaign("first-contact", "visits between 1 and 200", "").replace(
+        "batch_size: 70",
+        "batch_size: 70, payload: { member: { profile_id: '{{ profile_id }}', next: '{{ visits + 1 }}', \
+         mail: 'to {{ email }}', run: '{{ run_id }}', kind: 'shopper', half: '{{ spent | round }}' } }",
+    );
+    site.write("campaigns/first-contact.yaml", &first);
+    let plan = site.json(&["plan", "first-contact"]).await;
+    let run = &plan["first_payload"]["data"]["run_id"];
+    assert_eq!(
+        plan["first_payload"]["data"]["members"][0],
+        json!({"profile_id": "x-x", "next": "x", "mail": "xx xx@xxxxxxx.xxx", "run": run,
+               "kind": "shopper", "half": "x"})
+    );
+    let shown = site.json(&["plan", "first-contact", "--show-values"]).await;
+    assert_eq!(shown["first_payload"]["data"]["members"][0]["next"], 2);
+}

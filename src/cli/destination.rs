@@ -5,10 +5,11 @@ use super::load;
 use super::pause;
 use super::show::{Format, lines, say, say_json, table, those_there_are};
 use crate::daemon::settings::{DestinationSettings, Secrets, Settings};
-use crate::delivery::{OnAmbiguous, Outcome, Verdict, trial_body, verdict};
+use crate::delivery::{OnAmbiguous, Outcome, Rate, Verdict, trial, verdict};
 use crate::id::{BatchPath, DestinationName, MessageId, RunId};
 use crate::run::{Clock as _, Destination as _, PauseScope, Request, SystemClock};
-use crate::webhook::{HttpDestination, JudgedAddress};
+use crate::webhook::{HttpDestination, JudgedAddress, TlsReport};
+use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -58,6 +59,8 @@ struct View {
     host: String,
     channel: String,
     max_in_flight: u32,
+    /// As in the operator's file, `50/s`; none where there is none.
+    rate_limit: Option<String>,
     max_body: u64,
     timeout_seconds: f64,
     dedupe_window_seconds: Option<u64>,
@@ -113,6 +116,7 @@ fn view(
         host: destination.origin(),
         channel: destination.channel.clone(),
         max_in_flight: destination.max_in_flight,
+        rate_limit: destination.rate_limit.as_ref().map(Rate::to_string),
         max_body: destination.max_body,
         timeout_seconds: destination.rules.timeout.as_secs_f64(),
         dedupe_window_seconds: destination.rules.dedupe_window.map(|d| d.as_secs()),
@@ -130,6 +134,7 @@ fn text(views: &[View]) -> String {
         "host",
         "channel",
         "in flight#",
+        "rate",
         "body KiB#",
         "timeout#",
         "remembers",
@@ -148,6 +153,7 @@ fn text(views: &[View]) -> String {
             view.host.clone(),
             view.channel.clone(),
             view.max_in_flight.to_string(),
+            view.rate_limit.clone().unwrap_or_else(|| "-".to_owned()),
             (view.max_body / 1024).to_string(),
             spelt(Duration::from_secs_f64(view.timeout_seconds)),
             window.map_or("no promise".to_owned(), spelt),
@@ -168,11 +174,41 @@ struct Report {
     addresses: Vec<Address>,
     /// Why the host has no addresses, where that is so.
     lookup_error: Option<String>,
+    /// None where it is `http://`, or could not be found out.
+    tls: Option<Tls>,
+    /// Why it could not.
+    tls_error: Option<String>,
     status: Option<u16>,
     milliseconds: u64,
     accepted: bool,
     /// What it means for a batch, and the one thing to do.
     verdict: String,
+}
+
+/// What it shows of itself, trusted or not.
+#[derive(Debug, Serialize)]
+struct Tls {
+    version: &'static str,
+    subject: String,
+    issuer: String,
+    expires: Timestamp,
+}
+
+impl From<TlsReport> for Tls {
+    fn from(report: TlsReport) -> Self {
+        let TlsReport {
+            version,
+            subject,
+            issuer,
+            expires,
+        } = report;
+        Self {
+            version,
+            subject,
+            issuer,
+            expires,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -209,7 +245,7 @@ async fn test(settings: &Settings, name: &str, format: Format) -> Result<(), Fai
     let options = destination.options(&Secrets::from_process());
     let options = options.map_err(|error| unusable(error.into()))?;
     let adapter = HttpDestination::new(options).map_err(|error| unusable(error.into()))?;
-    let report = tried(name, destination, &adapter).await;
+    let report = tried(name, destination, &adapter).await?;
     match format {
         Format::Json => say_json(&report),
         Format::Text => say(told(&report)),
@@ -225,7 +261,7 @@ async fn tried(
     name: &DestinationName,
     destination: &DestinationSettings,
     adapter: &HttpDestination,
-) -> Report {
+) -> Result<Report, Failure> {
     let (addresses, lookup_error) = match adapter.addresses().await {
         Ok(addresses) => (addresses.into_iter().map(Address::from).collect(), None),
         Err(why) => (Vec::new(), Some(why)),
@@ -236,24 +272,39 @@ async fn tried(
     let n = u32::try_from(now.subsec_microsecond()).unwrap_or_default();
     let run = RunId::manual(&campaign, now, n + 1);
     let id = MessageId::of(&run, &BatchPath::whole(1), 0);
+    let message = trial(
+        &campaign,
+        &run,
+        now,
+        &destination.channel,
+        destination.format,
+    );
+    let message = message.map_err(|error| Failure::usage(error.to_string()))?;
     let request = Request {
         id,
         at: now,
-        body: trial_body(&run, now, &destination.channel),
+        body: message.body,
         rejected_at: None,
-        content_type: "application/json",
-        headers: std::sync::Arc::from([]),
+        content_type: message.content_type,
+        headers: message.headers.into(),
     };
     let begun = Instant::now();
     let outcome = adapter.attempt(request).await;
     let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     let follows = verdict(&outcome, &destination.rules);
-    Report {
+    let (tls, tls_error) = match adapter.tls().await {
+        Some(Ok(shown)) => (Some(Tls::from(shown)), None),
+        Some(Err(why)) => (None, Some(why)),
+        None => (None, None),
+    };
+    Ok(Report {
         destination: name.to_string(),
         host: destination.origin(),
         webhook_id: id.to_string(),
         addresses,
         lookup_error,
+        tls,
+        tls_error,
         status: match &outcome {
             Outcome::Answered { status, .. } => Some(*status),
             Outcome::NotSent { .. } | Outcome::Ambiguous { .. } => None,
@@ -261,7 +312,7 @@ async fn tried(
         milliseconds,
         accepted: follows == Verdict::Accept,
         verdict: in_words(&outcome, &follows),
-    }
+    })
 }
 
 fn in_words(outcome: &Outcome, follows: &Verdict) -> String {
@@ -289,7 +340,7 @@ fn in_words(outcome: &Outcome, follows: &Verdict) -> String {
 
 fn told(report: &Report) -> String {
     let mut text = format!("{} at {}\n", report.destination, report.host);
-    let mut line = |head: &str, tail: &str| text += &format!("  {head:<11}{tail}\n");
+    let mut line = |head: &str, tail: &str| text += &format!("  {head:<12}{tail}\n");
     for Address { address, refused } in &report.addresses {
         let judged = refused.as_ref().map_or("may be dialled", String::as_str);
         line("address", &format!("{address}: {judged}"));
@@ -297,8 +348,19 @@ fn told(report: &Report) -> String {
     if let Some(why) = &report.lookup_error {
         line("address", why);
     }
+    if let Some(tls) = &report.tls {
+        line("TLS", tls.version);
+        line(
+            "certificate",
+            &format!("{}, issued by {}", tls.subject, tls.issuer),
+        );
+        line("", &format!("until {}", tls.expires));
+    }
+    if let Some(why) = &report.tls_error {
+        line("TLS", why);
+    }
     if report.status.is_some() && report.host.starts_with("https://") {
-        line("TLS", "its certificate is sound and trusted");
+        line("", "the certificate is sound and trusted");
     }
     line("message", &report.webhook_id);
     if let Some(status) = report.status {

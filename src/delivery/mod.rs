@@ -4,9 +4,11 @@
 mod breaker;
 mod course;
 mod format;
+mod json_value;
 mod limit;
 #[cfg(test)]
 mod links;
+mod mask;
 mod outcome;
 mod page;
 mod payload;
@@ -22,6 +24,7 @@ mod template_bounds;
 mod template_payload;
 #[cfg(test)]
 mod template_tests;
+mod template_value;
 mod trial;
 mod value;
 mod verdict;
@@ -41,5 +44,5 @@ pub use signature::{BadSecret, SigningKey, body_hash, sign};
 pub use special::MAX_ATTRIBUTES_HEADER;
 pub use split::{SplitBudget, halves, rows_of_part};
 pub use template_payload::{Payload, RenderError};
-pub use trial::trial_body;
+pub use trial::{Trial, trial};
 pub use verdict::{may_resend, verdict};

@@ -2,6 +2,7 @@
 //! is rendered again.
 
 use super::format::Format;
+use super::mask::masked;
 use super::page::Page;
 use super::special::Special;
 use super::template::RunValues;
@@ -109,6 +110,7 @@ impl Renderer {
             },
             batches: envelope.batches,
             attributes: envelope.attributes.clone(),
+            is_masked: false,
         };
         Self {
             special: Some(special),
@@ -146,6 +148,24 @@ impl Renderer {
                 Format::Ndjson => special.render_ndjson(path, page, rows),
                 Format::Form => special.render_form(path, page, rows),
             },
+        }
+    }
+
+    /// The same with every letter and digit of a member's values an `x`, for a
+    /// person to see. Templates are given the true values and what comes of
+    /// them is masked, so that they work as they will.
+    pub fn render_masked(
+        mut self,
+        path: &BatchPath,
+        page: &Page,
+        rows: Range<usize>,
+    ) -> Result<Bytes, RenderError> {
+        match &mut self.special {
+            Some(special) if special.has_templates() => {
+                special.is_masked = true;
+                self.render(path, page, rows)
+            }
+            _ => self.render(path, &masked(page), rows),
         }
     }
 

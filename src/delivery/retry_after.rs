@@ -90,16 +90,14 @@ mod tests {
 
         #[test]
         fn a_date_is_within_the_bounds_whenever_it_is_read(
-            then in -62_000_000_000_i64..253_000_000_000,
+            then in -30_000_000_000_i64..253_000_000_000, // years of four digits
             now in -62_000_000_000_i64..253_000_000_000,
         ) {
             let instant = |second| Timestamp::from_second(second).unwrap_or(Timestamp::UNIX_EPOCH);
             let (then, now) = (instant(then), instant(now));
             let header = then.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
             let wait = Duration::try_from(then.duration_since(now)).unwrap_or_default();
-            if let Some(delay) = retry_after(&header, now) {
-                prop_assert_eq!(delay, wait.min(LONGEST));
-            }
+            prop_assert_eq!(retry_after(&header, now), Some(wait.min(LONGEST)));
         }
     }
 }

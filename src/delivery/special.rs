@@ -7,6 +7,7 @@ use super::template::{RunValues, engine};
 use super::template_payload::{self as templates, Payload, Plan, RenderError};
 use crate::id::BatchPath;
 use bytes::Bytes;
+use minijinja::Environment;
 use serde_json::{Map, Value};
 use std::ops::Range;
 
@@ -21,9 +22,16 @@ pub(super) struct Special {
     pub(super) values: RunValues,
     pub(super) batches: u32,
     pub(super) attributes: Map<String, Value>,
+    /// Whether members only show their shape.
+    pub(super) is_masked: bool,
 }
 
 impl Special {
+    /// Whether a member goes out as templates say.
+    pub(super) fn has_templates(&self) -> bool {
+        self.templates().is_some()
+    }
+
     /// The templates of a member, and where they stand.
     fn templates(&self) -> Option<(&'static str, &Map<String, Value>)> {
         let body = self.payload.body.as_ref();
@@ -42,7 +50,7 @@ impl Special {
     ) -> Result<(), RenderError> {
         let env = engine(&self.values);
         let plan = match self.templates() {
-            Some((path, map)) => Some(Plan::of(&env, path, map, page.columns())?),
+            Some((path, map)) => Some(self.plan(&env, path, map, page)?),
             None => None,
         };
         let keys = Keys::of(page);
@@ -57,6 +65,18 @@ impl Special {
             }
         }
         Ok(())
+    }
+
+    fn plan<'e, 's>(
+        &self,
+        env: &'e Environment<'s>,
+        path: &str,
+        map: &'s Map<String, Value>,
+        page: &Page,
+    ) -> Result<Plan<'e, 's>, RenderError> {
+        let mut plan = Plan::of(env, path, map, page.columns())?;
+        plan.is_masked = self.is_masked;
+        Ok(plan)
     }
 
     pub(super) fn attributes(&self, batch: u32) -> Result<Vec<u8>, RenderError> {
@@ -92,7 +112,7 @@ impl Special {
         match self.templates() {
             Some((key, map)) => {
                 let env = engine(&self.values);
-                let plan = Plan::of(&env, key, map, page.columns())?;
+                let plan = self.plan(&env, key, map, page)?;
                 plan.fields(&row, path.batch, |name, json| form.push(name, json))?;
             }
             None => templates::columns(page, &row, |name, json| form.push(name, json)),

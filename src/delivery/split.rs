@@ -107,6 +107,7 @@ impl SplitBudget {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::{MessageId, RunId};
     use proptest::prelude::*;
 
     fn path(text: &str) -> BatchPath {
@@ -152,6 +153,13 @@ mod tests {
             for part in &parts {
                 prop_assert!(!rows_of_part(members, &part.part).is_empty());
             }
+            // Each part has an id of its own, the same whenever it is named.
+            let run: RunId = "winback@20261122T140000Z".parse().unwrap();
+            let id = |part: &BatchPath| MessageId::of(&run, part, 0);
+            let named = parts.iter().map(|part| id(&path(&part.to_string())));
+            prop_assert!(named.eq(parts.iter().map(id)));
+            let ids: std::collections::HashSet<_> = parts.iter().map(|part| id(part).to_string()).collect();
+            prop_assert_eq!(ids.len(), parts.len());
         }
 
         #[test]

@@ -1,6 +1,7 @@
 //! The engine of templates: what they may say, and how much they may cost.
 
 use super::template_bounds::unbounded;
+use super::template_value::write_engine_value;
 use crate::id::{CampaignName, RunId};
 use jiff::{SignedDuration, Timestamp};
 use minijinja::value::{Kwargs, Object, ObjectRepr, Serde, Value};
@@ -22,8 +23,6 @@ const MAX_TEXT_BYTES: usize = 8 * 1024 * 1024;
 
 /// How far back `days_ago` reaches: a hundred years.
 const MAX_DAYS: i64 = 36_525;
-
-const NO_ARGUMENTS: [(&str, Value); 0] = [];
 
 /// What every template may name besides its columns.
 pub const RUN_NAMES: [&str; 9] = [
@@ -150,9 +149,26 @@ fn add_filters(env: &mut Environment) {
     );
     env.add_filter("string", |value: Value| value.to_string());
     // Without `indent`, which gives any number of blanks.
-    env.add_filter("tojson", |value: &Value| {
-        filters::tojson(value, None, Kwargs::from_iter(NO_ARGUMENTS))
-    });
+    env.add_filter("tojson", json_text);
+}
+
+/// `value` as JSON, with the characters that HTML gives a meaning escaped.
+fn json_text(value: &Value) -> Result<String, Error> {
+    let mut json = Vec::new();
+    write_engine_value(&mut json, value)
+        .ok_or_else(|| Error::new(ErrorKind::UndefinedError, "there is no value"))?;
+    let json = String::from_utf8_lossy(&json);
+    let mut text = String::with_capacity(json.len());
+    for character in json.chars() {
+        match character {
+            '<' => text.push_str("\\u003c"),
+            '>' => text.push_str("\\u003e"),
+            '&' => text.push_str("\\u0026"),
+            '\'' => text.push_str("\\u0027"),
+            other => text.push(other),
+        }
+    }
+    Ok(text)
 }
 
 /// An exact decimal as the number nearest to it.

@@ -1,10 +1,13 @@
 //! A campaign's own payload: templates in, JSON out, member by member.
 
 use super::format::key;
+use super::json_value::json_value;
+use super::mask::mask_value;
 use super::page::{Kind, Page, Row};
 use super::template::{Exact, Parsed, RunValues, described, engine, render_text, sole_expression};
+use super::template_value::write_engine_value;
 use super::value::{write_string, write_value};
-use minijinja::value::{Serde, Value, ValueKind};
+use minijinja::value::Value;
 use minijinja::{Environment, Error};
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
@@ -47,6 +50,8 @@ pub(super) struct Plan<'e, 's> {
     root: Vec<Entry<'e, 's>>,
     /// The columns they use: name in the templates, place in the row.
     used: Vec<(String, usize)>,
+    /// Whether what comes of a member's columns only shows its shape.
+    pub(super) is_masked: bool,
 }
 
 struct Entry<'e, 's> {
@@ -66,6 +71,8 @@ enum Node<'e, 's> {
 
 struct Leaf<'e, 's> {
     path: String,
+    /// Whether it names a column.
+    uses_columns: bool,
     parsed: Parsed<'e, 's>,
 }
 
@@ -96,6 +103,7 @@ impl<'e, 's> Plan<'e, 's> {
         Ok(Self {
             root,
             used: compiler.used,
+            is_masked: false,
         })
     }
 
@@ -112,6 +120,14 @@ impl<'e, 's> Plan<'e, 's> {
         Value::from_pairs(batch.chain(columns))
     }
 
+    fn member<'c>(&self, cells: &'c [(Kind, &'c str)], batch: u32) -> Member<'c> {
+        Member {
+            scope: self.scope(cells, batch),
+            cells,
+            is_masked: self.is_masked,
+        }
+    }
+
     /// Appends the member in `row` as one JSON object.
     pub(super) fn write(
         &self,
@@ -120,7 +136,7 @@ impl<'e, 's> Plan<'e, 's> {
         batch: u32,
     ) -> Result<(), RenderError> {
         let cells = cells_of(row);
-        write_map(out, &self.root, &self.scope(&cells, batch), &cells)
+        self.member(&cells, batch).write_map(out, &self.root)
     }
 
     /// Hands out the fields of the member in `row`, each as JSON.
@@ -131,11 +147,11 @@ impl<'e, 's> Plan<'e, 's> {
         mut field: impl FnMut(&str, &[u8]),
     ) -> Result<(), RenderError> {
         let cells = cells_of(Some(row));
-        let scope = self.scope(&cells, batch);
+        let member = self.member(&cells, batch);
         let mut json = Vec::new();
         for entry in &self.root {
             json.clear();
-            write_node(&mut json, &entry.node, &scope, &cells)?;
+            member.write_node(&mut json, &entry.node)?;
             field(entry.name, &json);
         }
         Ok(())
@@ -197,64 +213,77 @@ impl<'e, 's> Compiler<'_, 'e, 's> {
         {
             return Ok(Node::Column(path.to_owned(), at));
         }
+        let mut uses_columns = false;
         for name in parsed.names() {
-            if let Some(at) = column_at(self.columns, &name)
-                && !self.used.iter().any(|(used, _)| *used == name)
-            {
-                self.used.push((name, at));
+            if let Some(at) = column_at(self.columns, &name) {
+                uses_columns = true;
+                if !self.used.iter().any(|(used, _)| *used == name) {
+                    self.used.push((name, at));
+                }
             }
         }
         Ok(Node::Leaf(Leaf {
             path: path.to_owned(),
+            uses_columns,
             parsed,
         }))
     }
 }
 
-fn write_map(
-    out: &mut Vec<u8>,
-    entries: &[Entry],
-    scope: &Value,
-    cells: &[(Kind, &str)],
-) -> Result<(), RenderError> {
-    out.push(b'{');
-    for (index, entry) in entries.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        out.extend_from_slice(&key(entry.name));
-        write_node(out, &entry.node, scope, cells)?;
-    }
-    out.push(b'}');
-    Ok(())
+/// One member, about to be written.
+struct Member<'c> {
+    scope: Value,
+    cells: &'c [(Kind, &'c str)],
+    is_masked: bool,
 }
 
-fn write_node(
-    out: &mut Vec<u8>,
-    node: &Node,
-    scope: &Value,
-    cells: &[(Kind, &str)],
-) -> Result<(), RenderError> {
-    match node {
-        Node::Fixed(json) => out.extend_from_slice(json),
-        Node::Column(path, at) => match cells.get(*at) {
-            None | Some((Kind::Null, _)) => return Err(nothing_there(path)),
-            Some((kind, text)) => write_value(out, *kind, text),
-        },
-        Node::Leaf(leaf) => leaf.write(out, scope)?,
-        Node::List(items) => {
-            out.push(b'[');
-            for (index, item) in items.iter().enumerate() {
-                if index > 0 {
-                    out.push(b',');
-                }
-                write_node(out, item, scope, cells)?;
+impl Member<'_> {
+    fn write_map(&self, out: &mut Vec<u8>, entries: &[Entry]) -> Result<(), RenderError> {
+        out.push(b'{');
+        for (index, entry) in entries.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
             }
-            out.push(b']');
+            out.extend_from_slice(&key(entry.name));
+            self.write_node(out, &entry.node)?;
         }
-        Node::Map(entries) => write_map(out, entries, scope, cells)?,
+        out.push(b'}');
+        Ok(())
     }
-    Ok(())
+
+    fn write_node(&self, out: &mut Vec<u8>, node: &Node) -> Result<(), RenderError> {
+        let from = out.len();
+        match node {
+            Node::Fixed(json) => out.extend_from_slice(json),
+            Node::Column(path, at) => {
+                match self.cells.get(*at) {
+                    None | Some((Kind::Null, _)) => return Err(nothing_there(path)),
+                    Some((kind, text)) => write_value(out, *kind, text),
+                }
+                if self.is_masked {
+                    mask_value(out, from);
+                }
+            }
+            Node::Leaf(leaf) => {
+                leaf.write(out, &self.scope)?;
+                if self.is_masked && leaf.uses_columns {
+                    mask_value(out, from);
+                }
+            }
+            Node::List(items) => {
+                out.push(b'[');
+                for (index, item) in items.iter().enumerate() {
+                    if index > 0 {
+                        out.push(b',');
+                    }
+                    self.write_node(out, item)?;
+                }
+                out.push(b']');
+            }
+            Node::Map(entries) => self.write_map(out, entries)?,
+        }
+        Ok(())
+    }
 }
 
 impl Leaf<'_, '_> {
@@ -312,30 +341,8 @@ fn cell_value(kind: Kind, text: &str) -> Value {
             Ok(integer) => Value::from(integer),
             Err(_) => Value::from(digits(&json)),
         },
-        _ => serde_json::from_slice::<serde_json::Value>(&json)
-            .map_or(Value::UNDEFINED, |value| Value::from(Serde(&value))),
+        _ => json_value(&digits(&json)),
     }
-}
-
-/// Appends what an expression gave, as JSON; nothing where it gave nothing.
-fn write_engine_value(out: &mut Vec<u8>, value: &Value) -> Option<()> {
-    if let Some(Exact(digits)) = value.downcast_object_ref() {
-        write_value(out, Kind::Decimal, digits);
-        return Some(());
-    }
-    match value.kind() {
-        ValueKind::Undefined | ValueKind::Invalid => return None,
-        ValueKind::Number if value.is_integer() => {
-            write_value(out, Kind::Integer, &value.to_string());
-        }
-        ValueKind::Number => write_value(out, Kind::Float, &value.to_string()),
-        ValueKind::String => write_string(out, value.as_str()?),
-        ValueKind::None | ValueKind::Bool | ValueKind::Seq | ValueKind::Map => {
-            serde_json::to_writer(out, value).ok()?;
-        }
-        _ => write_string(out, &value.to_string()),
-    }
-    Some(())
 }
 
 /// The attributes of batch `batch`, as JSON.

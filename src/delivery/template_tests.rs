@@ -57,6 +57,58 @@ fn value(template: &str, cells: &[(Kind, &str)]) -> Result<String, RenderError> 
     Ok(inner.strip_suffix('}').unwrap().to_owned())
 }
 
+#[test]
+fn no_digit_within_json_is_lost() {
+    let text = r#"{"id":9007199254740993,"big":123456789012345678901234567890,"fine":0.12345678901234567,"far":1.25e-400,"p":12.5,"list":[1,{"x":0.10}]}"#;
+    let cells = [(Kind::Json, text)];
+    for (template, expect) in [
+        ("{{ a }}", text),
+        ("{{ a | default('') }}", text),
+        ("{{ a.id }}", "\"9007199254740993\""),
+        ("{{ a.id + 1 }}", "\"9007199254740994\""),
+        ("{{ a.big }}", "\"123456789012345678901234567890\""),
+        ("{{ a.fine }}", "0.12345678901234567"),
+        ("{{ a.far }}", "1.25e-400"),
+        ("{{ a.p + 1 }}", "13.5"),
+        ("{{ a.list }}", r#"[1,{"x":0.10}]"#),
+        (
+            "{{ [a.list[1], a.fine] }}",
+            r#"[{"x":0.10},0.12345678901234567]"#,
+        ),
+        ("{{ a.list | last }}", r#"{"x":0.10}"#),
+        ("{{ a.list | length }}", "2"),
+        ("{{ a['list'][-1].x }}", "0.1"),
+        (
+            "n {{ a.fine }} {{ a.list }}",
+            r#""n 0.12345678901234567 [1,{\"x\":0.10}]""#,
+        ),
+        (
+            "{{ {'f': a.fine} | tojson }}",
+            r#""{\"f\":0.12345678901234567}""#,
+        ),
+        (
+            "{% for k in a.list %}{{ k }};{% endfor %}",
+            r#""1;{\"x\":0.10};""#,
+        ),
+        ("{{ 'list' in a }}", "true"),
+    ] {
+        assert_eq!(value(template, &cells).unwrap(), expect, "{template}");
+    }
+}
+
+#[test]
+fn json_as_deep_as_it_likes_is_there() {
+    let deep = format!("{}7{}", "[".repeat(5_000), "]".repeat(5_000));
+    let page = page(&[(Kind::Json, &deep)]);
+    for (template, expect) in [
+        ("{{ a | default('none') }}", deep.as_str()),
+        ("{{ a[0] }}", &deep[1..deep.len() - 1]),
+    ] {
+        let body = rendered(json!({"body": {"v": template}}), Format::Json, &page).unwrap();
+        assert_eq!(body, format!("{{\"v\":{expect}}}"));
+    }
+}
+
 #[track_caller]
 fn check(template: &str, cells: &[(Kind, &str)], expect: &str) {
     assert_eq!(value(template, cells).unwrap(), expect, "{template}");

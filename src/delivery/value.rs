@@ -115,7 +115,20 @@ fn write_float(out: &mut Vec<u8>, text: &str) -> Option<()> {
 
 fn write_json(out: &mut Vec<u8>, text: &str) -> Option<()> {
     serde_json::from_str::<IgnoredAny>(text).ok()?;
-    put(out, &[text])
+    if !text.contains(['\n', '\r']) {
+        return put(out, &[text]);
+    }
+    // Between values a line break is a blank, and within them there is none:
+    // so each member stays on one line of ndjson.
+    let blank = |byte| {
+        if matches!(byte, b'\n' | b'\r') {
+            b' '
+        } else {
+            byte
+        }
+    };
+    out.extend(text.bytes().map(blank));
+    Some(())
 }
 
 /// RFC 3339 has neither infinity, years BC nor years past 9999: the first is
@@ -332,6 +345,7 @@ mod tests {
                 ("{\"a\": [1, null]}", "{\"a\": [1, null]}"),
                 ("\"x\"", "\"x\""),
                 ("{a: 1}", "\"{a: 1}\""),
+                ("{\n\"a\":\r\n1}", "{ \"a\":  1}"),
                 ("1 2", "\"1 2\""),
                 ("", "\"\""),
             ],

@@ -43,7 +43,7 @@ fn kind(dialect: Dialect, column: &Column) -> Kind {
         Some(20 | 21 | 23) => Kind::Integer,
         Some(1700) => Kind::Decimal,
         Some(700 | 701) => Kind::Float,
-        Some(1114) => Kind::Timestamp,
+        Some(1114 | 1082) => Kind::Timestamp, // a date is a text, unless it is infinite
         Some(1184) => Kind::TimestampTz,
         Some(114 | 3802 | 4000) => Kind::Json, // json, jsonb, Redshift's SUPER
         _ => Kind::Text,
@@ -102,7 +102,7 @@ fn push_postgres(page: &mut Page, row: &PgRow, kinds: &[Kind]) -> Result<(), sql
         match kind {
             Kind::Bool => page.push(kind, if text == "t" { "true" } else { "false" }),
             Kind::Decimal if ends_with_letter(text) => page.push(Kind::Float, text),
-            Kind::Timestamp | Kind::TimestampTz if !is_common_era(text) => {
+            Kind::Timestamp | Kind::TimestampTz if !is_infinite(text) && !is_instant(text) => {
                 page.push(Kind::Text, text);
             }
             _ => page.push(kind, text),
@@ -116,12 +116,18 @@ fn ends_with_letter(text: &str) -> bool {
     text.as_bytes().last().is_some_and(u8::is_ascii_alphabetic)
 }
 
-/// Whether an instant is one: not `infinity`, not before the year 1, and of
+/// An end of time, which JSON has no value for.
+fn is_infinite(text: &str) -> bool {
+    matches!(text, "infinity" | "-infinity")
+}
+
+/// Whether an instant is one: date and time, not before the year 1, and of
 /// four digits' year.
-fn is_common_era(text: &str) -> bool {
+fn is_instant(text: &str) -> bool {
     let bytes = text.as_bytes();
     bytes.first().is_some_and(u8::is_ascii_digit)
         && bytes.get(4) == Some(&b'-')
+        && bytes.len() >= "YYYY-MM-DD HH:MM:SS".len()
         && !ends_with_letter(text)
 }
 
@@ -177,8 +183,7 @@ fn push_real(page: &mut Page, number: f64) {
 }
 
 fn push_text(page: &mut Page, kind: Kind, text: &str) {
-    let is_instant =
-        || is_common_era(text) && text.len() >= 19 && text.as_bytes().get(10) == Some(&b' ');
+    let is_instant = || is_instant(text) && text.as_bytes().get(10) == Some(&b' ');
     let is_json = || serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
     let kind = match kind {
         Kind::Timestamp if is_instant() => Kind::Timestamp,

@@ -3,7 +3,8 @@
 use crate::delivery::{Outcome, Rejections, retry_after};
 use jiff::Timestamp;
 use reqwest::Response;
-use reqwest::header::RETRY_AFTER;
+use reqwest::header::{HeaderValue, RETRY_AFTER};
+use std::time::Duration;
 
 /// How much of an answer is read: enough for an ordinary one to end, so that
 /// its connection is used again. A longer one costs its connection.
@@ -20,9 +21,8 @@ pub(super) async fn answered(
     now: Timestamp,
     rejected_at: Option<&str>,
 ) -> Outcome {
-    let header = response.headers().get(RETRY_AFTER);
-    let header = header.and_then(|value| value.to_str().ok());
-    let retry_after = header.and_then(|text| retry_after(text, now));
+    let retry_after = response.headers().get(RETRY_AFTER);
+    let retry_after = retry_after.and_then(|header| asked_for(header, now));
     let status = response.status();
     let rejections = match rejected_at {
         Some(at) if status.is_success() => rejections(response, at).await,
@@ -36,6 +36,16 @@ pub(super) async fn answered(
         retry_after,
         rejections,
     }
+}
+
+fn asked_for(header: &HeaderValue, now: Timestamp) -> Option<Duration> {
+    retry_after(header.to_str().ok()?, now)
+}
+
+/// Whether it has a `Retry-After` that asks for nothing.
+pub(super) fn has_odd_retry_after(response: &Response, now: Timestamp) -> bool {
+    let header = response.headers().get(RETRY_AFTER);
+    header.is_some_and(|header| asked_for(header, now).is_none())
 }
 
 async fn rejections(mut response: Response, at: &str) -> Rejections {

@@ -1,7 +1,7 @@
 //! A destination over HTTP: one client, one attempt at a time asked for.
 
 use super::WebhookError;
-use super::answer::answered;
+use super::answer::{answered, has_odd_retry_after};
 use super::body::HeldBody;
 use super::client::{checked_url, client, shown_host};
 use super::failure::{handshake_refusal, why_ambiguous, why_not_sent};
@@ -9,6 +9,7 @@ use super::headers::fixed_headers;
 use super::oauth::{Token, Tokens};
 use super::options::{Auth, DestinationOptions};
 use super::reach::{JudgedAddress, judged, reach};
+use super::tls_report::{TlsReport, shown};
 use crate::delivery::{Outcome, SigningKey, sign};
 use crate::run::{Destination, Request};
 use async_trait::async_trait;
@@ -17,6 +18,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, Header
 use reqwest::{Body, Client, Url};
 use secrecy::ExposeSecret;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -24,6 +26,25 @@ const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// A receiver that says something odd says it with every answer.
+const BETWEEN_WARNINGS: Duration = Duration::from_secs(3600);
+
+/// When something was last told of.
+#[derive(Default)]
+struct Told(Mutex<Option<Instant>>);
+
+impl Told {
+    /// Whether it is time to tell of it again; if so, it counts as told.
+    fn is_due(&self) -> bool {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_some_and(|at| at.elapsed() < BETWEEN_WARNINGS) {
+            return false;
+        }
+        *told = Some(Instant::now());
+        true
+    }
+}
 
 /// A destination that takes signed requests at a URL.
 pub struct HttpDestination {
@@ -36,6 +57,8 @@ pub struct HttpDestination {
     tokens: Option<Tokens>,
     timeout: Duration,
     allow_private_network: bool,
+    told_of_retry_after: Told,
+    told_of_no_way: Told,
 }
 
 impl fmt::Debug for HttpDestination {
@@ -76,6 +99,8 @@ impl HttpDestination {
             keys,
             timeout: options.timeout,
             allow_private_network: options.allow_private_network,
+            told_of_retry_after: Told::default(),
+            told_of_no_way: Told::default(),
         })
     }
 
@@ -83,6 +108,16 @@ impl HttpDestination {
     /// why there are none.
     pub async fn addresses(&self) -> Result<Vec<JudgedAddress>, String> {
         judged(&self.url, self.allow_private_network).await
+    }
+
+    /// What its host shows of itself in TLS now, over a connection of its own
+    /// that carries nothing else; none where it speaks none. An error says what
+    /// was in the way.
+    pub async fn tls(&self) -> Option<Result<TlsReport, String>> {
+        match self.url.scheme() {
+            "https" => Some(shown(&self.url, self.allow_private_network).await),
+            _ => None,
+        }
     }
 
     fn headers(&self, request: &Request) -> HeaderMap {
@@ -122,11 +157,22 @@ impl HttpDestination {
         match sending.send().await {
             Ok(response) => {
                 let now = later(request.at, begun.elapsed());
+                if has_odd_retry_after(&response, now) {
+                    self.tell_of_retry_after();
+                }
                 answered(response, now, request.rejected_at.as_deref()).await
             }
-            Err(error) if hold.withdraw() => Outcome::NotSent {
-                reason: why_not_sent(&error, &self.host),
-            },
+            Err(error) if hold.withdraw() => {
+                let reason = why_not_sent(&error, &self.host);
+                if self.told_of_no_way.is_due() {
+                    let host = &self.host;
+                    tracing::warn!(
+                        destination.host = host,
+                        "nothing was sent: {reason}; trying again (said once an hour)"
+                    );
+                }
+                Outcome::NotSent { reason }
+            }
             Err(error) => match handshake_refusal(&error, &self.host) {
                 Some(reason) => Outcome::NotSent { reason },
                 None => Outcome::Ambiguous {
@@ -134,6 +180,19 @@ impl HttpDestination {
                 },
             },
         }
+    }
+
+    /// Warns that `Retry-After` says nothing, and repeats none of its words.
+    fn tell_of_retry_after(&self) {
+        if !self.told_of_retry_after.is_due() {
+            return;
+        }
+        let host = &self.host;
+        tracing::warn!(
+            destination.host = host,
+            "{host} answered with a `Retry-After` that is neither seconds nor an HTTP date; it is \
+             ignored, and our own delays hold (said once an hour)"
+        );
     }
 
     /// The same under a token. A 401 is a definite no that a token which has

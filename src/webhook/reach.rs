@@ -14,6 +14,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Resolves the host of `url` behind the address guard and dials it. An error
 /// names host and port, and says what is in the way.
 pub(super) async fn reach(url: &Url, allow_private_network: bool) -> Result<(), String> {
+    connected(url, allow_private_network).await.map(drop)
+}
+
+/// The same, and returns the connection.
+pub(super) async fn connected(url: &Url, allow_private_network: bool) -> Result<TcpStream, String> {
     let host = url.host_str().unwrap_or_default();
     let port = url.port_or_known_default().unwrap_or_default();
     let shown = format!("{host}:{port}");
@@ -58,7 +63,7 @@ async fn dial(
     port: u16,
     shown: &str,
     allow_private_network: bool,
-) -> Result<(), String> {
+) -> Result<TcpStream, String> {
     // A URL writes an IPv6 address in brackets, the resolver takes it bare.
     let name = host.trim_start_matches('[').trim_end_matches(']');
     let found = lookup_host((name, port))
@@ -66,10 +71,8 @@ async fn dial(
         .map_err(|_| format!("the name of {shown} could not be resolved"))?;
     let addresses = admit(found, allow_private_network)
         .map_err(|refused| format!("{shown} is not dialled: {refused}"))?;
-    match TcpStream::connect(addresses.as_slice()).await {
-        Ok(_) => Ok(()),
-        Err(error) => Err(why_not_connected(Some(error.kind()), shown)),
-    }
+    let connecting = TcpStream::connect(addresses.as_slice()).await;
+    connecting.map_err(|error| why_not_connected(Some(error.kind()), shown))
 }
 
 #[cfg(test)]
