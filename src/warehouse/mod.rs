@@ -30,6 +30,6 @@ pub use adapter::open;
 pub use bootstrap::{Applied, Change, apply_bootstrap, apply_lift};
 pub use iam::{IamLogin, IamTarget};
 pub use login::Login;
-pub use options::{ConnectorOptions, ServerOptions, Tls};
+pub use options::{ApartOptions, ConnectorOptions, ServerOptions, Tls};
 pub use preview::{Blamed, Preview, Wanted, audience_count, look_at_campaign, preview};
 pub use report::{Column, ConnectorReport, MAX_RELATIONS, OwnTable, Relation, report};
