@@ -4,8 +4,10 @@
 mod adapter;
 mod admission;
 mod adoption;
+mod apart;
 mod book;
 mod bootstrap;
+mod carry;
 mod cells;
 mod connect;
 mod consent;

@@ -145,3 +145,95 @@ impl Settings {
         Ok(options)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::campaign::{self, Source};
+    use crate::daemon::settings::compile;
+
+    /// Two connectors, the first one's history as `history` says.
+    fn file(history: &str) -> String {
+        format!(
+            "connectors:\n  \
+             consumer: {{ kind: postgres, host: localhost, database: d, auth: {{ user: u }}, {history} }}\n  \
+             other: {{ kind: postgres, host: localhost, database: d, auth: {{ user: u }}, history: ledger }}\n  \
+             ledger: {{ kind: sqlite, path: ./l.db }}\n\
+             destinations:\n  sink: {{ url: 'https://a.example', channel: email, \
+             signing_secrets: [ '${{env:S}}' ], on_ambiguous: park }}\n"
+        )
+    }
+
+    /// What is wrong with it.
+    fn problems(history: &str) -> String {
+        let text = file(history);
+        let source = Source {
+            name: "campaignd.yaml",
+            text: &text,
+        };
+        let found = compile(&source).err().unwrap_or_default();
+        let found: Vec<String> = found.iter().map(|p| p.message.clone()).collect();
+        found.join("\n")
+    }
+
+    #[test]
+    fn history_is_written_through_a_connector_that_keeps_its_own() {
+        assert_eq!(problems("history: ledger"), "");
+        assert_eq!(problems("history: null"), "");
+        assert_eq!(problems("history: consumer"), "");
+        assert_eq!(
+            problems("history: legder"),
+            "unknown connector `legder`; did you mean `ledger`?"
+        );
+        assert_eq!(
+            problems("history: other"),
+            "`other` writes its own history through `ledger`; name `ledger` here"
+        );
+    }
+
+    #[test]
+    fn a_history_relation_needs_history_elsewhere_and_a_plain_name() {
+        assert_eq!(
+            problems("history: ledger, history_relation: share.contact_history"),
+            ""
+        );
+        assert!(problems("history_relation: share.c").contains("leave it out"));
+        assert!(problems("history: ledger, history_relation: 'a; b'").contains("table or view"));
+    }
+
+    /// The problems or notes of a campaign with a cap.
+    fn judged(history: &str) -> String {
+        let text = file(history);
+        let source = Source {
+            name: "campaignd.yaml",
+            text: &text,
+        };
+        let known = compile(&source).unwrap().known();
+        let campaign = Source {
+            name: "a.yaml",
+            text: "name: a\nconnector: consumer\nschedule: { every: 1h }\n\
+                   audience: { key: id, sql: select id from people }\n\
+                   policy: { frequency_cap: { contacts: 1, within: 7d } }\n\
+                   activation: { destination: sink }\n",
+        };
+        let found = match campaign::compile(&campaign, &known) {
+            Ok((_, notes)) => notes,
+            Err(problems) => problems,
+        };
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        found.join("\n")
+    }
+
+    #[test]
+    fn caps_need_a_relation_that_shows_contacts_and_are_not_exact_then() {
+        assert_eq!(judged("history: null"), "");
+        let refused = judged("history: ledger");
+        assert!(refused.starts_with("a.yaml:5:26: "), "{refused}");
+        assert!(
+            refused.contains("give it a `history_relation`"),
+            "{refused}"
+        );
+        let noted = judged("history: ledger, history_relation: share.c");
+        assert!(noted.contains("is not exact"), "{noted}");
+        assert!(noted.contains("once share.c shows it"), "{noted}");
+    }
+}
