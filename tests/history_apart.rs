@@ -239,6 +239,39 @@ async fn replies_lost_at_commits_on_either_side_cost_nothing(world: World) {
     night::check(&site).await;
 }
 
+/// What a site's warehouse is asked for one run, times and ids painted over.
+async fn asked(world: World, name: &str, history: &str) -> Vec<String> {
+    let site = Site::of(world, name).await;
+    let kind = format!("schema: campaignd{history} }}");
+    change_settings(&site, "schema: campaignd }", &kind);
+    night::furnish(&site, PEOPLE, NEVER).await;
+    write_campaign(&site, "policy: { cooldown: 1d, limit: 50 }\n");
+    let result = site.json(&["run", CAMPAIGN, "--fire-time", "2026-11-22T14:00:00Z"]);
+    assert_eq!(result.await["delivered"], 50);
+    let log = site.gate().log();
+    assert!(log.iter().all(|ended| ended.passing.step != "carry"));
+    // Who is alive is written as often as time goes by.
+    let log = log
+        .into_iter()
+        .filter(|ended| !["touch", "session"].contains(&&*ended.passing.step));
+    let plain = |c: char| match c.is_ascii_hexdigit() {
+        true => '#',
+        false => c,
+    };
+    log.map(|ended| ended.sql.chars().map(plain).collect())
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connector_that_keeps_its_history_is_asked_what_it_was_always_asked() {
+    for world in [World::Gate, World::Redshift] {
+        let absent = asked(world, "alone", "").await;
+        let own = asked(world, "alone", ", history: warehouse").await;
+        assert_eq!(absent, own);
+        assert!(own.len() > 30, "{}", own.len());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_audience_on_redshift_has_its_history_in_a_file() {
     let site = site(World::Redshift, "apart_kinds", "").await;
