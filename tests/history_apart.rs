@@ -107,9 +107,12 @@ async fn a_cap_counts_what_the_share_shows(world: World) {
     assert_eq!(text(&runs[0], "capped"), PEOPLE.to_string());
 }
 
+/// Which statement.
+type Moment = fn(&Passing) -> bool;
+
 /// Kills a run as the gate is asked for something that `when` knows, which is
 /// then held back, and carries it to its end.
-async fn kill_at(site: &Site, gate: &Gate, when: fn(&Passing) -> bool) {
+async fn kill_at(site: &Site, gate: &Gate, when: Moment) {
     gate.rule(move |passing| match when(passing) {
         true => Act::Delay(Duration::from_secs(1)),
         false => Act::Pass,
@@ -127,7 +130,7 @@ async fn kill_at(site: &Site, gate: &Gate, when: fn(&Passing) -> bool) {
 }
 
 async fn a_daemon_killed_while_it_settles_writes_each_member_once(world: World) {
-    let moments: [(&str, fn(&Passing) -> bool); 3] = [
+    let moments: [(&str, Moment); 3] = [
         ("carried", |passing| passing.step == "carry"),
         ("settled", |passing| {
             passing.step == "settle" && passing.number > 3
@@ -141,7 +144,7 @@ async fn a_daemon_killed_while_it_settles_writes_each_member_once(world: World) 
 }
 
 async fn a_daemon_killed_at_any_step_leaves_no_table_behind(world: World) {
-    let moments: [(&str, fn(&Passing) -> bool); 3] = [
+    let moments: [(&str, Moment); 3] = [
         ("admit", |passing| passing.step == "admit"),
         ("lay_out", |passing| passing.step == "lay"),
         ("drop", |passing| passing.step == "drop"),
