@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 /// What the operator of these tests has defined.
 fn known() -> Known {
     Known {
+        histories: [].into(),
         connectors: ["sandbox", "warehouse"].map(|n| n.parse().unwrap()).into(),
         destinations: ["email-esp", "form-taker", "line-taker", "sms-gateway"]
             .map(|n| n.parse().unwrap())

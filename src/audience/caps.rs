@@ -3,7 +3,7 @@
 
 use super::policy::Policy;
 use super::{BadText, Dialect, Schema};
-use crate::id::CampaignName;
+use crate::id::{CampaignName, RunId};
 use serde::{Deserialize, Serialize};
 
 /// How long after a contact its row can have been recorded by a clock that
@@ -34,6 +34,16 @@ pub struct OpenMembers {
     pub campaign: String,
     /// How they are reached.
     pub channel: String,
+}
+
+/// Contacts that are counted in a relation which shows another warehouse's
+/// history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShownContacts {
+    /// The relation, with the columns of `contact_history`.
+    pub relation: String,
+    /// The runs whose rows are left out, since their planned members count.
+    pub under_way: Vec<RunId>,
 }
 
 /// One number counted for each member, and from which on it withholds.
@@ -93,13 +103,14 @@ impl Policy {
         schema: &Schema,
         campaign: &CampaignName,
         open: &[OpenMembers],
+        shown: Option<&ShownContacts>,
     ) -> Result<Counted, BadText> {
         let counts = self.counts(campaign);
         let Some(longest) = counts.iter().map(|count| count.within_secs).max() else {
             let (join, arms) = (String::new(), String::new());
             return Ok(Counted { join, arms });
         };
-        let mut parts = vec![history(schema, &counts, longest)?];
+        let mut parts = vec![history(schema, &counts, longest, shown)?];
         parts.extend(open.iter().filter_map(|run| planned(schema, &counts, run)));
         let sums = listed(&counts, |c| format!("sum(e.{0}) as {0}", c.column));
         let join = format!(
@@ -113,7 +124,12 @@ impl Policy {
     }
 }
 
-fn history(schema: &Schema, counts: &[Count], longest: u64) -> Result<String, BadText> {
+fn history(
+    schema: &Schema,
+    counts: &[Count],
+    longest: u64,
+    shown: Option<&ShownContacts>,
+) -> Result<String, BadText> {
     let dialect = schema.dialect;
     // An attempt whose time was lost counts from when it was recorded.
     let contacted = "coalesce(h.contacted_at, h.recorded_at)";
@@ -129,15 +145,37 @@ fn history(schema: &Schema, counts: &[Count], longest: u64) -> Result<String, Ba
             count.column
         ));
     }
+    let (from, of_ended_runs) = match shown {
+        None => (
+            format!(
+                "{} h left join {} o on o.run_id = h.run_id",
+                schema.table("contact_history"),
+                schema.table("open_runs")
+            ),
+            "o.run_id is null and ".to_owned(),
+        ),
+        Some(shown) => (format!("{} h", shown.relation), shown.ended_runs(dialect)?),
+    };
     Ok(format!(
-        "select h.profile_id as cd_key, {} from {} h left join {} o on o.run_id = h.run_id \
-         where o.run_id is null and h.counts_as_contact = {} and h.recorded_at > {}",
+        "select h.profile_id as cd_key, {} from {from} \
+         where {of_ended_runs}h.counts_as_contact = {} and h.recorded_at > {}",
         columns.join(", "),
-        schema.table("contact_history"),
-        schema.table("open_runs"),
         dialect.boolean(true),
         dialect.ago(longest + CLOCKS_APART),
     ))
+}
+
+impl ShownContacts {
+    /// The condition that leaves out the runs under way.
+    fn ended_runs(&self, dialect: Dialect) -> Result<String, BadText> {
+        let runs = self.under_way.iter();
+        let runs = runs.map(|run| dialect.literal(run.as_str()));
+        let runs = runs.collect::<Result<Vec<_>, _>>()?;
+        Ok(match runs.is_empty() {
+            true => String::new(),
+            false => format!("h.run_id not in ({}) and ", runs.join(", ")),
+        })
+    }
 }
 
 /// Nothing where no count takes the run.
@@ -252,6 +290,25 @@ mod tests {
                 assert!(!sql.to_lowercase().contains(refused), "{refused}: {sql}");
             }
         }
+    }
+
+    #[test]
+    fn contacts_that_a_relation_shows_are_counted_without_those_of_runs_under_way() {
+        let schema = Schema {
+            dialect: Dialect::Redshift,
+            name: "campaignd".to_owned(),
+        };
+        let shown = ShownContacts {
+            relation: "share.contact_history".to_owned(),
+            under_way: vec!["other@20261122T140000Z".parse().unwrap()],
+        };
+        let campaign = "winback".parse().unwrap();
+        let counted = policy().counted(&schema, &campaign, &[], Some(&shown));
+        let join = counted.unwrap().join;
+        assert!(join.contains(
+            "from share.contact_history h where h.run_id not in ('other@20261122T140000Z') and"
+        ));
+        assert!(!join.contains("open_runs"));
     }
 
     #[test]

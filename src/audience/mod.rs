@@ -19,7 +19,7 @@ mod statement;
 mod suppress;
 mod wildcard;
 
-pub use caps::{FrequencyCap, OpenMembers};
+pub use caps::{FrequencyCap, OpenMembers, ShownContacts};
 pub use columns::{BadColumns, Column, MAX_COLUMNS, check_columns};
 pub use dialect::{Dialect, TableNames};
 pub use expect::Expect;

@@ -1,6 +1,6 @@
 //! The statements of a run's own tables: freeze, admit, lay out, page.
 
-use super::caps::OpenMembers;
+use super::caps::{OpenMembers, ShownContacts};
 use super::columns::Column;
 use super::limit::BadPolicy;
 use super::policy::{NONE, Policy};
@@ -20,6 +20,7 @@ pub struct RunTables<'a> {
     audience: &'a AudienceSpec,
     pub(super) suppress: &'a [String],
     policy: &'a Policy,
+    shown: Option<&'a ShownContacts>,
 }
 
 impl<'a> RunTables<'a> {
@@ -31,6 +32,7 @@ impl<'a> RunTables<'a> {
             audience,
             suppress: &[],
             policy: &NONE,
+            shown: None,
         }
     }
 
@@ -44,6 +46,12 @@ impl<'a> RunTables<'a> {
     #[must_use]
     pub fn under(self, policy: &'a Policy) -> Self {
         Self { policy, ..self }
+    }
+
+    /// The same with contacts counted where `shown`, if that is elsewhere.
+    #[must_use]
+    pub fn counting(self, shown: Option<&'a ShownContacts>) -> Self {
+        Self { shown, ..self }
     }
 
     pub(super) fn names(&self) -> TableNames {
@@ -262,7 +270,9 @@ impl<'a> RunTables<'a> {
         open: &[OpenMembers],
         stage: &str,
     ) -> Result<String, BadText> {
-        let counted = self.policy.counted(self.schema, campaign, open)?;
+        let counted = self
+            .policy
+            .counted(self.schema, campaign, open, self.shown)?;
         let verdict = match counted.arms.as_str() {
             "" => "'planned'".to_owned(),
             arms => format!("case {arms}else 'planned' end"),

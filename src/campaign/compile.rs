@@ -99,6 +99,9 @@ fn read(mut top: Section, known: &Known) -> Option<Campaign> {
             Some(mut section) => (suppress_of(&mut section), policy_of(section, &about)),
         },
     };
+    if let (Some(connector), Some(policy)) = (&connector, &policy) {
+        counts_elsewhere(&mut top, connector, policy, known);
+    }
     let fresh_when = top.optional("fresh_when");
     let fresh_when = fresh_when.map_or(Some(None), |f| Some(Some(fresh_when_of(f.section()?)?)));
     top.finish();
@@ -186,6 +189,33 @@ fn audience(
     (spec.zip(expect), selected)
 }
 
+/// Contacts are counted where the audience is read: where the connector's
+/// history is another one's, something must show them there.
+fn counts_elsewhere(top: &mut Section, connector: &ConnectorName, policy: &Policy, known: &Known) {
+    let (true, Some(relation)) = (policy.counts_contacts(), known.histories.get(connector)) else {
+        return;
+    };
+    let Some(mut section) = top.optional("policy").and_then(|field| field.section()) else {
+        return;
+    };
+    for key in ["frequency_cap", "cooldown"] {
+        let Some(field) = section.optional(key) else {
+            continue;
+        };
+        let path = field.path().to_owned();
+        match relation {
+            None => field.error(format!(
+                "`{path}` counts contacts, and the connector `{connector}` does not see its history; \
+                 ask the operator to give it a `history_relation`"
+            )),
+            Some(relation) => field.note(format!(
+                "`{path}` is not exact: the connector `{connector}` counts a contact once {relation} shows it, \
+                 so runs in the same second may both pass"
+            )),
+        }
+    }
+}
+
 /// The relations of `policy.suppress`, each once, as they are written.
 fn suppress_of(section: &mut Section) -> Option<Vec<String>> {
     let field = section.optional("suppress");
@@ -211,7 +241,7 @@ fn suppress_of(section: &mut Section) -> Option<Vec<String>> {
 
 /// Up to three plain names with dots between, which no dialect reads as
 /// anything else.
-fn is_relation(text: &str) -> bool {
+pub fn is_relation(text: &str) -> bool {
     let is_name = |name: &str| {
         name.len() <= 127
             && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')

@@ -68,4 +68,7 @@ pub struct Known {
     pub destinations: BTreeSet<DestinationName>,
     /// The form of the destinations' bodies; JSON where one is not listed.
     pub formats: BTreeMap<DestinationName, Format>,
+    /// The connectors whose history is another one's, each with the relation
+    /// that shows them the contacts there, if there is one.
+    pub histories: BTreeMap<ConnectorName, Option<String>>,
 }

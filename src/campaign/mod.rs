@@ -13,7 +13,7 @@ mod schedule;
 mod sql_template;
 pub mod yaml;
 
-pub use compile::{compile, duplicate_name};
+pub use compile::{compile, duplicate_name, is_relation};
 pub use file::{Activation, Campaign, Known};
 pub use finding::problem_at;
 pub use run_spec::{DestinationTerms, RunSpec};

@@ -5,7 +5,7 @@ use super::load;
 use super::show::{Format, counted, say, say_json, those_there_are};
 use crate::daemon::settings::{Connector, Secrets, Settings};
 use crate::history::views::Conversions;
-use crate::history::{BootstrapOptions, bootstrap};
+use crate::history::{BootstrapOptions, bootstrap, bootstrap_for_stages};
 use crate::id::ConnectorName;
 use crate::warehouse::{Applied, Change, apply_bootstrap, apply_lift};
 use serde::Serialize;
@@ -39,15 +39,31 @@ struct Line {
 
 pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<(), Failure> {
     let settings = load::settings(config)?;
-    let connector = find(&settings, &args.name)?;
+    let (name, connector) = find(&settings, &args.name)?;
+    if let (Some(history), Some(_)) = (connector.history(), &args.conversions) {
+        return Err(Failure::usage(format!(
+            "the views are where the history is; give --conversions to `{}`",
+            history.connector
+        )));
+    }
     if args.apply {
-        return apply(connector, args.conversions.as_ref(), format).await;
+        return apply(
+            &settings,
+            (name, connector),
+            args.conversions.as_ref(),
+            format,
+        )
+        .await;
     }
     let options = BootstrapOptions {
         conversions: args.conversions.clone(),
         ..options(connector)
     };
-    let sql = bootstrap(connector.dialect(), &options).map_err(anyhow::Error::from)?;
+    let sql = match connector.history() {
+        None => bootstrap(connector.dialect(), &options),
+        Some(_) => bootstrap_for_stages(connector.dialect(), &options),
+    };
+    let sql = sql.map_err(anyhow::Error::from)?;
     match format {
         Format::Json => say_json(&Printed { sql }),
         Format::Text => say(sql),
@@ -55,11 +71,14 @@ pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<()
     Ok(())
 }
 
-fn find<'a>(settings: &'a Settings, name: &str) -> Result<&'a Connector, Failure> {
+fn find<'a>(
+    settings: &'a Settings,
+    name: &str,
+) -> Result<(&'a ConnectorName, &'a Connector), Failure> {
     let found = name
         .parse::<ConnectorName>()
         .ok()
-        .and_then(|name| settings.connectors.get(&name));
+        .and_then(|name| settings.connectors.get_key_value(&name));
     found.ok_or_else(|| {
         let names = settings.connectors.keys().map(ConnectorName::as_str);
         Failure::usage(format!(
@@ -87,12 +106,13 @@ fn options(connector: &Connector) -> BootstrapOptions {
 }
 
 async fn apply(
-    connector: &Connector,
+    settings: &Settings,
+    (name, connector): (&ConnectorName, &Connector),
     conversions: Option<&Conversions>,
     format: Format,
 ) -> Result<(), Failure> {
-    let options = connector
-        .options(&Secrets::from_process())
+    let options = settings
+        .connector_options(name, connector, &Secrets::from_process())
         .map_err(Failure::unreachable)?;
     let mut applied = apply_bootstrap(options.clone())
         .await

@@ -31,7 +31,7 @@ pub(super) async fn ask(
 ) -> Online {
     let mut online = Online::default();
     for (name, connector) in &settings.connectors {
-        let options = connector.options(&Secrets::from_process());
+        let options = settings.connector_options(name, connector, &Secrets::from_process());
         let asked = match options {
             Ok(options) => reach(options).await,
             Err(error) => Err(error.to_string()),

@@ -57,8 +57,7 @@ pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<()
             Ok(())
         }
         What::Test { name } => {
-            let (name, connector) = find(&settings, name)?;
-            connector_report::test(name, connector, format).await
+            connector_report::test(&settings, find(&settings, name)?, format).await
         }
         What::Accept { name } => accept(&settings, find(&settings, name)?.0, format).await,
     }

@@ -21,6 +21,8 @@ struct View {
     tls: Option<&'static str>,
     schema: Option<String>,
     max_queries: u32,
+    /// The connector that history is written through; none: this one.
+    history: Option<String>,
 }
 
 fn view(name: &ConnectorName, connector: &Connector) -> View {
@@ -35,6 +37,7 @@ fn view(name: &ConnectorName, connector: &Connector) -> View {
             tls: None,
             schema: None,
             max_queries: sqlite.max_queries.get(),
+            history: None,
         },
         Connector::Server(server) => View {
             connector: connector_name,
@@ -48,6 +51,10 @@ fn view(name: &ConnectorName, connector: &Connector) -> View {
             tls: Some(server.tls.word()),
             schema: Some(server.schema.clone()),
             max_queries: server.max_queries.get(),
+            history: server
+                .history
+                .as_ref()
+                .map(|elsewhere| elsewhere.connector.to_string()),
         },
     }
 }
@@ -98,12 +105,12 @@ struct Tested {
 /// Connects, looks around and reports. A connector that cannot be reached is
 /// reported too, and ends with that exit code.
 pub(super) async fn test(
-    name: &ConnectorName,
-    connector: &Connector,
+    settings: &Settings,
+    (name, connector): (&ConnectorName, &Connector),
     format: Format,
 ) -> Result<(), Failure> {
-    let options = connector
-        .options(&Secrets::from_process())
+    let options = settings
+        .connector_options(name, connector, &Secrets::from_process())
         .map_err(|error| Failure::new(PROBLEMS, error))?;
     let found = report(options).await;
     let (report, error) = match found {
@@ -151,10 +158,10 @@ fn text(tested: &Tested) -> String {
         report.connect_ms, report.round_trip_ms
     ));
     let present = report.tables.iter().filter(|table| table.present).count();
-    shown.push(format!(
-        "  our tables  {present} of {}",
-        report.tables.len()
-    ));
+    shown.push(match &view.history {
+        None => format!("  our tables  {present} of {}", report.tables.len()),
+        Some(history) => format!("  history     through `{history}`; test that connector too"),
+    });
     shown.push(match report.relations.len() {
         0 => "  campaigns can read nothing here".to_owned(),
         _ => "  campaigns can read:".to_owned(),

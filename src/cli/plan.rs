@@ -130,9 +130,12 @@ impl Asked {
     ) -> Result<Self, Failure> {
         let undefined = || Failure::usage("its connector or destination is gone");
         let connector = settings.connectors.get(&campaign.connector);
-        let options = connector
-            .ok_or_else(undefined)?
-            .options(&Secrets::from_process())
+        let options = settings
+            .connector_options(
+                &campaign.connector,
+                connector.ok_or_else(undefined)?,
+                &Secrets::from_process(),
+            )
             .map_err(|error| Failure::new(PROBLEMS, error))?;
         let destination = settings.destinations.get(&campaign.activation.destination);
         let spec = RunSpec::of(campaign, &destination.ok_or_else(undefined)?.terms());

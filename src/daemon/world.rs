@@ -58,6 +58,8 @@ struct Connector {
     /// What it was made of, so that it is kept while that stays as it is.
     settings: settings::Connector,
     password: Option<SecretString>,
+    /// The same of the connector that has its history, if that is another.
+    history: Option<(settings::Connector, Option<SecretString>)>,
     warehouse: Arc<dyn Warehouse>,
     queries: Turns,
     settler: Settler,
@@ -116,12 +118,18 @@ fn connectors_of(
     let mut connectors = BTreeMap::new();
     for (name, wanted) in &settings.connectors {
         let password = wanted.password(secrets)?;
+        let history = match settings.history_of(wanted) {
+            None => None,
+            Some(history) => Some((history.clone(), history.password(secrets)?)),
+        };
         let known = before.get(name);
-        let kept = known.filter(|known| known.is_made_of(wanted, password.as_ref()));
+        let kept = known.filter(|known| {
+            known.is_made_of(wanted, password.as_ref()) && known.has_history(history.as_ref())
+        });
         let connector = match kept {
             Some(kept) => Arc::clone(kept),
             None => {
-                let options = wanted.options(secrets)?;
+                let options = settings.connector_options(name, wanted, secrets)?;
                 let queries = Turns::new(options.max_queries().get(), Arc::clone(clock));
                 let warehouse =
                     warehouse::open(options).map_err(|error| AssemblyError::Connector {
@@ -131,6 +139,7 @@ fn connectors_of(
                 Arc::new(Connector {
                     settings: wanted.clone(),
                     password,
+                    history,
                     settler: Settler::start(Arc::clone(&warehouse), tasks),
                     warehouse,
                     queries,
@@ -144,10 +153,19 @@ fn connectors_of(
 
 impl Connector {
     fn is_made_of(&self, settings: &settings::Connector, password: Option<&SecretString>) -> bool {
-        let exposed =
-            |secret: Option<&SecretString>| secret.map(|secret| secret.expose_secret().to_owned());
         self.settings == *settings && exposed(self.password.as_ref()) == exposed(password)
     }
+
+    fn has_history(&self, history: Option<&(settings::Connector, Option<SecretString>)>) -> bool {
+        let made_of = |(settings, password): &(settings::Connector, Option<SecretString>)| {
+            (settings.clone(), exposed(password.as_ref()))
+        };
+        self.history.as_ref().map(made_of) == history.map(made_of)
+    }
+}
+
+fn exposed(secret: Option<&SecretString>) -> Option<String> {
+    secret.map(|secret| secret.expose_secret().to_owned())
 }
 
 impl World {

@@ -44,11 +44,11 @@ pub struct Remains {
 }
 
 /// The runs not seen for longer than `older_than`: run id, campaign, channel,
-/// owner, term and the seconds since.
+/// owner, term, the seconds since and the name of the run's table.
 pub fn silent_runs(schema: &Schema, older_than: Duration) -> Statement {
     let since = seconds_since_seen(schema.dialect);
     let sql = format!(
-        "select run_id, campaign, channel, owner, term, {since} from {} where {since} >= {}",
+        "select run_id, campaign, channel, owner, term, {since}, run_table from {} where {since} >= {}",
         schema.table("open_runs"),
         older_than.as_secs(),
     );

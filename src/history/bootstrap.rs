@@ -49,6 +49,23 @@ pub fn bootstrap(dialect: Dialect, options: &BootstrapOptions) -> Result<String,
     Ok(text)
 }
 
+/// The same for a connector whose history is behind another one: it needs no
+/// tables of ours, only a schema to freeze audiences in.
+pub fn bootstrap_for_stages(
+    dialect: Dialect,
+    options: &BootstrapOptions,
+) -> Result<String, BadText> {
+    let parts = [
+        "-- Prepares a warehouse whose history is written through another connector.\n\
+         -- It can be run again.\n"
+            .to_owned(),
+        user(dialect, options)?,
+        grants(options),
+        own_schema(options),
+    ];
+    Ok(parts.join("\n"))
+}
+
 fn user(dialect: Dialect, options: &BootstrapOptions) -> Result<String, BadText> {
     let name = identifier(&options.user);
     let create = format!("create user {name} password '<password>' connection limit 20");

@@ -3,15 +3,16 @@
 use super::cells::Cells;
 use super::tables::table;
 use super::{RunFacts, Unwritable};
-use crate::audience::{Schema, Statement, TableNames};
+use crate::audience::{Schema, Statement};
 
-/// Delivery rows, then history rows, for every member of the run's table who
-/// has no history: none of them was sent anything, be they a whole batch or
+/// Delivery rows, then history rows, for every one of `members`, the run's
+/// table or what stands for it, who has no history: none of them was sent anything, be they a whole batch or
 /// what is left of one that was cut. In this order: the other way round would
 /// write no deliveries. A second time is a no-op.
 pub fn cancelled(
     schema: &Schema,
     facts: &RunFacts,
+    members: &str,
     reason: &str,
 ) -> Result<[Statement; 2], Unwritable> {
     let run = schema.dialect.literal(facts.run.as_str())?;
@@ -22,7 +23,6 @@ pub fn cancelled(
         "{members} r left join (select distinct profile_id from {history} where run_id = {run}) h \
          on h.profile_id = r.cd_key where h.profile_id is null and r.cd_seq is not null \
          and r.cd_status <> 'suppressed'",
-        members = schema.table(&TableNames::of(&facts.run).run),
         history = schema.table("contact_history"),
     );
     let before = Cells::new(schema.dialect)

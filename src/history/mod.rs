@@ -5,6 +5,7 @@
 pub mod adoption;
 mod bootstrap;
 mod cancelled;
+pub mod carried;
 mod cells;
 mod facts;
 pub mod register;
@@ -16,7 +17,7 @@ pub mod views;
 mod withheld;
 
 pub use adoption::{Remains, SilentRun};
-pub use bootstrap::{BootstrapOptions, bootstrap};
+pub use bootstrap::{BootstrapOptions, bootstrap, bootstrap_for_stages};
 pub use cancelled::cancelled;
 pub use facts::{
     BatchOutcome, BatchStatus, Closing, RefusedMember, RunFacts, RunStatus, Settlement, Tally,

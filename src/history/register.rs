@@ -54,8 +54,9 @@ pub fn may_begin_again(status: &str, ended: u64) -> bool {
     status == RunStatus::Held.as_str() && ended == 0
 }
 
-/// Makes the run ours.
-pub fn register(schema: &Schema, run: &RunFacts) -> Result<Statement, Unwritable> {
+/// Makes the run ours. `mark` follows the name of its table: see
+/// [`super::carried::mark`].
+pub fn register(schema: &Schema, run: &RunFacts, mark: &str) -> Result<Statement, Unwritable> {
     let row = Cells::new(schema.dialect)
         .text(run.run.as_str())
         .text(run.campaign.as_str())
@@ -63,7 +64,7 @@ pub fn register(schema: &Schema, run: &RunFacts) -> Result<Statement, Unwritable
         .text(&run.owner.to_string())
         .number(run.term)
         .text(STAGING)
-        .text(&TableNames::of(&run.run).run)
+        .text(&format!("{}{mark}", TableNames::of(&run.run).run))
         .now()
         .now()
         .row()?;

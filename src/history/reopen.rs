@@ -19,8 +19,13 @@ const UNSENT: &str = "'failed', 'cancelled'";
 /// Batches that one `delete` names.
 const BATCHES_PER_DELETE: usize = 500;
 
-/// Puts the run back into `open_runs`, admitted.
-pub fn register_again(schema: &Schema, run: &RunFacts) -> Result<Statement, Unwritable> {
+/// Puts the run back into `open_runs`, admitted, with `mark` as when it was
+/// registered first.
+pub fn register_again(
+    schema: &Schema,
+    run: &RunFacts,
+    mark: &str,
+) -> Result<Statement, Unwritable> {
     let row = super::cells::Cells::new(schema.dialect)
         .text(run.run.as_str())
         .text(run.campaign.as_str())
@@ -28,7 +33,7 @@ pub fn register_again(schema: &Schema, run: &RunFacts) -> Result<Statement, Unwr
         .text(&run.owner.to_string())
         .number(run.term)
         .text(ADMITTED)
-        .text(&TableNames::of(&run.run).run)
+        .text(&format!("{}{mark}", TableNames::of(&run.run).run))
         .now()
         .now()
         .row()?;

@@ -4,7 +4,7 @@
 use super::cells::Cells;
 use super::tables::table;
 use super::{BatchOutcome, BatchStatus, RunFacts, Settlement, Tally, Unwritable};
-use crate::audience::{Schema, Statement, TableNames};
+use crate::audience::{Schema, Statement};
 use std::collections::HashSet;
 
 /// The most outcomes one `insert` carries: 1,000 rows of at most 1 KiB stay
@@ -143,9 +143,14 @@ fn new_outcomes(schema: &Schema) -> String {
     )
 }
 
-/// One history row for each member of the run's new outcomes. Comes before
+/// One history row for each member of the run's new outcomes, out of
+/// `members`: the run's table, or what stands for it. Comes before
 /// [`deliveries`], which makes them old.
-pub fn contact_history(schema: &Schema, settlement: &Settlement) -> Result<Statement, Unwritable> {
+pub fn contact_history(
+    schema: &Schema,
+    settlement: &Settlement,
+    members: &str,
+) -> Result<Statement, Unwritable> {
     let facts = &settlement.facts;
     let run = schema.dialect.literal(facts.run.as_str())?;
     let batches = settlement.outcomes.iter().map(|o| u64::from(o.path.batch));
@@ -202,7 +207,6 @@ pub fn contact_history(schema: &Schema, settlement: &Settlement) -> Result<State
         no = schema.dialect.boolean(false),
         now = schema.dialect.now(),
         new = new_outcomes(schema),
-        members = schema.table(&TableNames::of(&facts.run).run),
         first_seq = first.saturating_sub(1).saturating_mul(size) + 1,
         last_seq = last.saturating_mul(size),
     );

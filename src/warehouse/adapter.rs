@@ -1,9 +1,10 @@
 //! The port met: each of its steps is one function of `staging` or `book`.
 
 use super::ConnectorOptions;
+use super::apart::Apart;
 use super::cells::Layout;
 use super::pool::{Pool, Session};
-use crate::audience::{Dialect, FreshWhen, Funnel, Schema, Statement};
+use crate::audience::{Dialect, FreshWhen, Funnel, Schema, ShownContacts, Statement};
 use crate::history::{
     Closing, Remains, RunFacts, Settlement, SilentRun, Tally, UnstartedRun, Withheld,
 };
@@ -32,6 +33,13 @@ pub(super) struct SqlWarehouse {
     /// What the run tables of open runs look like; at most
     /// [`MAX_LAYOUTS`]. A blocking mutex: never held across an await.
     pub(super) layouts: Mutex<HashMap<RunId, Arc<Layout>>>,
+    /// Whether history is elsewhere: only a run's own tables are here.
+    pub(super) only_audiences: bool,
+    /// Where contacts are counted, if history is elsewhere.
+    pub(super) shown: Option<ShownContacts>,
+    /// What follows the name of a run's table in `open_runs`; empty where the
+    /// table is here too.
+    pub(super) mark: String,
 }
 
 /// The most layouts kept; they are read again when needed.
@@ -44,7 +52,10 @@ const EXTRA_CONNECTIONS: usize = 2;
 /// The warehouse of a connector. Connects when it is first asked for
 /// something.
 pub fn open(options: ConnectorOptions) -> Result<Arc<dyn Warehouse>, WarehouseError> {
-    Ok(Arc::new(SqlWarehouse::new(options)))
+    Ok(match options.apart().cloned() {
+        None => Arc::new(SqlWarehouse::new(options)),
+        Some(apart) => Arc::new(Apart::new(options, apart)),
+    })
 }
 
 impl SqlWarehouse {
@@ -56,6 +67,7 @@ impl SqlWarehouse {
                 ConnectorOptions::Server(server) => server.schema.clone(),
             },
         };
+        let apart = options.apart().cloned();
         let queries = usize::try_from(options.max_queries().get()).unwrap_or(usize::MAX / 2);
         let cap_turn = Arc::new(tokio::sync::Mutex::new(()));
         let settle_turn = match schema.dialect {
@@ -67,9 +79,22 @@ impl SqlWarehouse {
             pool: Pool::new(options, queries.min(1_000) + EXTRA_CONNECTIONS),
             cap_turn,
             settle_turn,
+            only_audiences: apart.is_some(),
+            shown: apart
+                .and_then(|apart| apart.relation)
+                .map(|relation| ShownContacts {
+                    relation,
+                    under_way: Vec::new(),
+                }),
+            mark: String::new(),
             ready: OnceCell::new(),
             layouts: Mutex::new(HashMap::new()),
         }
+    }
+
+    /// The same for runs whose own tables are elsewhere: `mark` says where.
+    pub(super) fn marking(self, mark: String) -> Self {
+        Self { mark, ..self }
     }
 
     /// Makes SQLite's tables, once. A server's are made by an administrator.
@@ -152,11 +177,11 @@ impl Warehouse for SqlWarehouse {
     }
 
     async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Tally>, WarehouseError> {
-        self.settle_batches(settlements).await
+        self.settle_batches(settlements, None).await
     }
 
     async fn close(&self, closing: &Closing) -> Result<Tally, WarehouseError> {
-        self.close_run(closing).await
+        self.close_run(closing, None).await
     }
 
     async fn record_unstarted(&self, runs: &[UnstartedRun]) -> Result<(), WarehouseError> {
@@ -177,7 +202,7 @@ impl Warehouse for SqlWarehouse {
         by: Uuid,
         older_than: Duration,
     ) -> Result<Option<Remains>, WarehouseError> {
-        self.adopt_run(silent, by, older_than).await
+        self.adopt_run(silent, by, older_than, None).await
     }
 
     async fn withhold(
@@ -200,7 +225,7 @@ impl Warehouse for SqlWarehouse {
         known: &Tally,
         resends: bool,
     ) -> Result<Tally, WarehouseError> {
-        self.reopen_run(run, funnel, known, resends).await
+        self.reopen_run(run, funnel, known, resends, None).await
     }
 
     async fn forget_unstaged(&self, run: &RunFacts) -> Result<(), WarehouseError> {

@@ -59,15 +59,23 @@ impl SqlWarehouse {
         let mut session = self.pool.session().await?;
         let rows = session.rows(&silent_runs(&self.schema, older_than)).await?;
         session.hand_back();
-        Ok(rows.into_iter().filter_map(silent_run).collect())
+        let ours = |row: &Vec<Option<String>>| {
+            let table = row.get(6).and_then(Option::as_deref).unwrap_or_default();
+            let mark = table.find('@').map_or("", |at| &table[at..]);
+            mark == self.mark
+        };
+        let rows = rows.into_iter().filter(ours);
+        Ok(rows.filter_map(silent_run).collect())
     }
 
-    /// ADOPT: owner and term by compare-and-set, then what else is known.
+    /// ADOPT: owner and term by compare-and-set, then what else is known. The
+    /// run's own table is in `audience`, if not here.
     pub(super) async fn adopt_run(
         &self,
         silent: &SilentRun,
         by: Uuid,
         older_than: Duration,
+        audience: Option<&Self>,
     ) -> Result<Option<Remains>, WarehouseError> {
         let what = silent.run.as_str();
         let _turn = self.cap_turn.lock().await;
@@ -83,7 +91,7 @@ impl SqlWarehouse {
         let ours = [by.to_string(), silent.term.saturating_add(1).to_string()];
         let is_ours = row.is_some_and(|row| row.into_iter().flatten().eq(ours));
         let remains = match is_ours {
-            true => Some(self.remains(&mut session, silent, by).await?),
+            true => Some(self.remains(&mut session, silent, by, audience).await?),
             false => None,
         };
         session.hand_back();
@@ -97,6 +105,7 @@ impl SqlWarehouse {
         session: &mut Session,
         silent: &SilentRun,
         by: Uuid,
+        audience: Option<&Self>,
     ) -> Result<Remains, WarehouseError> {
         let what = silent.run.as_str();
         // What it was settling as it lost the run is settled by now.
@@ -121,15 +130,27 @@ impl SqlWarehouse {
         let funnel = <[u64; 10]>::try_from(counts).map(funnel_of);
         let mut funnel = funnel.unwrap_or_default();
         let table = TableNames::of(&silent.run).run;
-        let laid_out = !self.existing(session, what, &[&table]).await?.is_empty();
+        let mut elsewhere = match audience {
+            None => None,
+            Some(audience) => Some((audience, audience.pool.session().await?)),
+        };
+        let there = match &mut elsewhere {
+            None => self.existing(session, what, &[&table]).await?,
+            Some((audience, session)) => audience.existing(session, what, &[&table]).await?,
+        };
+        let laid_out = !there.is_empty();
         let unsettled = match laid_out {
             true => {
                 let members = (&mut facts, &mut funnel);
-                self.unsettled(session, silent, members).await?
+                self.unsettled(session, elsewhere.as_mut(), silent, members)
+                    .await?
             }
             false => Vec::new(),
         };
         session.run(&self.schema.commit(what)).await?;
+        if let Some((_, elsewhere)) = elsewhere {
+            elsewhere.hand_back();
+        }
         Ok(Remains {
             facts,
             funnel,
@@ -142,6 +163,7 @@ impl SqlWarehouse {
     async fn unsettled(
         &self,
         session: &mut Session,
+        elsewhere: Option<&mut (&Self, Session)>,
         silent: &SilentRun,
         (facts, funnel): (&mut RunFacts, &mut Funnel),
     ) -> Result<Vec<(u32, u32)>, WarehouseError> {
@@ -157,7 +179,14 @@ impl SqlWarehouse {
         }
         let mut unsettled = Vec::new();
         let mut planned = 0;
-        for row in session.rows(&batches(&self.schema, &silent.run)).await? {
+        let rows = match elsewhere {
+            None => session.rows(&batches(&self.schema, &silent.run)).await?,
+            Some((audience, session)) => {
+                let batches = batches(&audience.schema, &silent.run);
+                session.rows(&batches).await?
+            }
+        };
+        for row in rows {
             let [Some(batch), members, last] = row.as_slice() else {
                 continue;
             };
@@ -196,6 +225,7 @@ fn silent_run(row: Vec<Option<String>>) -> Option<SilentRun> {
         Some(owner),
         Some(term),
         seconds,
+        ..,
     ] = row.as_slice()
     else {
         return None;

@@ -1,6 +1,7 @@
 //! What the daemon writes for good: runs registered, settled and closed.
 
 use super::adapter::{SqlWarehouse, first_column};
+use super::carry::{Carried, Source};
 use super::errors::{TABLES_MISSING, error, unwritable};
 use super::pool::Session;
 use super::staging::{not_ours, number};
@@ -56,7 +57,7 @@ impl SqlWarehouse {
         let statement = match &registration {
             Some(Registration::Taken { .. }) => None,
             Some(Registration::Ours) => Some(touch(&self.schema, run, None)),
-            None => Some(register(&self.schema, run)),
+            None => Some(register(&self.schema, run, &self.mark)),
         };
         if let Some(statement) = statement {
             session.run(&statement.map_err(unwritable)?).await?;
@@ -103,10 +104,12 @@ impl SqlWarehouse {
     }
 
     /// SETTLE: outcomes in, then history, then deliveries, then the runs'
-    /// rows. In this order: the other way round would write no history.
+    /// rows. In this order: the other way round would write no history. The
+    /// members are those of the runs' tables, or were `carried` here.
     pub(super) async fn settle_batches(
         &self,
         settlements: &[Settlement],
+        carried: Option<Carried>,
     ) -> Result<Vec<Tally>, WarehouseError> {
         if settlements.is_empty() {
             return Ok(Vec::new());
@@ -118,7 +121,7 @@ impl SqlWarehouse {
             return Err(error(WarehouseErrorClass::Conflict, message));
         }
         let _turn = self.settle_turn.lock().await;
-        let mut session = self.pool.session().await?;
+        let (mut session, source) = self.source(carried).await?;
         let what = "batches";
         session
             .run_all(&self.schema.begin(what, Some(Lock::Settle)))
@@ -129,7 +132,9 @@ impl SqlWarehouse {
         for settlement in settlements {
             let id = settlement.facts.run.as_str();
             if new.iter().any(|run| run == id) {
-                let history = contact_history(&self.schema, settlement).map_err(unwritable)?;
+                let members = source.members(&self.schema, &settlement.facts.run)?;
+                let history = contact_history(&self.schema, settlement, &members);
+                let history = history.map_err(unwritable)?;
                 session.run(&history).await?;
             }
         }
@@ -138,6 +143,7 @@ impl SqlWarehouse {
         }
         let tallies = self.write_run_rows(&mut session, settlements, &new).await?;
         session.run_all(&drop_outcomes(settlements)).await?;
+        session.run_all(&source.end()).await?;
         session.run(&self.schema.commit(what)).await?;
         session.hand_back();
         Ok(tallies)
@@ -247,12 +253,18 @@ impl SqlWarehouse {
         Ok(tallies)
     }
 
-    /// CLOSE: the run's last row, out of `open_runs`, its tables dropped.
-    pub(super) async fn close_run(&self, closing: &Closing) -> Result<Tally, WarehouseError> {
+    /// CLOSE: the run's last row, out of `open_runs`, its tables dropped. Where
+    /// its tables are elsewhere, members to be cancelled were `carried` here,
+    /// and withheld ones are counts only.
+    pub(super) async fn close_run(
+        &self,
+        closing: &Closing,
+        carried: Option<Carried>,
+    ) -> Result<Tally, WarehouseError> {
         let facts = &*closing.facts;
         let what = facts.run.as_str();
         let _turn = self.cap_turn.lock().await;
-        let mut session = self.pool.session().await?;
+        let (mut session, source) = self.source(carried).await?;
         session
             .run_all(&self.schema.begin(what, Some(Lock::Cap)))
             .await?;
@@ -264,13 +276,20 @@ impl SqlWarehouse {
         {
             return Err(not_ours(facts));
         }
-        let table = TableNames::of(&facts.run).run;
-        let there = self.existing(&mut session, what, &[&table]).await?;
+        let has_members = match source {
+            Source::Here => {
+                let table = TableNames::of(&facts.run).run;
+                let there = self.existing(&mut session, what, &[&table]).await?;
+                !there.is_empty()
+            }
+            Source::Carried { .. } => source.has(&facts.run),
+        };
         if let Some(reason) = &closing.cancels_rest
             && owner.is_some()
-            && !there.is_empty()
+            && has_members
         {
-            let rows = cancelled(&self.schema, facts, reason).map_err(unwritable)?;
+            let members = source.members(&self.schema, &facts.run)?;
+            let rows = cancelled(&self.schema, facts, &members, reason).map_err(unwritable)?;
             session.run_all(&rows).await?;
         }
         let mut counted = self.tallies(&mut session, [facts]).await?;
@@ -279,6 +298,7 @@ impl SqlWarehouse {
         if owner.is_none() && self.status_to_respect(&mut session, facts).await?.is_some() {
             // Closed before, by us or by another daemon: its row and what it
             // kept stand.
+            session.run_all(&source.end()).await?;
             session.run(&self.schema.commit(what)).await?;
             session.hand_back();
             return Ok(tally);
@@ -296,27 +316,35 @@ impl SqlWarehouse {
         // A run held before anything was sent is staged anew, and may then
         // find other reasons.
         let begins_anew = closing.status == RunStatus::Held && tally.still_open == tally.total();
-        if closing.funnel.withheld() > 0 && !there.is_empty() && !begins_anew {
+        let is_here = matches!(source, Source::Here);
+        if closing.funnel.withheld() > 0 && is_here && has_members && !begins_anew {
             let rows = withheld_history(&self.schema, facts).map_err(unwritable)?;
             session.run(&rows).await?;
         }
         let deregister = deregister(&self.schema, facts).map_err(unwritable)?;
         session.run(&deregister).await?;
-        self.drop_tables(&mut session, closing).await?;
+        match source {
+            Source::Here => {
+                let keeps = closing.keep_run_table;
+                self.drop_tables(&mut session, &facts.run, keeps).await?;
+            }
+            Source::Carried { .. } => session.run_all(&source.end()).await?,
+        }
         session.run(&self.schema.commit(what)).await?;
         session.hand_back();
         self.known_layouts().remove(&facts.run);
         Ok(tally)
     }
 
-    async fn drop_tables(
+    pub(super) async fn drop_tables(
         &self,
         session: &mut Session,
-        closing: &Closing,
+        run: &RunId,
+        keeps_run_table: bool,
     ) -> Result<(), WarehouseError> {
-        let what = closing.facts.run.as_str();
-        let names = TableNames::of(&closing.facts.run);
-        let run = (!closing.keep_run_table).then_some(&names.run);
+        let what = run.as_str();
+        let names = TableNames::of(run);
+        let run = (!keeps_run_table).then_some(&names.run);
         for table in [&names.stage, &names.admit].into_iter().chain(run) {
             session.run(&self.schema.drop_table(what, table)).await?;
         }

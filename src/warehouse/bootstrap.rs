@@ -64,12 +64,18 @@ impl SqlWarehouse {
         if self.schema.dialect != Dialect::Sqlite {
             applied.push(self.apply_schema(&mut session).await?);
         }
-        for table in TABLES {
+        let tables = match self.only_audiences {
+            true => &[],
+            false => TABLES,
+        };
+        for table in tables {
             applied.push(self.apply_table(&mut session, table).await?);
         }
-        let create = contact_performance(&self.schema);
-        let view = self.apply_view(&mut session, CONTACT_PERFORMANCE, &create);
-        applied.push(view.await?);
+        if !self.only_audiences {
+            let create = contact_performance(&self.schema);
+            let view = self.apply_view(&mut session, CONTACT_PERFORMANCE, &create);
+            applied.push(view.await?);
+        }
         session.hand_back();
         Ok(applied)
     }

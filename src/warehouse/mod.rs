@@ -4,8 +4,10 @@
 mod adapter;
 mod admission;
 mod adoption;
+mod apart;
 mod book;
 mod bootstrap;
+mod carry;
 mod cells;
 mod connect;
 mod consent;
@@ -30,6 +32,6 @@ pub use adapter::open;
 pub use bootstrap::{Applied, Change, apply_bootstrap, apply_lift};
 pub use iam::{IamLogin, IamTarget};
 pub use login::Login;
-pub use options::{ConnectorOptions, ServerOptions, Tls};
+pub use options::{ApartOptions, ConnectorOptions, ServerOptions, Tls};
 pub use preview::{Blamed, Preview, Wanted, audience_count, look_at_campaign, preview};
 pub use report::{Column, ConnectorReport, MAX_RELATIONS, OwnTable, Relation, report};

@@ -3,6 +3,7 @@
 
 use super::login::Login;
 use crate::audience::Dialect;
+use crate::id::ConnectorName;
 use secrecy::SecretString;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -28,6 +29,14 @@ impl ConnectorOptions {
         match self {
             Self::Sqlite { .. } => Dialect::Sqlite,
             Self::Server(server) => server.dialect,
+        }
+    }
+
+    /// Where its history is, if it is behind another connector.
+    pub fn apart(&self) -> Option<&ApartOptions> {
+        match self {
+            Self::Sqlite { .. } => None,
+            Self::Server(server) => server.apart.as_deref(),
         }
     }
 
@@ -69,6 +78,21 @@ pub struct ServerOptions {
     pub max_queries: NonZeroU32,
     /// The longest a statement may take.
     pub statement_timeout: Duration,
+    /// Where its history is, if it is behind another connector.
+    pub apart: Option<Box<ApartOptions>>,
+}
+
+/// History that is kept behind another connector.
+#[derive(Debug, Clone)]
+pub struct ApartOptions {
+    /// What the connector that reads audiences is called: other connectors may
+    /// have their history in the same place.
+    pub name: ConnectorName,
+    /// How the tables are reached; its own history is its own.
+    pub history: ConnectorOptions,
+    /// The relation, readable beside the audience, that shows the contacts
+    /// there.
+    pub relation: Option<String>,
 }
 
 /// Whether and how a connection is encrypted.

@@ -21,13 +21,15 @@ const OTHERS_WORK: &str = "the warehouse's history has more of it than the state
 
 impl SqlWarehouse {
     /// REOPEN: back into `open_runs`, what will be written anew forgotten, and
-    /// an open row in `runs`; one transaction.
+    /// an open row in `runs`; one transaction. The run's own table is in
+    /// `audience`, if not here.
     pub(super) async fn reopen_run(
         &self,
         run: &RunFacts,
         funnel: &Funnel,
         known: &Tally,
         resends: bool,
+        audience: Option<&Self>,
     ) -> Result<Tally, WarehouseError> {
         self.prepare().await?;
         let what = run.run.as_str();
@@ -38,11 +40,16 @@ impl SqlWarehouse {
             .await?;
         let is_open = self.is_open_and_ours(&mut session, run).await?;
         let table = TableNames::of(&run.run).run;
-        if self
-            .existing(&mut session, what, &[&table])
-            .await?
-            .is_empty()
-        {
+        let there = match audience {
+            None => self.existing(&mut session, what, &[&table]).await?,
+            Some(audience) => {
+                let mut elsewhere = audience.pool.session().await?;
+                let there = audience.existing(&mut elsewhere, what, &[&table]).await?;
+                elsewhere.hand_back();
+                there
+            }
+        };
+        if there.is_empty() {
             return Err(gone(NO_TABLE));
         }
         let before = self.tally_of(&mut session, run).await?;
@@ -54,7 +61,7 @@ impl SqlWarehouse {
         session.run_all(&script).await?;
         let shown = match is_open {
             true => touch(&self.schema, run, None),
-            false => register_again(&self.schema, run),
+            false => register_again(&self.schema, run, &self.mark),
         };
         session.run(&shown.map_err(unwritable)?).await?;
         let mut tally = self.tally_of(&mut session, run).await?;

@@ -2,11 +2,11 @@
 //! know: reached how, as whom, allowed what, and what is there. Only catalogs
 //! are read.
 
-use super::ConnectorOptions;
 use super::adapter::SqlWarehouse;
 use super::connect::Rows;
 use super::pool::Session;
 use super::report_sql as ask;
+use super::{ApartOptions, ConnectorOptions};
 use crate::audience::{Dialect, Statement};
 use crate::history::TABLES;
 use crate::run::WarehouseError;
@@ -115,7 +115,10 @@ pub async fn report(options: ConnectorOptions) -> Result<ConnectorReport, Wareho
         relations_left_out: false,
     };
     found.privileges(&warehouse, &mut session).await?;
-    found.own_tables(&warehouse, &mut session).await?;
+    match options.apart() {
+        None => found.own_tables(&warehouse, &mut session).await?,
+        Some(apart) => found.shown_contacts(apart, &mut session).await,
+    }
     found.shared(&warehouse, &mut session).await?;
     session.hand_back();
     Ok(found)
@@ -213,6 +216,24 @@ impl ConnectorReport {
             });
         }
         Ok(())
+    }
+
+    /// The relation that shows contacts must have what caps are counted by.
+    async fn shown_contacts(&mut self, apart: &ApartOptions, session: &mut Session) {
+        let Some(relation) = &apart.relation else {
+            return;
+        };
+        let look = format!(
+            "select run_id, campaign, profile_id, channel, counts_as_contact, contacted_at, \
+             recorded_at from {relation} where 1 = 0"
+        );
+        if let Err(failed) = rows(session, &look).await {
+            self.findings.push(format!(
+                "the `history_relation` {relation} cannot be read ({}); it must have the columns \
+                 of `contact_history`, and the login must be granted select on it",
+                failed.message
+            ));
+        }
     }
 
     async fn shared(

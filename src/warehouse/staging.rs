@@ -21,6 +21,7 @@ impl SqlWarehouse {
         RunTables::new(&self.schema, &run.run, &run.audience)
             .without(&run.suppress)
             .under(&run.policy)
+            .counting(self.shown.as_ref())
     }
 
     /// FREEZE: one statement makes the stage table. Any table of the run is
@@ -74,22 +75,7 @@ impl SqlWarehouse {
                     true => funnel,
                     false => self.decide(&mut session, run, funnel).await?,
                 };
-                let tally = Tally {
-                    still_open: funnel.planned,
-                    ..Tally::default()
-                };
-                let row = RunRow {
-                    facts: run,
-                    funnel: &funnel,
-                    tally: &tally,
-                    status: RunStatus::Open,
-                    finished_at: None,
-                    error: None,
-                };
-                let rows = replace_run(&self.schema, row).map_err(unwritable)?;
-                session.run_all(&rows).await?;
-                let admitted = touch(&self.schema, run, Some(ADMITTED)).map_err(unwritable)?;
-                session.run(&admitted).await?;
+                self.write_admitted(&mut session, run, &funnel).await?;
                 funnel
             }
         };
@@ -98,8 +84,33 @@ impl SqlWarehouse {
         Ok(funnel)
     }
 
+    /// The run's row, and that it is admitted.
+    pub(super) async fn write_admitted(
+        &self,
+        session: &mut Session,
+        run: &RunFacts,
+        funnel: &Funnel,
+    ) -> Result<(), WarehouseError> {
+        let tally = Tally {
+            still_open: funnel.planned,
+            ..Tally::default()
+        };
+        let row = RunRow {
+            facts: run,
+            funnel,
+            tally: &tally,
+            status: RunStatus::Open,
+            finished_at: None,
+            error: None,
+        };
+        let rows = replace_run(&self.schema, row).map_err(unwritable)?;
+        session.run_all(&rows).await?;
+        let admitted = touch(&self.schema, run, Some(ADMITTED)).map_err(unwritable)?;
+        session.run(&admitted).await
+    }
+
     /// The funnel, if the run has been admitted; an error if it is not ours.
-    async fn admitted(
+    pub(super) async fn admitted(
         &self,
         session: &mut Session,
         run: &RunFacts,
@@ -288,7 +299,7 @@ async fn members_columns(
     Ok(found)
 }
 
-async fn count_stage(
+pub(super) async fn count_stage(
     session: &mut Session,
     statement: &Statement,
 ) -> Result<Funnel, WarehouseError> {

@@ -117,6 +117,8 @@ pub struct Logged {
     pub is_done: bool,
     /// Its leading comment.
     pub label: String,
+    /// All of it.
+    pub sql: String,
     /// Whether it is an `insert`.
     pub is_insert: bool,
     /// How long it took, queues included.
@@ -428,10 +430,9 @@ impl<'a> Talk<'a> {
             }
         }
         let mut logged = Logged::of(&passing, act.clone());
-        logged.label = sql
-            .split_once(" */")
-            .map_or("", |(label, _)| label)
-            .to_owned();
+        let label = sql.split_once(" */").map(|(label, _)| label.to_owned());
+        logged.label = label.unwrap_or_default();
+        logged.sql.clone_from(&sql);
         self.shared
             .log
             .send_modify(|log| log.0.push(passing.clone()));
@@ -589,6 +590,7 @@ impl Logged {
             act,
             is_done: false,
             label: String::new(),
+            sql: String::new(),
             is_insert: false,
             time: Duration::ZERO,
             slot_held: Duration::ZERO,

@@ -46,6 +46,7 @@ pub fn server_options(server: &Postgres) -> ServerOptions {
         schema: "campaignd".to_owned(),
         max_queries: NonZeroU32::new(2).unwrap(),
         statement_timeout: Duration::from_secs(60),
+        apart: None,
     }
 }
 

@@ -54,6 +54,8 @@ pub type TextRow = BTreeMap<String, Option<String>>;
 pub struct Site {
     dir: TempDir,
     warehouse: Warehouse,
+    /// The database behind the connector `books`, where history is apart.
+    books: Option<(ConnDetails, Option<Gate>)>,
     pub receiver: Receiver,
 }
 
@@ -121,13 +123,64 @@ impl Site {
         }
     }
 
+    /// The same with history in a database of its own, behind a connector
+    /// `books`: on the same server, and of the same kind. What history there
+    /// is can be read beside the audience as `share.contact_history`.
+    pub async fn apart(world: World, name: &str) -> Self {
+        let mut site = Self::of(world, name).await;
+        let books = site.another_database(&format!("{name}_books"));
+        let gate = match world {
+            World::Postgres => None,
+            World::Gate => Some(Gate::open(&books).await),
+            World::Redshift => Some(Gate::redshift(&books).await),
+        };
+        site.books = Some((books, gate));
+        site.write("campaignd.yaml", &site.settings());
+        for connector in ["warehouse", "books"] {
+            let output = site.campaignd(&["bootstrap", connector, "--apply"]).await;
+            assert!(output.status.success(), "{output:?}");
+        }
+        site.share_history().await;
+        site
+    }
+
+    /// What a data share does, on PostgreSQL.
+    async fn share_history(&self) {
+        let ConnDetails {
+            host,
+            port,
+            user,
+            database,
+        } = &self.books.as_ref().unwrap().0;
+        for sql in [
+            "create extension postgres_fdw",
+            &format!(
+                "create server books foreign data wrapper postgres_fdw \
+                 options (host '{host}', port '{port}', dbname '{database}')"
+            ),
+            &format!("create user mapping for {user} server books options (user '{user}')"),
+            "create schema share",
+            "import foreign schema campaignd limit to (contact_history) from server books into share",
+        ] {
+            self.sql(sql).await;
+        }
+    }
+
+    /// The gate before history, of a site apart.
+    pub fn books_gate(&self) -> &Gate {
+        let gate = self.books.as_ref().and_then(|(_, gate)| gate.as_ref());
+        gate.expect("history has no gate")
+    }
+
     /// Fails if anything of the daemon's was refused because Redshift refuses
     /// it, or a prepared statement was left open.
     pub fn check_gate(&self) {
-        if let Warehouse::Postgres {
-            gate: Some(gate), ..
-        } = &self.warehouse
-        {
+        let warehouse = match &self.warehouse {
+            Warehouse::Postgres { gate, .. } => gate.as_ref(),
+            Warehouse::Sqlite => None,
+        };
+        let books = self.books.as_ref().and_then(|(_, gate)| gate.as_ref());
+        for gate in warehouse.into_iter().chain(books) {
             assert_eq!(gate.refused(), [], "what Redshift would refuse");
             assert_eq!(gate.prepared(), 0, "statements left prepared");
         }
@@ -152,6 +205,7 @@ impl Site {
         let site = Self {
             dir: tempfile::tempdir().unwrap(),
             warehouse,
+            books: None,
             receiver: Receiver::start().await,
         };
         std::fs::create_dir(site.dir.path().join("campaigns")).unwrap();
@@ -164,40 +218,30 @@ impl Site {
         self.dir.path()
     }
 
-    fn connector(&self) -> String {
+    fn connectors(&self) -> String {
         let Warehouse::Postgres { database, gate, .. } = &self.warehouse else {
-            return "{ kind: sqlite, path: ./warehouse.db }".to_owned();
+            return "warehouse: { kind: sqlite, path: ./warehouse.db }".to_owned();
         };
-        let ConnDetails {
-            host,
-            port,
-            user,
-            database,
-            ..
-        } = database;
-        let (host, port) = match gate {
-            Some(gate) => (gate.address().ip().to_string(), gate.address().port()),
-            None => (host.clone(), *port),
-        };
-        let (kind, password) = match gate {
-            Some(gate) if gate.is_redshift() => ("redshift", format!(", password: {PASSWORD}")),
-            _ => ("postgres", String::new()),
-        };
-        format!(
-            "{{ kind: {kind}, host: {host}, port: {port}, database: {database}, \
-             auth: {{ user: {user}{password} }}, tls: disable, schema: campaignd }}"
-        )
+        let warehouse = connector(database, gate.as_ref());
+        match &self.books {
+            None => format!("warehouse: {{ {warehouse} }}"),
+            Some((database, gate)) => format!(
+                "warehouse: {{ {warehouse}, history: books, \
+                 history_relation: share.contact_history }}\n  books: {{ {} }}",
+                connector(database, gate.as_ref())
+            ),
+        }
     }
 
     /// The operator's file.
     pub fn settings(&self) -> String {
-        let connector = self.connector();
+        let connectors = self.connectors();
         let url = self.receiver.url();
         format!(
             "campaigns: ./campaigns
 state: {{ url: 'sqlite://./state.db' }}
 connectors:
-  warehouse: {connector}
+  {connectors}
 destinations:
   sink:
     url: {url}
@@ -330,9 +374,15 @@ log: {{ format: json, level: debug }}
     }
 
     /// Runs one statement in the warehouse, as its owner, and returns its rows.
+    /// Where history is apart, what names `campaignd.` is run there.
     /// On SQLite the daemon's tables have no schema, so `campaignd.` is left
     /// out.
     pub async fn sql(&self, sql: &str) -> Vec<TextRow> {
+        if let Some((books, _)) = &self.books
+            && sql.contains("campaignd.")
+        {
+            return postgres_rows(books, sql).await;
+        }
         match &self.warehouse {
             Warehouse::Postgres { database, .. } => postgres_rows(database, sql).await,
             Warehouse::Sqlite => {
@@ -366,6 +416,29 @@ log: {{ format: json, level: debug }}
         }
         panic!("`{text}` was not logged:\n{}", self.log());
     }
+}
+
+/// The keys of a connector that leads to `database`, through the gate if there
+/// is one.
+fn connector(database: &ConnDetails, gate: Option<&Gate>) -> String {
+    let ConnDetails {
+        host,
+        port,
+        user,
+        database,
+    } = database;
+    let (host, port) = match gate {
+        Some(gate) => (gate.address().ip().to_string(), gate.address().port()),
+        None => (host.clone(), *port),
+    };
+    let (kind, password) = match gate {
+        Some(gate) if gate.is_redshift() => ("redshift", format!(", password: {PASSWORD}")),
+        _ => ("postgres", String::new()),
+    };
+    format!(
+        "kind: {kind}, host: {host}, port: {port}, database: {database}, \
+         auth: {{ user: {user}{password} }}, tls: disable, schema: campaignd"
+    )
 }
 
 /// The rows of a statement in a database of the server.

@@ -1,6 +1,7 @@
 //! A connector: one warehouse, and how it is reached.
 
 use super::address::is_loopback;
+use super::history::{HistoryElsewhere, history_elsewhere};
 use super::secret::{Secret, Secrets, SettingsError};
 use crate::audience::Dialect;
 use crate::campaign::yaml::{Field, Section};
@@ -68,6 +69,8 @@ pub struct ServerConnector {
     pub max_queries: NonZeroU32,
     /// The longest a statement may take.
     pub statement_timeout: Duration,
+    /// Whose history it writes, where that is another connector's.
+    pub history: Option<HistoryElsewhere>,
 }
 
 impl ServerConnector {
@@ -88,7 +91,7 @@ impl ServerConnector {
 
 impl Connector {
     /// Reads one connector's section.
-    pub(super) fn read(_name: &str, mut section: Section) -> Option<Self> {
+    pub(super) fn read(name: &str, mut section: Section) -> Option<Self> {
         let kind = section.required("kind").and_then(|field| {
             field.choice(&[
                 ("redshift", Dialect::Redshift),
@@ -98,7 +101,9 @@ impl Connector {
         });
         match kind? {
             Dialect::Sqlite => read_sqlite(section).map(Self::Sqlite),
-            dialect => read_server(dialect, section).map(|server| Self::Server(Box::new(server))),
+            dialect => {
+                read_server(name, dialect, section).map(|server| Self::Server(Box::new(server)))
+            }
         }
     }
 
@@ -146,6 +151,7 @@ impl Connector {
             schema: server.schema,
             max_queries: server.max_queries,
             statement_timeout: server.statement_timeout,
+            apart: None,
         }))
     }
 
@@ -172,7 +178,7 @@ fn read_sqlite(mut section: Section) -> Option<SqliteConnector> {
     })
 }
 
-fn read_server(dialect: Dialect, mut section: Section) -> Option<ServerConnector> {
+fn read_server(name: &str, dialect: Dialect, mut section: Section) -> Option<ServerConnector> {
     let host = section.required("host").and_then(|f| host(dialect, &f));
     let port = section.optional("port");
     let usual_port = if dialect == Dialect::Redshift {
@@ -192,7 +198,8 @@ fn read_server(dialect: Dialect, mut section: Section) -> Option<ServerConnector
     let timeout = timeout.map_or(Some(DEFAULT_STATEMENT_TIMEOUT), |f| {
         f.duration(STATEMENT_TIMEOUTS)
     });
-    section.not_yet(&["stage_retention", "history"]);
+    let history = history_elsewhere(name, &mut section);
+    section.not_yet(&["stage_retention"]);
     section.finish();
     let super::login::Read {
         user,
@@ -213,6 +220,7 @@ fn read_server(dialect: Dialect, mut section: Section) -> Option<ServerConnector
         schema: schema?.to_owned(),
         max_queries: max_queries?,
         statement_timeout: timeout?,
+        history: history?,
     })
 }
 

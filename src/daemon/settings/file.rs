@@ -48,6 +48,7 @@ impl Settings {
                 .iter()
                 .map(|(name, settings)| (name.clone(), settings.format))
                 .collect(),
+            histories: self.histories(),
         }
     }
 }

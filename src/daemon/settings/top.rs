@@ -3,6 +3,7 @@
 use super::connector::Connector;
 use super::destination::DestinationSettings;
 use super::file::{Limits, LogFormat, LogLevel, LogSettings, Settings, SettingsFile};
+use super::history::check_histories;
 use super::state::{self, StateStore};
 use crate::campaign::yaml::{self, Document, Field, Reader, Section};
 use crate::campaign::{Problem, Source};
@@ -82,7 +83,11 @@ fn read(mut top: Section) -> Option<Settings> {
         None => Some((StateStore::Sqlite(PathBuf::from(STATE)), DEFAULT_LEASE)),
     };
     let connectors = top.optional("connectors");
-    let connectors = connectors.map_or(Some(BTreeMap::new()), |f| named(&f, Connector::read));
+    let connectors = connectors.map_or(Some(BTreeMap::new()), |f| {
+        let connectors = named(&f, Connector::read)?;
+        check_histories(&f, &connectors)?;
+        Some(connectors)
+    });
     let destinations = top.optional("destinations");
     let destinations = destinations.map_or(Some(BTreeMap::new()), |f| {
         named(&f, DestinationSettings::read)
