@@ -11,6 +11,7 @@ pub mod register;
 pub mod reopen;
 pub mod settle;
 mod tables;
+pub mod tidy;
 mod unwritable;
 pub mod views;
 mod withheld;
@@ -23,5 +24,6 @@ pub use facts::{
     UnstartedRun,
 };
 pub use tables::{TABLES, Table};
+pub use tidy::{Retention, Tidied};
 pub use unwritable::Unwritable;
 pub use withheld::{Withheld, withheld_history};

@@ -23,6 +23,14 @@ const DEFAULT_STATEMENT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 const STATEMENT_TIMEOUTS: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
 
+/// How long the tables of an ended run stay, unless the file says otherwise.
+const DEFAULT_STAGE_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// The range of `stage_retention`: rows of ended runs, by which their tables
+/// are known, stay longer.
+const STAGE_RETENTIONS: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(60)..=Duration::from_secs(365 * 24 * 3600);
+
 /// A warehouse the operator has defined.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Connector {
@@ -39,6 +47,8 @@ pub struct SqliteConnector {
     pub path: PathBuf,
     /// Statements at a time.
     pub max_queries: NonZeroU32,
+    /// How long the tables of an ended run with undelivered members stay.
+    pub stage_retention: Duration,
 }
 
 /// `kind: postgres` or `kind: redshift`.
@@ -68,6 +78,8 @@ pub struct ServerConnector {
     pub max_queries: NonZeroU32,
     /// The longest a statement may take.
     pub statement_timeout: Duration,
+    /// How long the tables of an ended run with undelivered members stay.
+    pub stage_retention: Duration,
 }
 
 impl ServerConnector {
@@ -107,6 +119,14 @@ impl Connector {
         match self {
             Self::Sqlite(_) => Dialect::Sqlite,
             Self::Server(server) => server.dialect,
+        }
+    }
+
+    /// How long the tables of an ended run with undelivered members stay.
+    pub fn stage_retention(&self) -> Duration {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.stage_retention,
+            Self::Server(server) => server.stage_retention,
         }
     }
 
@@ -165,10 +185,12 @@ impl Connector {
 fn read_sqlite(mut section: Section) -> Option<SqliteConnector> {
     let path = section.required("path").and_then(|f| f.filled_text());
     let max_queries = max_queries(&mut section);
+    let stage_retention = stage_retention(&mut section);
     section.finish();
     Some(SqliteConnector {
         path: PathBuf::from(path?),
         max_queries: max_queries?,
+        stage_retention: stage_retention?,
     })
 }
 
@@ -192,7 +214,8 @@ fn read_server(dialect: Dialect, mut section: Section) -> Option<ServerConnector
     let timeout = timeout.map_or(Some(DEFAULT_STATEMENT_TIMEOUT), |f| {
         f.duration(STATEMENT_TIMEOUTS)
     });
-    section.not_yet(&["stage_retention", "history"]);
+    let stage_retention = stage_retention(&mut section);
+    section.not_yet(&["history"]);
     section.finish();
     let super::login::Read {
         user,
@@ -213,6 +236,14 @@ fn read_server(dialect: Dialect, mut section: Section) -> Option<ServerConnector
         schema: schema?.to_owned(),
         max_queries: max_queries?,
         statement_timeout: timeout?,
+        stage_retention: stage_retention?,
+    })
+}
+
+fn stage_retention(section: &mut Section) -> Option<Duration> {
+    let field = section.optional("stage_retention");
+    field.map_or(Some(DEFAULT_STAGE_RETENTION), |f| {
+        f.duration(STAGE_RETENTIONS)
     })
 }
 
