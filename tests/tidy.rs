@@ -6,6 +6,7 @@ mod support;
 
 use campaignd::history::{BatchStatus, Retention, RunFacts, RunStatus, Tidied};
 use campaignd::id::RunId;
+use campaignd::run::{Clock as _, SystemClock};
 use std::time::Duration;
 use support::place::{PEOPLE, Place, closing, facts_of, outcome, settlement};
 
@@ -19,7 +20,7 @@ const KEEP: Retention = Retention {
 /// A run that has ended with a failed batch, and keeps its table.
 async fn ended(place: &Place, facts: &RunFacts) {
     let funnel = place.laid_out(facts).await;
-    let failed = outcome(facts, 1, 2, BatchStatus::Failed);
+    let failed = outcome(facts, 1, 3, BatchStatus::Failed);
     let settled = settlement(facts, funnel, vec![failed]);
     place.warehouse.settle(&[settled]).await.unwrap();
     let mut closing = closing(facts, funnel, RunStatus::Incomplete);
@@ -29,7 +30,7 @@ async fn ended(place: &Place, facts: &RunFacts) {
 
 /// Puts the run's beginning and end back to so many days ago.
 async fn put_back(place: &mut Place, facts: &RunFacts, days: u64) {
-    let ago = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24 * days as i64);
+    let ago = SystemClock.now() - Duration::from_secs(days * DAY);
     let ago = ago.strftime("%Y-%m-%d %H:%M:%S").to_string();
     let sql = format!(
         "update campaignd.runs set started_at = '{ago}', finished_at = '{ago}' \
@@ -76,11 +77,10 @@ async fn tables_go_after_their_time_and_stay_until_then(mut place: Place) {
     let kept = place.rows("select n || '' from campaignd.run_of_the_mill");
     assert_eq!(kept.await, ["1"]);
     // What BI reads stays, and a second time there is nothing to do.
-    assert_eq!(rows_of(&mut place, "contact_history", &old).await, "2");
+    assert_eq!(rows_of(&mut place, "contact_history", &old).await, "3");
     assert_eq!(tidied(&place, None).await, Tidied::default());
-    let reopened = place
-        .warehouse
-        .reopen(&old, &Default::default(), &Default::default(), true);
+    let (funnel, known) = Default::default();
+    let reopened = place.warehouse.reopen(&old, &funnel, &known, true);
     let refused = reopened.await.unwrap_err();
     assert!(refused.is_gone());
     assert!(refused.to_string().contains("stage_retention"), "{refused}");
