@@ -15,6 +15,7 @@ mod silent;
 pub mod source;
 mod ticker;
 mod turn;
+mod upkeep;
 mod wake;
 mod world;
 

@@ -77,6 +77,7 @@ pub async fn serve(
     take_up(&service.world, &runs).await?;
     let mut silent = stop.child_token();
     runs.look_after_silent(&silent);
+    runs.keep_tidy(&silent);
     runs.watch_other_hosts();
     let campaigns = service.folder.campaigns.len();
     let mut ticker = Ticker::new(Arc::clone(&service.world), runs.clone(), service.folder);
@@ -109,6 +110,7 @@ pub async fn serve(
                     silent.cancel();
                     silent = stop.child_token();
                     runs.look_after_silent(&silent);
+                    runs.keep_tidy(&silent);
                 }
                 tell.send_replace(Arc::new(Directory::of(ticker.folder())));
             }

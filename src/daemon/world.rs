@@ -5,6 +5,7 @@ use super::desk::Desk;
 use super::settings::{self, Secrets, Settings, SettingsError, StateStore};
 use crate::campaign::{DestinationTerms, RunSpec};
 use crate::delivery::{Rate, Rules};
+use crate::history::Retention;
 use crate::id::{ConnectorName, DestinationName};
 use crate::run::{
     Clock, Destination, Guards, Kit, Ledger, Limit, Settler, Throttle, ThrottleOptions, Turns,
@@ -99,6 +100,7 @@ pub struct World {
     /// When runs stop sending by themselves.
     pub guards: Guards,
     lease: Duration,
+    keep_history: Duration,
     shares_ledger: bool,
     /// Where people's requests are done.
     pub desk: Arc<Desk>,
@@ -275,6 +277,7 @@ impl World {
                 ..Guards::default()
             },
             lease: settings.lease,
+            keep_history: settings.keep_history,
             desk,
             shares_ledger: matches!(settings.state, StateStore::Postgres(_)),
             tasks,
@@ -337,6 +340,15 @@ impl World {
         self.connectors
             .get(name)
             .map(|connector| &connector.warehouse)
+    }
+
+    /// How long the connector's warehouse keeps what runs have left there, if
+    /// the settings define it.
+    pub fn retention(&self, name: &ConnectorName) -> Option<Retention> {
+        self.connectors.get(name).map(|connector| Retention {
+            history: self.keep_history,
+            tables: connector.settings.stage_retention(),
+        })
     }
 
     /// The destination, if the settings define it.

@@ -56,13 +56,18 @@ pub fn silent_runs(schema: &Schema, older_than: Duration) -> Statement {
 }
 
 fn seconds_since_seen(dialect: Dialect) -> String {
+    seconds_since(dialect, "seen_at")
+}
+
+/// The whole seconds since `column`, by the warehouse's clock.
+pub(super) fn seconds_since(dialect: Dialect, column: &str) -> String {
     let now = dialect.now();
     match dialect {
         Dialect::Sqlite => {
-            format!("cast((julianday({now}) - julianday(seen_at)) * 86400 as integer)")
+            format!("cast((julianday({now}) - julianday({column})) * 86400 as integer)")
         }
-        Dialect::Postgres => format!("cast(floor(extract(epoch from {now} - seen_at)) as bigint)"),
-        Dialect::Redshift => format!("datediff(second, seen_at, {now})"),
+        Dialect::Postgres => format!("cast(floor(extract(epoch from {now} - {column})) as bigint)"),
+        Dialect::Redshift => format!("datediff(second, {column}, {now})"),
     }
 }
 

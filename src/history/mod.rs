@@ -12,6 +12,7 @@ pub mod register;
 pub mod reopen;
 pub mod settle;
 mod tables;
+pub mod tidy;
 mod unwritable;
 pub mod views;
 mod withheld;
@@ -24,5 +25,6 @@ pub use facts::{
     UnstartedRun,
 };
 pub use tables::{TABLES, Table};
+pub use tidy::{Retention, Tidied};
 pub use unwritable::Unwritable;
 pub use withheld::{Withheld, withheld_history};

@@ -10,7 +10,8 @@ use super::records::{
 use crate::audience::{Dialect, FreshWhen, Funnel};
 use crate::delivery::{Outcome, Page};
 use crate::history::{
-    BatchStatus, Closing, Remains, RunFacts, Settlement, SilentRun, Tally, UnstartedRun, Withheld,
+    BatchStatus, Closing, Remains, Retention, RunFacts, Settlement, SilentRun, Tally, Tidied,
+    UnstartedRun, Withheld,
 };
 use crate::id::{BatchPath, CampaignName, ConnectorName, MessageId, RunId};
 use async_trait::async_trait;
@@ -182,6 +183,16 @@ pub trait Warehouse: Send + Sync {
     /// Who has been withheld since the members were numbered.
     async fn withheld(&self, _run: &RunFacts) -> Result<Withheld, WarehouseError> {
         Ok(Withheld::default())
+    }
+
+    /// Removes what has been kept long enough, of runs that have ended; never
+    /// the row of `except`, nor of a campaign's newest run.
+    async fn tidy(
+        &self,
+        _keep: Retention,
+        _except: Option<&RunId>,
+    ) -> Result<Tidied, WarehouseError> {
+        Ok(Tidied::default())
     }
 
     /// Whether `runs` has the run.

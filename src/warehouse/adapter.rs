@@ -6,7 +6,8 @@ use super::cells::Layout;
 use super::pool::{Pool, Session};
 use crate::audience::{Dialect, FreshWhen, Funnel, Schema, ShownContacts, Statement};
 use crate::history::{
-    Closing, Remains, RunFacts, Settlement, SilentRun, Tally, UnstartedRun, Withheld,
+    Closing, Remains, Retention, RunFacts, Settlement, SilentRun, Tally, Tidied, UnstartedRun,
+    Withheld,
 };
 use crate::id::RunId;
 use crate::run::{Page, Registration, Warehouse, WarehouseError};
@@ -230,6 +231,14 @@ impl Warehouse for SqlWarehouse {
 
     async fn forget_unstaged(&self, run: &RunFacts) -> Result<(), WarehouseError> {
         self.forget_run(run).await
+    }
+
+    async fn tidy(
+        &self,
+        keep: Retention,
+        except: Option<&RunId>,
+    ) -> Result<Tidied, WarehouseError> {
+        self.tidy_up(keep, except).await
     }
 
     async fn has_run(&self, run: &RunId) -> Result<bool, WarehouseError> {

@@ -27,6 +27,7 @@ mod report_sql;
 pub mod sample;
 mod sigv4;
 mod staging;
+mod tidy;
 
 pub use adapter::open;
 pub use bootstrap::{Applied, Change, apply_bootstrap, apply_lift};

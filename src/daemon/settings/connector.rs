@@ -24,6 +24,14 @@ const DEFAULT_STATEMENT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 const STATEMENT_TIMEOUTS: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
 
+/// How long the tables of an ended run stay, unless the file says otherwise.
+const DEFAULT_STAGE_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// The range of `stage_retention`: rows of ended runs, by which their tables
+/// are known, stay longer.
+const STAGE_RETENTIONS: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(60)..=Duration::from_secs(365 * 24 * 3600);
+
 /// A warehouse the operator has defined.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Connector {
@@ -40,6 +48,8 @@ pub struct SqliteConnector {
     pub path: PathBuf,
     /// Statements at a time.
     pub max_queries: NonZeroU32,
+    /// How long the tables of an ended run with undelivered members stay.
+    pub stage_retention: Duration,
 }
 
 /// `kind: postgres` or `kind: redshift`.
@@ -71,6 +81,8 @@ pub struct ServerConnector {
     pub statement_timeout: Duration,
     /// Whose history it writes, where that is another connector's.
     pub history: Option<HistoryElsewhere>,
+    /// How long the tables of an ended run with undelivered members stay.
+    pub stage_retention: Duration,
 }
 
 impl ServerConnector {
@@ -112,6 +124,14 @@ impl Connector {
         match self {
             Self::Sqlite(_) => Dialect::Sqlite,
             Self::Server(server) => server.dialect,
+        }
+    }
+
+    /// How long the tables of an ended run with undelivered members stay.
+    pub fn stage_retention(&self) -> Duration {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.stage_retention,
+            Self::Server(server) => server.stage_retention,
         }
     }
 
@@ -171,10 +191,12 @@ impl Connector {
 fn read_sqlite(mut section: Section) -> Option<SqliteConnector> {
     let path = section.required("path").and_then(|f| f.filled_text());
     let max_queries = max_queries(&mut section);
+    let stage_retention = stage_retention(&mut section);
     section.finish();
     Some(SqliteConnector {
         path: PathBuf::from(path?),
         max_queries: max_queries?,
+        stage_retention: stage_retention?,
     })
 }
 
@@ -199,7 +221,7 @@ fn read_server(name: &str, dialect: Dialect, mut section: Section) -> Option<Ser
         f.duration(STATEMENT_TIMEOUTS)
     });
     let history = history_elsewhere(name, &mut section);
-    section.not_yet(&["stage_retention"]);
+    let stage_retention = stage_retention(&mut section);
     section.finish();
     let super::login::Read {
         user,
@@ -221,6 +243,14 @@ fn read_server(name: &str, dialect: Dialect, mut section: Section) -> Option<Ser
         max_queries: max_queries?,
         statement_timeout: timeout?,
         history: history?,
+        stage_retention: stage_retention?,
+    })
+}
+
+fn stage_retention(section: &mut Section) -> Option<Duration> {
+    let field = section.optional("stage_retention");
+    field.map_or(Some(DEFAULT_STAGE_RETENTION), |f| {
+        f.duration(STAGE_RETENTIONS)
     })
 }
 

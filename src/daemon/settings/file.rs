@@ -29,6 +29,8 @@ pub struct Settings {
     pub adopt_after: Duration,
     /// How long after staging suppression is asked again.
     pub recheck_after: Duration,
+    /// How long the rows of ended runs stay in the warehouse.
+    pub keep_history: Duration,
     /// Where commands reach the running daemon.
     pub control: PathBuf,
     /// How long a shutdown waits for what is open.
