@@ -49,14 +49,14 @@ pub(super) fn authorization(key: &AwsKey, signing: &Signing) -> String {
         .iter()
         .map(|(name, value)| format!("{name}:{}\n", value.trim()))
         .collect();
-    let body = hex::encode(&Sha256::digest(signing.body));
+    let body = hex::encode(Sha256::digest(signing.body));
     let request = format!("POST\n/\n\n{lines}\n{names}\n{body}");
 
     let (service, region) = (signing.service, signing.region);
     let instant = amz_date(signing.at);
     let day = &instant[..8];
     let scope = format!("{day}/{region}/{service}/aws4_request");
-    let request = hex::encode(&Sha256::digest(request));
+    let request = hex::encode(Sha256::digest(request));
     let to_sign = format!("AWS4-HMAC-SHA256\n{instant}\n{scope}\n{request}");
 
     let secret = Zeroizing::new(format!("AWS4{}", key.secret.expose_secret()));
