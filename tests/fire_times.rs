@@ -97,6 +97,9 @@ fn explain(cron: &str, zone: &TimeZone, at: Timestamp, is_ours: bool) -> Option<
 
 /// The instant of a field like `2026-03-29T01:00Z`.
 fn instant(text: &str) -> Timestamp {
-    let at: DateTime = text.trim_end_matches('Z').parse().unwrap();
-    TimeZone::UTC.to_timestamp(at).unwrap()
+    let at: DateTime = text
+        .trim_end_matches('Z')
+        .parse()
+        .expect("a UTC date and time");
+    TimeZone::UTC.to_timestamp(at).expect("a UTC date and time")
 }
