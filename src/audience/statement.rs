@@ -94,13 +94,20 @@ impl Schema {
             Dialect::Sqlite => return vec![Statement::new("begin", what, "begin immediate")],
             Dialect::Postgres | Dialect::Redshift => Statement::new("begin", what, "begin"),
         };
-        let table = match lock {
+        let (table, lock_is_settle) = match lock {
             None => return vec![begin],
-            Some(Lock::Cap) => "cap_lock",
-            Some(Lock::Settle) => "settle_lock",
+            Some(Lock::Cap) => ("cap_lock", false),
+            Some(Lock::Settle) => ("settle_lock", true),
         };
         let lock = format!("lock table {}", self.table(table));
-        vec![begin, Statement::new("lock", what, &lock)]
+        let mut script = vec![begin, Statement::new("lock", what, &lock)];
+        if self.dialect == Dialect::Postgres && lock_is_settle {
+            // The planner takes the outcomes that `deliveries` has for very
+            // few, and would look at each of them for each that is new.
+            let join = "set local enable_nestloop = off";
+            script.push(Statement::new("plan", what, join));
+        }
+        script
     }
 
     /// Ends a transaction.

@@ -31,6 +31,7 @@ pub use exit::Failure;
 use clap::{Parser, Subcommand};
 use show::Format;
 use std::path::PathBuf;
+use tokio::task::JoinSet;
 
 /// Runs audience queries inside the warehouse on schedule, sends the members
 /// to signed webhooks, and writes contact history back.
@@ -133,35 +134,45 @@ pub fn run() -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(anyhow::Error::from)?;
-    let result = runtime.block_on(async {
-        match cli.command {
-            Command::Serve => serve::run(&cli.config).await,
-            Command::Demo(args) => demo::run(args, cli.format).await,
-            Command::Check(args) => check::run(&cli.config, &args, cli.format).await,
-            Command::Plan(args) => plan::run(&cli.config, &args, cli.format).await,
-            Command::Count(args) => count::run(&cli.config, &args, cli.format).await,
-            Command::Run(args) => run::run(&cli.config, &args, cli.format).await,
-            Command::Status(args) => status::run(&cli.config, &args, cli.format).await,
-            Command::Runs(args) => runs::run(&cli.config, &args, cli.format).await,
-            Command::Forecast(args) => forecast::run(&cli.config, &args, cli.format).await,
-            Command::Connector(args) => connector::run(&cli.config, &args, cli.format).await,
-            Command::Destination(args) => destination::run(&cli.config, &args, cli.format).await,
-            Command::Cancel(args) => {
-                cancel::run(&cli.config, args, cancel::Verb::Cancel, cli.format).await
-            }
-            Command::Resume(args) => {
-                cancel::run(&cli.config, args, cancel::Verb::Resume, cli.format).await
-            }
-            Command::Resolve(args) => resolve::run(&cli.config, args, cli.format).await,
-            Command::Pause(args) => pause::run(&cli.config, args, true, cli.format).await,
-            Command::Unpause(args) => pause::run(&cli.config, args, false, cli.format).await,
-            Command::Schema(args) => schema::run(&args),
-            Command::Bootstrap(args) => bootstrap::run(&cli.config, &args, cli.format).await,
-        }
-    });
+    // On a worker and not on this thread: what a run's loop and its deliveries
+    // say to each other would otherwise go from thread to thread.
+    let mut command = JoinSet::new();
+    command.spawn_on(carry_out(cli), runtime.handle());
+    let ended = runtime.block_on(command.join_next());
     // A name that is still being looked up must not keep the process.
     runtime.shutdown_background();
-    result
+    match ended {
+        None => Ok(()),
+        Some(Ok(result)) => result,
+        Some(Err(panicked)) => std::panic::resume_unwind(panicked.into_panic()),
+    }
+}
+
+async fn carry_out(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
+        Command::Serve => serve::run(&cli.config).await,
+        Command::Demo(args) => demo::run(args, cli.format).await,
+        Command::Check(args) => check::run(&cli.config, &args, cli.format).await,
+        Command::Plan(args) => plan::run(&cli.config, &args, cli.format).await,
+        Command::Count(args) => count::run(&cli.config, &args, cli.format).await,
+        Command::Run(args) => run::run(&cli.config, &args, cli.format).await,
+        Command::Status(args) => status::run(&cli.config, &args, cli.format).await,
+        Command::Runs(args) => runs::run(&cli.config, &args, cli.format).await,
+        Command::Forecast(args) => forecast::run(&cli.config, &args, cli.format).await,
+        Command::Connector(args) => connector::run(&cli.config, &args, cli.format).await,
+        Command::Destination(args) => destination::run(&cli.config, &args, cli.format).await,
+        Command::Cancel(args) => {
+            cancel::run(&cli.config, args, cancel::Verb::Cancel, cli.format).await
+        }
+        Command::Resume(args) => {
+            cancel::run(&cli.config, args, cancel::Verb::Resume, cli.format).await
+        }
+        Command::Resolve(args) => resolve::run(&cli.config, args, cli.format).await,
+        Command::Pause(args) => pause::run(&cli.config, args, true, cli.format).await,
+        Command::Unpause(args) => pause::run(&cli.config, args, false, cli.format).await,
+        Command::Schema(args) => schema::run(&args),
+        Command::Bootstrap(args) => bootstrap::run(&cli.config, &args, cli.format).await,
+    }
 }
 
 #[cfg(test)]

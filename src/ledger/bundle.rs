@@ -113,16 +113,16 @@ impl<'a> Open<'a> {
 /// A first attempt as the statement reads it.
 #[derive(Serialize)]
 pub(super) struct FirstRow<'a> {
-    run_id: &'a str,
-    term: i32,
-    batch: u32,
-    part: &'a str,
-    generation: u32,
-    members: u32,
-    body_hash: String,
-    at: i64,
-    first_place: Option<i64>,
-    last_place: Option<i64>,
+    pub(super) run_id: &'a str,
+    pub(super) term: i32,
+    pub(super) batch: u32,
+    pub(super) part: &'a str,
+    pub(super) generation: u32,
+    pub(super) members: u32,
+    pub(super) body_hash: String,
+    pub(super) at: i64,
+    pub(super) first_place: Option<i64>,
+    pub(super) last_place: Option<i64>,
 }
 
 impl<'a> FirstRow<'a> {
@@ -145,20 +145,20 @@ impl<'a> FirstRow<'a> {
 /// A move as the statement reads it.
 #[derive(Serialize)]
 pub(super) struct ChangeRow<'a> {
-    run_id: &'a str,
-    term: i32,
-    batch: u32,
-    part: &'a str,
-    attempt: u32,
-    from_state: &'static str,
-    to_state: &'static str,
-    status: Option<&'static str>,
-    http_status: Option<u16>,
-    next_at: Option<i64>,
-    ended_at: Option<i64>,
-    error: Option<&'a str>,
-    excused: i64,
-    rejected: Option<String>,
+    pub(super) run_id: &'a str,
+    pub(super) term: i32,
+    pub(super) batch: u32,
+    pub(super) part: &'a str,
+    pub(super) attempt: u32,
+    pub(super) from_state: &'static str,
+    pub(super) to_state: &'static str,
+    pub(super) status: Option<&'static str>,
+    pub(super) http_status: Option<u16>,
+    pub(super) next_at: Option<i64>,
+    pub(super) ended_at: Option<i64>,
+    pub(super) error: Option<&'a str>,
+    pub(super) excused: i64,
+    pub(super) rejected: Option<String>,
 }
 
 impl<'a> ChangeRow<'a> {

@@ -32,7 +32,7 @@ use uuid::Uuid;
 /// The longest a read may take, a server that has gone silent included.
 const READ_LIMIT: Duration = Duration::from_secs(40);
 
-const MIGRATIONS: [(i64, &str, &str); 7] = [
+const MIGRATIONS: [(i64, &str, &str); 8] = [
     (
         1,
         "ledger",
@@ -67,6 +67,11 @@ const MIGRATIONS: [(i64, &str, &str); 7] = [
         25,
         "parts",
         include_str!("migrations/postgres/0025_parts.sql"),
+    ),
+    (
+        26,
+        "unsettled",
+        include_str!("migrations/postgres/0026_unsettled.sql"),
     ),
 ];
 
@@ -354,7 +359,7 @@ impl Ledger for PostgresLedger {
             "/* unsettled */ select ",
             batch_columns!(),
             " where run_id = $1 and not settled and ended_at is not null \
-             order by batch, part limit $2"
+             order by ended_at, batch, part limit $2"
         ))
         .bind(run.as_str())
         .bind(i64::from(limit));

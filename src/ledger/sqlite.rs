@@ -266,7 +266,7 @@ impl Ledger for SqliteLedger {
             batch_columns!(),
             // Else every batch of the run is looked at, each time.
             " indexed by batches_unsettled where run_id = ?1 and settled = 0 and ended_at is not null \
-             order by batch, part limit ?2"
+             order by ended_at, batch, part limit ?2"
         ))
         .bind(run.as_str())
         .bind(limit)

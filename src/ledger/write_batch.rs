@@ -6,17 +6,18 @@ use super::rows;
 use super::trouble::conflict;
 use crate::id::{BatchPath, RunId};
 use crate::run::{AttemptBegun, BatchChange, BatchStatus, LedgerError};
-use sqlx::SqliteConnection;
+use sqlx::{AssertSqlSafe, SqliteConnection};
 use std::time::Duration;
 
 const FIRST_ATTEMPTS: &str = "/* first attempts */ \
+    with c (run_id, term, batch, part, generation, members, body_hash, at, first_place, \
+    last_place) as (values {rows}) \
     insert into batches (run_id, batch, part, generation, state, attempts, members, body_hash, \
     first_sending_at, first_place, last_place) \
-    select value ->> 'run_id', value ->> 'batch', value ->> 'part', value ->> 'generation', \
-    'sending', 1, value ->> 'members', unhex(value ->> 'body_hash'), value ->> 'at', \
-    value ->> 'first_place', value ->> 'last_place' from json_each(?1) \
-    where not exists (select 1 from runs where run_id = value ->> 'run_id' \
-    and term <> value ->> 'term') on conflict do nothing returning run_id, batch, part";
+    select run_id, batch, part, generation, 'sending', 1, members, unhex(body_hash), at, \
+    first_place, last_place from c \
+    where not exists (select 1 from runs where run_id = c.run_id and term <> c.term) \
+    on conflict do nothing returning run_id, batch, part";
 
 const LATER_ATTEMPT: &str = "/* later attempt */ \
     update batches set state = 'sending', attempts = ?5, next_at = null, body_hash = ?6 \
@@ -33,19 +34,22 @@ const STANDS_READY: &str = "/* stands ready */ \
 // A batch that changes has an outcome the warehouse does not know: it is to be
 // settled again. Whether it may ever have arrived is only ever added to.
 const CHANGE_BATCHES: &str = "/* change batches */ \
-    update batches as b set state = c.value ->> 'to_state', status = c.value ->> 'status', \
-    http_status = coalesce(c.value ->> 'http_status', http_status), \
-    next_at = c.value ->> 'next_at', ended_at = c.value ->> 'ended_at', \
-    error = case when c.value ->> 'to_state' = 'accepted' then c.value ->> 'error' \
-    else coalesce(c.value ->> 'error', error) end, \
-    was_ambiguous = was_ambiguous or c.value ->> 'to_state' = 'ambiguous', settled = 0, \
-    excused = max(excused, c.value ->> 'excused'), rejected = c.value ->> 'rejected' \
-    from json_each(?1) c \
-    where b.run_id = c.value ->> 'run_id' and b.batch = c.value ->> 'batch' \
-    and b.part = c.value ->> 'part' and b.attempts = c.value ->> 'attempt' \
-    and b.state = c.value ->> 'from_state' \
-    and not exists (select 1 from runs where run_id = b.run_id and term <> c.value ->> 'term') \
+    with c (run_id, term, batch, part, attempt, from_state, to_state, status, http_status, \
+    next_at, ended_at, error, excused, rejected) as (values {rows}) \
+    update batches as b set state = c.to_state, status = c.status, \
+    http_status = coalesce(c.http_status, b.http_status), next_at = c.next_at, \
+    ended_at = c.ended_at, error = case when c.to_state = 'accepted' then c.error \
+    else coalesce(c.error, b.error) end, \
+    was_ambiguous = b.was_ambiguous or c.to_state = 'ambiguous', settled = 0, \
+    excused = max(b.excused, c.excused), rejected = c.rejected \
+    from c where b.run_id = c.run_id and b.batch = c.batch and b.part = c.part \
+    and b.attempts = c.attempt and b.state = c.from_state \
+    and not exists (select 1 from runs where run_id = c.run_id and term <> c.term) \
     returning run_id, batch, part";
+
+/// Rows a statement, the largest first: so few different ones that all stay
+/// prepared.
+const ROWS_AT_ONCE: [usize; 4] = [64, 16, 4, 1];
 
 const MARK_SETTLED: &str = "/* mark settled */ \
     update batches set settled = 1 where run_id = ?1 and (batch, part, status) in \
@@ -60,9 +64,26 @@ pub(super) async fn begin_first(
     db: &mut SqliteConnection,
     attempts: &[&AttemptBegun],
 ) -> Result<Done, sqlx::Error> {
-    let rows: Vec<FirstRow<'_>> = attempts.iter().map(|begun| FirstRow::of(begun)).collect();
-    let query = sqlx::query_as(FIRST_ATTEMPTS).bind(rows::to_json(&rows));
-    Ok(query.fetch_all(db).await?.into_iter().collect())
+    let mut done = Done::new();
+    for some in pieces(attempts) {
+        let sql = with_rows(FIRST_ATTEMPTS, 10, some.len());
+        let mut query = sqlx::query_as(AssertSqlSafe(sql));
+        for row in some.iter().map(|begun| FirstRow::of(begun)) {
+            query = query
+                .bind(row.run_id)
+                .bind(row.term)
+                .bind(row.batch)
+                .bind(row.part)
+                .bind(row.generation)
+                .bind(row.members)
+                .bind(row.body_hash)
+                .bind(row.at)
+                .bind(row.first_place)
+                .bind(row.last_place);
+        }
+        done.extend(query.fetch_all(&mut *db).await?);
+    }
+    Ok(done)
 }
 
 /// Moves batches, and returns those that were where the change expects them.
@@ -70,9 +91,47 @@ pub(super) async fn change(
     db: &mut SqliteConnection,
     changes: &[&BatchChange],
 ) -> Result<Done, sqlx::Error> {
-    let rows: Vec<ChangeRow<'_>> = changes.iter().map(|change| ChangeRow::of(change)).collect();
-    let query = sqlx::query_as(CHANGE_BATCHES).bind(rows::to_json(&rows));
-    Ok(query.fetch_all(db).await?.into_iter().collect())
+    let mut done = Done::new();
+    for some in pieces(changes) {
+        let sql = with_rows(CHANGE_BATCHES, 14, some.len());
+        let mut query = sqlx::query_as(AssertSqlSafe(sql));
+        for row in some.iter().map(|change| ChangeRow::of(change)) {
+            query = query
+                .bind(row.run_id)
+                .bind(row.term)
+                .bind(row.batch)
+                .bind(row.part)
+                .bind(row.attempt)
+                .bind(row.from_state)
+                .bind(row.to_state)
+                .bind(row.status)
+                .bind(row.http_status)
+                .bind(row.next_at)
+                .bind(row.ended_at)
+                .bind(row.error)
+                .bind(row.excused)
+                .bind(row.rejected);
+        }
+        done.extend(query.fetch_all(&mut *db).await?);
+    }
+    Ok(done)
+}
+
+/// `all` in pieces of [`ROWS_AT_ONCE`].
+fn pieces<T>(mut all: &[T]) -> Vec<&[T]> {
+    let mut pieces = Vec::new();
+    while let Some(size) = ROWS_AT_ONCE.into_iter().find(|size| *size <= all.len()) {
+        let (piece, rest) = all.split_at(size);
+        pieces.push(piece);
+        all = rest;
+    }
+    pieces
+}
+
+/// The statement for `rows` rows of `columns` parameters.
+fn with_rows(sql: &str, columns: usize, rows: usize) -> String {
+    let row = format!("({})", vec!["?"; columns].join(", "));
+    sql.replacen("{rows}", &vec![row; rows].join(", "), 1)
 }
 
 /// Writes the intent to send a batch again, or says why it must not be sent.
