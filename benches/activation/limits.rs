@@ -2,6 +2,7 @@
 //! means.
 
 use crate::postgres::ConnDetails;
+use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _, raw_sql};
@@ -154,6 +155,30 @@ pub(crate) async fn post(bodies: &[Vec<u8>], port: u16, in_flight: u32) -> Durat
     let mut posters = JoinSet::new();
     for _ in 0..in_flight {
         posters.spawn(post_some(Arc::clone(&requests), Arc::clone(&next), port));
+    }
+    posters.join_all().await;
+    begun.elapsed()
+}
+
+/// Posts the bodies with the HTTP client the program uses, and nothing else.
+pub(crate) async fn post_by_client(bodies: &[Vec<u8>], port: u16, in_flight: u32) -> Duration {
+    let client = reqwest::Client::builder().no_proxy().build();
+    let client = client.expect("a client");
+    let url: reqwest::Url = format!("http://127.0.0.1:{port}/").parse().expect("a URL");
+    let bodies: Arc<Vec<Bytes>> = Arc::new(bodies.iter().cloned().map(Bytes::from).collect());
+    let next = Arc::new(AtomicUsize::new(0));
+    let begun = Instant::now();
+    let mut posters = JoinSet::new();
+    for _ in 0..in_flight {
+        let (client, url) = (client.clone(), url.clone());
+        let (bodies, next) = (Arc::clone(&bodies), Arc::clone(&next));
+        posters.spawn(async move {
+            while let Some(body) = bodies.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let sending = client.post(url.clone()).body(body.clone()).send();
+                let answer = sending.await.expect("it answers");
+                assert_eq!(answer.status(), 200);
+            }
+        });
     }
     posters.join_all().await;
     begun.elapsed()

@@ -34,9 +34,12 @@ pub(super) async fn rates(database: &ConnDetails, receiver: &Receiver) -> Vec<St
         assert_eq!(bodies.len(), MEMBERS as usize, "every batch came once");
         let took = limits::post(&bodies, receiver.port(), IN_FLIGHT).await;
         let generator = f64::from(MEMBERS) / took.as_secs_f64();
+        let took = limits::post_by_client(&bodies, receiver.port(), IN_FLIGHT).await;
+        let client = f64::from(MEMBERS) / took.as_secs_f64();
         lines.push(format!(
             "batch 1, {IN_FLIGHT} in flight, answers after {delay:?}: {ours:.0} requests/s, \
-             a load generator {generator:.0}: ratio {:.2}",
+             the HTTP client alone {client:.0}: ratio {:.2}, bare sockets {generator:.0}: ratio {:.2}",
+            ours / client,
             ours / generator
         ));
     }

@@ -134,6 +134,21 @@ impl AdaptiveLimit {
         self.limit as u32
     }
 
+    /// Requests that begin in `span`, at most, as fast as they are answered
+    /// now: at least as many as may be in flight.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a number that is too large is the largest there is"
+    )]
+    pub fn begun_in(&self, span: Duration) -> u32 {
+        let turns = match self.usual {
+            Some(usual) if usual.mean > 0.0 => (span.as_secs_f64() / usual.mean).max(1.0),
+            _ => 1.0,
+        };
+        (self.limit * turns) as u32
+    }
+
     /// A request has begun, and so many are in flight with it.
     pub fn began(&mut self, in_flight: u32) {
         self.window.reached_limit |= in_flight >= self.get();
@@ -215,5 +230,35 @@ impl Window {
     fn mean_square_from(&self, center: f64) -> f64 {
         let squares = self.sum_of_squares - 2.0 * center * self.sum;
         (squares / self.count + center * center).max(0.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_begin_in_a_span_as_the_limit_lets_in_so_many_round_trips() {
+        let span = Duration::from_millis(100);
+        let mut limit = AdaptiveLimit::new(8);
+        assert_eq!(limit.begun_in(span), 2);
+        let check = |mean, expect| {
+            let usual = RoundTrip {
+                mean,
+                variance: 0.0,
+            };
+            let limit = AdaptiveLimit {
+                usual: Some(usual),
+                ..AdaptiveLimit::new(8)
+            };
+            assert_eq!(limit.begun_in(span), expect);
+        };
+        check(30.0, 2);
+        check(0.1, 2);
+        check(0.05, 4);
+        check(0.001, 200);
+        check(0.0, 2);
+        limit.limit = 8.0;
+        assert_eq!(limit.begun_in(span), 8);
     }
 }

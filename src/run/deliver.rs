@@ -66,7 +66,6 @@ pub(super) struct Refusal {
 }
 
 /// What the deliveries of a run have in common.
-#[derive(Clone)]
 pub(super) struct Courier {
     kit: Kit,
     run: RunId,
@@ -154,7 +153,10 @@ enum Next {
 }
 
 impl Courier {
-    pub(super) async fn deliver(self, delivery: Delivery) -> Result<Delivered, RunError> {
+    pub(super) async fn deliver(
+        self: Arc<Self>,
+        delivery: Delivery,
+    ) -> Result<Delivered, RunError> {
         let parcel = match Parcel::of(
             &delivery,
             &self.kit.ledger.installation().body_key,

@@ -14,6 +14,10 @@ use tokio_util::sync::CancellationToken;
 /// of `max_in_flight`.
 const USUAL_REQUESTS: u32 = 8;
 
+/// Bytes of bodies that may wait for the ledger, before and after their
+/// request; more only where as many requests may be in flight.
+const WAITING_BYTES: u64 = 4 << 20;
+
 /// Deliveries side by side.
 pub(super) struct Lanes {
     tasks: JoinSet<(Option<Busy>, Result<Delivered, RunError>)>,
@@ -27,6 +31,8 @@ pub(super) struct Lanes {
     /// Parts of batches that were cut, to be sent: at most two for each
     /// delivery that has ended since they were last taken.
     cut: BTreeMap<u32, Vec<BatchPath>>,
+    /// Bytes of a batch; 0 while they are not known.
+    batch_bytes: u64,
 }
 
 impl Lanes {
@@ -40,6 +46,7 @@ impl Lanes {
             refusal: None,
             error: None,
             cut: BTreeMap::new(),
+            batch_bytes: 0,
         }
     }
 
@@ -64,12 +71,23 @@ impl Lanes {
         }
     }
 
+    /// Sizes the room by how many bytes a batch has.
+    pub(super) fn learn(&mut self, batch_bytes: u64) {
+        self.batch_bytes = batch_bytes;
+    }
+
     /// Twice as many as there may be requests now: while some are on the wire,
     /// others render their body or write their outcome. No fewer than twice
     /// what is usual, since a batch that waits to be sent again has a lane too.
+    /// Where batches are small and answers quick, as many as may be ready
+    /// besides, and as many again whose outcome is being written.
     fn size(&self) -> usize {
         let most = self.throttle.max_in_flight().min(USUAL_REQUESTS);
-        2 * self.throttle.limit().max(most) as usize
+        let limit = self.throttle.limit();
+        let fast = limit + 2 * self.throttle.most_ready();
+        let room = WAITING_BYTES.checked_div(self.batch_bytes).unwrap_or(0);
+        let room = u32::try_from(room).unwrap_or(u32::MAX);
+        (2 * limit.max(most)).max(fast.min(room)) as usize
     }
 
     /// The parts of one batch that was cut.

@@ -78,12 +78,12 @@ impl PagePlan {
         self.next_batch = self.next_batch.min(u64::from(batch));
     }
 
-    /// Sizes the pages to come by one that was read.
-    pub(super) fn learn(&mut self, page: &Page) {
-        if let Some(bytes) = page.bytes().checked_div(page.len()) {
-            let members = self.page_bytes / bytes.max(1) as u64;
-            self.members_per_page = members.clamp(1, LARGEST_PAGE);
-        }
+    /// Sizes the pages to come by one that was read. Returns how many bytes a
+    /// batch has, by that page; at least 1, and none if it was empty.
+    pub(super) fn learn(&mut self, page: &Page) -> Option<u64> {
+        let bytes = page.bytes().checked_div(page.len())?.max(1) as u64;
+        self.members_per_page = (self.page_bytes / bytes).clamp(1, LARGEST_PAGE);
+        Some(bytes * self.batch_size)
     }
 }
 

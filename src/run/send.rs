@@ -117,7 +117,7 @@ impl Carrier {
             self.settle_ended(RunStatus::Open, None).await?;
         }
         let known = self.known_batches().await?;
-        let courier = self.courier(known.records().map(BatchRecord::newest).max());
+        let courier = Arc::new(self.courier(known.records().map(BatchRecord::newest).max()));
         let places = consent.withheld.places.max(self.funnel().planned);
         let mut plan = PagePlan::new(places, self.facts.batch_size, self.kit.page_bytes);
         let renderer = Arc::new(Renderer::of(
@@ -152,7 +152,9 @@ impl Carrier {
                     break;
                 }
             };
-            plan.learn(&page);
+            if let Some(bytes) = plan.learn(&page) {
+                lanes.learn(bytes);
+            }
             for batch in range.batches() {
                 // The first goes in any case, so that a slow page is no loop.
                 if batch > range.first_batch() && self.is_stale(&consent) {
@@ -183,7 +185,7 @@ impl Carrier {
                         known,
                         halt: halt.clone(),
                     };
-                    lanes.begin(courier.clone().deliver(delivery));
+                    lanes.begin(Arc::clone(&courier).deliver(delivery));
                 }
             }
         }

@@ -75,6 +75,13 @@ pub struct Pass {
     progress: Spending,
 }
 
+/// What goes in so long may be ready.
+const READY_FOR: Duration = Duration::from_millis(100);
+
+/// The most that may be ready, however fast they go: more do not make the
+/// ledger's groups any cheaper.
+const MOST_READY: u32 = 256;
+
 /// The right to be ready: to write down that a request is sent before there is
 /// a pass for it, so that no pass waits for the ledger. Given back when it is
 /// dropped.
@@ -151,16 +158,14 @@ impl Throttle {
     }
 
     /// Waits until a batch may be written down as sent ahead of its pass; none
-    /// once `halt` is cancelled. As many may be ready as requests in flight,
-    /// and no more than the rate lets go in a tenth of a second: what is
-    /// ready when the process dies is taken for sent.
+    /// once `halt` is cancelled. As many may be ready as [`Self::most_ready`].
     pub async fn ready(&self, halt: &CancellationToken) -> Option<Ready> {
         let waiting = async {
             let _first = self.0.ready_line.lock().await;
             loop {
                 {
                     let mut state = self.0.state();
-                    if state.ready < most_ready(state.limit.get(), state.rate) {
+                    if state.ready < state.most_ready() {
                         state.ready += 1;
                         return Ready(Arc::clone(&self.0));
                     }
@@ -173,6 +178,12 @@ impl Throttle {
             () = halt.cancelled() => None,
             ready = waiting => Some(ready),
         }
+    }
+
+    /// How many batches may be ready: as many as go in a tenth of a second,
+    /// since what is ready when the process dies is taken for sent.
+    pub fn most_ready(&self) -> u32 {
+        self.0.state().most_ready()
     }
 
     async fn next(&self) -> Pass {
@@ -193,11 +204,6 @@ impl Throttle {
             }
         }
     }
-}
-
-fn most_ready(limit: u32, rate: Option<Rate>) -> u32 {
-    let by_rate = rate.map_or(u32::MAX, |rate| rate.burst() / 10);
-    limit.min(by_rate).max(1)
 }
 
 impl Shared {
@@ -255,6 +261,12 @@ impl Shared {
 }
 
 impl State {
+    fn most_ready(&self) -> u32 {
+        let by_rate = self.rate.map_or(u32::MAX, |rate| rate.burst() / 10);
+        let by_limit = self.limit.begun_in(READY_FOR).min(MOST_READY);
+        by_limit.min(by_rate).max(1)
+    }
+
     fn wait(&self, now: Duration) -> Wait {
         match self.breaker.way(now) {
             Way::ClosedUntil(at) => return Wait::Until(at),

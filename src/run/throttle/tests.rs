@@ -164,15 +164,21 @@ async fn a_pass_that_is_not_used_gives_its_token_back() {
 
 #[tokio::test]
 async fn as_many_get_ready_as_may_be_in_flight_and_fewer_where_the_rate_is_low() {
-    let check = |limit, rate: Option<&str>, expect| {
-        let rate = rate.map(|rate| rate.parse().unwrap());
-        assert_eq!(most_ready(limit, rate), expect);
+    let check = |max_in_flight, rate: Option<&str>, expect| {
+        let options = ThrottleOptions {
+            name: "esp".parse().unwrap(),
+            max_in_flight,
+            rate_limit: rate.map(|rate| rate.parse().unwrap()),
+        };
+        let throttle = Throttle::new(options, Arc::new(SystemClock), Limit::new(8));
+        assert_eq!(throttle.most_ready(), expect);
     };
-    check(8, None, 8);
-    check(0, None, 1);
-    check(64, Some("50/s"), 5);
+    // It begins at two.
+    check(8, None, 2);
+    check(1, None, 1);
+    check(64, Some("10/s"), 1);
     check(64, Some("1/min"), 1);
-    check(64, Some("1000/s"), 64);
+    check(64, Some("1000/s"), 2);
 
     let throttle = throttle(8, &Limit::new(8));
     let halt = CancellationToken::new();
