@@ -119,14 +119,14 @@ impl Daemon {
         process::look(self.pid()).expect("it is there").cpu
     }
 
-    /// The resident set now.
+    /// The resident set now, in MiB.
     pub(crate) fn rss_mib(&self) -> f64 {
         process::kib(self.pid(), "VmRSS:").expect("it is there") as f64 / 1024.0
     }
 
-    /// The largest resident set so far.
+    /// The largest resident set so far, in MiB.
     pub(crate) fn peak_rss_mib(&self) -> f64 {
-        process::kib(self.pid(), "VmHWM:").expect("it is there") as f64 / 1024.0
+        process::look(self.pid()).expect("it is there").peak_rss_kib as f64 / 1024.0
     }
 }
 
