@@ -317,6 +317,9 @@ impl Ticker {
     }
 
     fn new_runs(&self, campaign: &Campaign, dues: Vec<Due>, mut open: Vec<RunId>) -> Vec<NewRun> {
+        if dues.is_empty() {
+            return Vec::new();
+        }
         let gone = self.gone(campaign);
         let destination = &campaign.activation.destination;
         let stand_in = || DestinationTerms {
@@ -325,7 +328,8 @@ impl Ticker {
             format: Format::default(),
         };
         let terms = self.world.terms(destination).cloned();
-        let spec = RunSpec::of(campaign, &terms.unwrap_or_else(stand_in));
+        let spec = RunSpec::of(campaign, &terms.unwrap_or_else(stand_in)).to_json();
+        let version = RunSpec::version_of(&spec);
         dues.into_iter()
             .map(|due| {
                 let fire_time = due.fire_time();
@@ -348,8 +352,8 @@ impl Ticker {
                     connector: campaign.connector.clone(),
                     fire_time,
                     trigger: Trigger::Scheduled,
-                    campaign_version: spec.version(),
-                    spec: spec.to_json(),
+                    campaign_version: version.clone(),
+                    spec: spec.clone(),
                     state,
                     error,
                 }
