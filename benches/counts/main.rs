@@ -44,7 +44,10 @@ fn check(accepts: bool) -> Result<ExitCode, String> {
     let text = std::fs::read_to_string(&file).unwrap_or_default();
     let mut counts = String::new();
     let mut grown = Vec::new();
-    println!("{:<12} {:>12} {:>12} {:>8}", "path", "kept", "now", "change");
+    println!(
+        "{:<12} {:>12} {:>12} {:>8}",
+        "path", "kept", "now", "change"
+    );
     for path in paths::ALL {
         let now = count(path)?;
         counts.push_str(&format!("{path} {now}\n"));

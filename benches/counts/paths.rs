@@ -44,7 +44,13 @@ fn render(times: u32) {
         attributes: serde_json::Map::new(),
     };
     let renderer = Renderer::new(&envelope);
-    let columns = ["profile_id", "email", "first_name", "value", "last_order_at"];
+    let columns = [
+        "profile_id",
+        "email",
+        "first_name",
+        "value",
+        "last_order_at",
+    ];
     let columns: Vec<String> = columns.map(str::to_owned).into();
     let mut page = Page::new(Arc::from(columns));
     for number in 0..MEMBERS {

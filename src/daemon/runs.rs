@@ -9,8 +9,8 @@ use crate::run::{
     Warehouse,
 };
 use crate::schedule::Standing;
-use std::collections::{BTreeMap, HashMap};
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -107,7 +107,9 @@ impl Runs {
     pub(super) fn all_open(&self) -> HashMap<CampaignName, Vec<RunId>> {
         let mut all: HashMap<CampaignName, Vec<RunId>> = HashMap::new();
         for (run, of) in self.open().iter() {
-            all.entry(of.campaign.clone()).or_default().push(run.clone());
+            all.entry(of.campaign.clone())
+                .or_default()
+                .push(run.clone());
         }
         all
     }
