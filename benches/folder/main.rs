@@ -13,6 +13,7 @@ mod process;
 mod receiver;
 mod site;
 
+use campaignd::run::{Clock as _, SystemClock};
 use jiff::{SignedDuration, Timestamp};
 use receiver::Receiver;
 use site::{Daemon, Ledger};
@@ -53,7 +54,7 @@ fn main() {
 async fn bench() {
     let receiver = Receiver::start().await;
     let dir = tempfile::tempdir().expect("a temporary folder");
-    let due_at = Timestamp::from_second((Timestamp::now() + DUE_AFTER).as_second());
+    let due_at = Timestamp::from_second((SystemClock.now() + DUE_AFTER).as_second());
     let due_at = due_at.expect("a time of this century");
     site::write(dir.path(), receiver.port(), (FILES, DUE), due_at).await;
     process::run(dir.path(), &["bootstrap", "warehouse", "--apply"]).await;
@@ -70,7 +71,7 @@ async fn bench() {
     tokio::time::sleep(IDLE).await;
     let idle = (daemon.cpu() - before).as_secs_f64() / IDLE.as_secs_f64();
     let rss = daemon.rss_mib();
-    assert!(Timestamp::now() < due_at, "too slow to be watched in time");
+    assert!(SystemClock.now() < due_at, "too slow to be watched in time");
 
     let (seen, most, ended) = spike(&mut ledger, due_at).await;
     println!("{FILES} campaign files, {DUE} of them due in one second");
@@ -95,7 +96,7 @@ async fn spike(ledger: &mut Ledger, due_at: Timestamp) -> (Vec<f64>, u32, f64) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let counts = ledger.counts().await;
-        let after = Timestamp::now().duration_since(due_at);
+        let after = SystemClock.now().duration_since(due_at);
         seen.resize(counts.claimed, after.as_secs_f64() * 1_000.0);
         most = most.max(counts.under_way);
         if counts.ended == DUE {

@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 /// Signs what the bench sends to itself; not a secret.
 const SIGNING_SECRET: &str = "whsec_Y2FtcGFpZ25kLWJlbmNoLXNpZ25pbmcta2V5LTMy";
@@ -86,7 +86,7 @@ contact_history: {{ attributes: {{ offer: winback10 }} }}
 /// The daemon, killed when it is dropped.
 pub(crate) struct Daemon {
     child: Child,
-    _log: JoinHandle<()>,
+    _log: JoinSet<()>,
 }
 
 impl Daemon {
@@ -106,7 +106,8 @@ impl Daemon {
                 break;
             }
         }
-        let log = tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        let mut log = JoinSet::new();
+        log.spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Self { child, _log: log }
     }
 
