@@ -1,4 +1,4 @@
-.PHONY: help fmt lint test doc check accept deps bench soak postgres strace
+.PHONY: help fmt lint test doc check accept deps bench bench-folder bench-check soak postgres strace
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -37,3 +37,9 @@ soak: postgres ## kill -9 under load, KILLS=200 times, SEED=… to repeat
 
 bench: postgres ## the activation job beside the machine's own limits
 	cargo bench --locked --bench activation
+
+bench-folder: ## ten thousand campaign files, a thousand of them due at once
+	cargo bench --locked --bench folder
+
+bench-check: ## instructions of the hot paths: fails when one grew by a tenth; needs valgrind
+	cargo bench --locked --bench counts

@@ -48,6 +48,13 @@ impl Warehouse {
         Self(Mutex::new(connection.expect("the server answers")))
     }
 
+    /// The server's version.
+    pub(crate) async fn version(&self) -> String {
+        let version = sqlx::query_scalar("show server_version");
+        let version = version.fetch_one(&mut *self.0.lock().await).await;
+        version.expect("the server answers")
+    }
+
     pub(crate) async fn fill(&self, customers: u32) {
         self.run(&format!(
             "create table customers as select n as id, 'p-' || lpad(n::text, 8, '0') as profile_id,

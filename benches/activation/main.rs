@@ -10,6 +10,7 @@
 //! much of the machine is left over.
 
 mod limits;
+mod machine;
 #[path = "../../tests/support/postgres.rs"]
 #[expect(unreachable_pub, reason = "it is the tests' own")]
 mod postgres;
@@ -33,9 +34,21 @@ const AUDIENCES: [u32; 3] = [10_000, 100_000, 1_000_000];
 /// Each figure is the median of this many runs.
 const RUNS: usize = 3;
 
+/// Members of a usual batch.
 const BATCH_SIZE: u32 = 500;
 
+/// Requests in flight with it.
 const IN_FLIGHT: u32 = 8;
+
+/// Requests in flight where each brings one member.
+const IN_FLIGHT_SINGLY: u32 = 64;
+
+/// How long the receiver takes to answer.
+const DELAYS: [Duration; 2] = [Duration::ZERO, Duration::from_millis(50)];
+
+/// Requests of one member that a case may take: answered at once, and later. The
+/// larger audiences would take an hour, and show nothing that these do not.
+const MAX_SINGLY: [u32; 2] = [100_000, 10_000];
 
 /// A folder that is in memory on Linux.
 const IN_MEMORY: &str = "/dev/shm";
@@ -72,20 +85,22 @@ async fn bench() {
     write_files(dir.path(), &database, receiver.port());
     process::run(dir.path(), &["bootstrap", "warehouse", "--apply"]).await;
 
-    for line in rates::rates(&database, &receiver).await {
-        println!("{line}");
-    }
-    // `cargo bench -- rates`: only this, which takes a minute.
+    // `cargo bench --bench activation -- rates`: only this, which takes a
+    // minute.
     if std::env::args().any(|arg| arg == "rates") {
+        for line in rates::rates(&database, &receiver).await {
+            println!("{line}");
+        }
         return;
     }
+    println!("{}", machine::facts(&warehouse.version().await));
+    println!("{CUSTOMERS} customers, medians of {RUNS}");
     println!(
-        "{} customers, batch {BATCH_SIZE}, {IN_FLIGHT} in flight, median of {RUNS}",
-        CUSTOMERS
-    );
-    println!(
-        "{:>9} {:>8} {:>8} {:>8} {:>8} {:>9} {:>8} {:>7} {:>10} {:>7} {:>8}",
+        "{:>9} {:>5} {:>5} {:>6} {:>8} {:>8} {:>8} {:>8} {:>9} {:>8} {:>7} {:>10} {:>7} {:>8}",
         "members",
+        "batch",
+        "ms",
+        "flight",
         "stage s",
         "pages s",
         "posts s",
@@ -97,27 +112,87 @@ async fn bench() {
         "CPU s",
         "RSS MiB"
     );
-    for members in AUDIENCES {
-        let mut limits = Vec::new();
-        let mut ours = Vec::new();
-        for _ in 0..RUNS {
-            receiver.record();
-            ours.push(run_ours(dir.path(), members).await);
-            let bodies = receiver.recorded();
-            assert_eq!(
-                bodies.len(),
-                members.div_ceil(BATCH_SIZE) as usize,
-                "every batch came once"
-            );
-            limits.push(
-                warehouse
-                    .limits(members, BATCH_SIZE, &bodies, receiver.port(), IN_FLIGHT)
-                    .await,
-            );
-        }
-        println!("{}", line(members, &limits, &ours));
+    for case in cases() {
+        let measured = match case.is_bounded() {
+            true => measure(&case, dir.path(), &warehouse, &receiver).await,
+            false => "not measured: it would take the bench too long".to_owned(),
+        };
+        println!("{} {measured}", case.label());
     }
     println!("{}", durability(&database, receiver.port()).await);
+}
+
+/// What one line of the table is about.
+struct Case {
+    members: u32,
+    batch_size: u32,
+    in_flight: u32,
+    delay: Duration,
+}
+
+/// All lines, the usual batches first.
+fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (batch_size, in_flight) in [(BATCH_SIZE, IN_FLIGHT), (1, IN_FLIGHT_SINGLY)] {
+        for delay in DELAYS {
+            cases.extend(AUDIENCES.map(|members| Case {
+                members,
+                batch_size,
+                in_flight,
+                delay,
+            }));
+        }
+    }
+    cases
+}
+
+impl Case {
+    fn is_bounded(&self) -> bool {
+        let [at_once, delayed] = MAX_SINGLY;
+        let most = if self.delay.is_zero() {
+            at_once
+        } else {
+            delayed
+        };
+        self.batch_size > 1 || self.members <= most
+    }
+
+    fn campaign(&self) -> String {
+        let singly = if self.batch_size == 1 { "-singly" } else { "" };
+        format!("audience-{}{singly}", self.members)
+    }
+
+    fn label(&self) -> String {
+        format!(
+            "{:>9} {:>5} {:>5} {:>6}",
+            self.members,
+            self.batch_size,
+            self.delay.as_millis(),
+            self.in_flight
+        )
+    }
+}
+
+/// Runs the case so many times, ours and the limits turn by turn.
+async fn measure(case: &Case, dir: &Path, warehouse: &Warehouse, receiver: &Receiver) -> String {
+    let mut limits = Vec::new();
+    let mut ours = Vec::new();
+    receiver.delay(case.delay);
+    for _ in 0..RUNS {
+        receiver.record();
+        ours.push(run_ours(dir, &case.campaign()).await);
+        let bodies = receiver.recorded();
+        assert_eq!(
+            bodies.len(),
+            case.members.div_ceil(case.batch_size) as usize,
+            "every batch came once"
+        );
+        let (port, in_flight) = (receiver.port(), case.in_flight);
+        let alone = warehouse.limits(case.members, case.batch_size, &bodies, port, in_flight);
+        limits.push(alone.await);
+    }
+    receiver.delay(Duration::ZERO);
+    line(case.members, &limits, &ours)
 }
 
 /// What the durable writes cost: the largest audience with the ledger on disk
@@ -132,7 +207,7 @@ async fn durability(database: &postgres::ConnDetails, port: u16) -> String {
     }
     for _ in 0..RUNS {
         for (dir, seconds) in dirs.iter().zip(&mut seconds) {
-            let ours = run_ours(dir.path(), largest).await;
+            let ours = run_ours(dir.path(), &format!("audience-{largest}")).await;
             seconds.push(ours.wall.as_secs_f64());
         }
     }
@@ -144,10 +219,9 @@ async fn durability(database: &postgres::ConnDetails, port: u16) -> String {
     )
 }
 
-async fn run_ours(dir: &Path, members: u32) -> Ours {
-    let name = format!("audience-{members}");
+async fn run_ours(dir: &Path, campaign: &str) -> Ours {
     let begun = Instant::now();
-    let usage = process::run(dir, &["run", &name]).await;
+    let usage = process::run(dir, &["run", campaign]).await;
     Ours {
         wall: begun.elapsed(),
         usage,
@@ -164,7 +238,7 @@ fn line(members: u32, limits: &[Limits], ours: &[Ours]) -> String {
     let cpu = median(ours.iter().map(|o| o.usage.cpu.as_secs_f64()));
     let rss = median(ours.iter().map(|o| o.usage.peak_rss_kib as f64 / 1024.0));
     format!(
-        "{members:>9} {stage:>8.3} {pages:>8.3} {posts:>8.3} {settle:>8.3} {limit:>9.3} {wall:>8.3} {:>7.2} {:>10.0} {cpu:>7.2} {rss:>8.1}",
+        "{stage:>8.3} {pages:>8.3} {posts:>8.3} {settle:>8.3} {limit:>9.3} {wall:>8.3} {:>7.2} {:>10.0} {cpu:>7.2} {rss:>8.1}",
         limit / wall,
         f64::from(members) / wall,
     )
@@ -198,30 +272,42 @@ destinations:
     dedupe_window: 24h
     allow_http: true
     allow_private_network: true
+  sink-singly:
+    url: http://127.0.0.1:{port}/
+    channel: email
+    signing_secrets: [ '{SIGNING_SECRET}' ]
+    max_in_flight: {IN_FLIGHT_SINGLY}
+    dedupe_window: 24h
+    allow_http: true
+    allow_private_network: true
 log: {{ format: text, level: warn }}
 ",
         database.host, database.port, database.database, database.user
     );
     std::fs::write(dir.join("campaignd.yaml"), settings).expect("the settings are written");
     std::fs::create_dir(dir.join("campaigns")).expect("the folder is made");
-    for members in AUDIENCES {
+    for case in cases() {
+        let name = case.campaign();
+        let batch_size = case.batch_size;
+        let sink = if batch_size == 1 {
+            "sink-singly"
+        } else {
+            "sink"
+        };
         let campaign = format!(
-            "name: audience-{members}
+            "name: {name}
 connector: warehouse
 schedule: {{ cron: '0 9 * * *', timezone: UTC }}
 audience:
   key: profile_id
   sql: |
     {}
-activation: {{ destination: sink, batch_size: {BATCH_SIZE} }}
+activation: {{ destination: {sink}, batch_size: {batch_size} }}
 contact_history: {{ attributes: {{ offer: bench }} }}
 ",
-            limits::audience(members)
+            limits::audience(case.members)
         );
-        std::fs::write(
-            dir.join(format!("campaigns/audience-{members}.yaml")),
-            campaign,
-        )
-        .expect("the campaign is written");
+        std::fs::write(dir.join(format!("campaigns/{name}.yaml")), campaign)
+            .expect("the campaign is written");
     }
 }

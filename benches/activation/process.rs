@@ -45,12 +45,16 @@ pub(crate) async fn run(dir: &Path, args: &[&str]) -> Usage {
     }
 }
 
-fn look(pid: u32) -> Option<Usage> {
+/// A figure of `/proc/<pid>/status`, while the process is there.
+pub(crate) fn kib(pid: u32, key: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let peak = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let peak_rss_kib = peak.trim().trim_end_matches(" kB").parse().ok()?;
+    let figure = status.lines().find_map(|line| line.strip_prefix(key))?;
+    figure.trim().trim_end_matches(" kB").parse().ok()
+}
+
+/// What a process has used so far.
+pub(crate) fn look(pid: u32) -> Option<Usage> {
+    let peak_rss_kib = kib(pid, "VmHWM:")?;
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in brackets may hold spaces; behind it the fields are regular.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();

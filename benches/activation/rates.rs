@@ -20,15 +20,16 @@ const DELAYS: [Duration; 2] = [Duration::ZERO, Duration::from_millis(50)];
 pub(super) async fn rates(database: &ConnDetails, receiver: &Receiver) -> Vec<String> {
     let dir = tempfile::tempdir().expect("a temporary folder");
     super::write_files(dir.path(), database, receiver.port());
-    let name = format!("campaigns/audience-{MEMBERS}.yaml");
-    change(&dir.path().join(name), "batch_size: ", 1);
+    let name = format!("audience-{MEMBERS}");
+    let file = format!("campaigns/{name}.yaml");
+    change(&dir.path().join(file), "batch_size: ", 1);
     let settings = dir.path().join("campaignd.yaml");
     change(&settings, "max_in_flight: ", IN_FLIGHT);
     let mut lines = Vec::new();
     for delay in DELAYS {
         receiver.delay(delay);
         receiver.record();
-        super::run_ours(dir.path(), MEMBERS).await;
+        super::run_ours(dir.path(), &name).await;
         let ours = receiver.rate();
         let bodies = receiver.recorded();
         assert_eq!(bodies.len(), MEMBERS as usize, "every batch came once");

@@ -156,8 +156,12 @@ impl RunSpec {
     /// The `campaign_version`: 64 hexadecimal digits of the SHA-256 of the
     /// canonical JSON.
     pub fn version(&self) -> String {
-        let digest = Sha256::digest(self.to_json().as_bytes());
-        hex::encode(digest)
+        Self::version_of(&self.to_json())
+    }
+
+    /// The `campaign_version` of what [`RunSpec::to_json`] wrote.
+    pub fn version_of(json: &str) -> String {
+        hex::encode(Sha256::digest(json.as_bytes()))
     }
 }
 

@@ -8,6 +8,7 @@ use crate::id::CampaignName;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::io;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -69,16 +70,39 @@ pub fn load(dir: &Path, known: &Known, previous: Folder) -> Folder {
         .map(|loaded| (loaded.file.as_str(), loaded))
         .collect();
     let reusable = previous.known == *known;
-    let mut found: Vec<Found> = paths
-        .iter()
-        .map(|path| {
-            let file = path.display().to_string();
-            let last = before.get(file.as_str()).copied();
-            find(path, file, known, last.filter(|_| reusable))
-        })
-        .collect();
+    let find_one = |path: &PathBuf| {
+        let file = path.display().to_string();
+        let last = before.get(file.as_str()).copied();
+        find(path, file, known, last.filter(|_| reusable))
+    };
+    let mut found = on_all_cores(&paths, find_one);
     refuse_shared_names(&mut found, &before);
     gather(found, &before, known)
+}
+
+/// Files that one core compiles before another is worth its start.
+const A_CORES_WORTH: usize = 100;
+
+/// What `work` makes of each of `all`, in their order.
+fn on_all_cores<T: Sync, U: Send>(all: &[T], work: impl Fn(&T) -> U + Sync) -> Vec<U> {
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let share = all.len().div_ceil(cores).max(A_CORES_WORTH);
+    let do_share = |share: &[T]| share.iter().map(&work).collect::<Vec<U>>();
+    let mut shares = all.chunks(share);
+    let ours = shares.next().unwrap_or_default();
+    std::thread::scope(|scope| {
+        let others: Vec<_> = shares
+            .map(|share| scope.spawn(|| do_share(share)))
+            .collect();
+        let mut done = do_share(ours);
+        for other in others {
+            match other.join() {
+                Ok(more) => done.extend(more),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        done
+    })
 }
 
 /// That there is no campaign `name`, with the one of `names` that was probably
@@ -237,6 +261,14 @@ mod tests {
         let loaded = load(dir.path(), &known(), Folder::default());
         check(&loaded, "a=50 b=50", "");
         assert_eq!((loaded.files, loaded.refused), (2, 0));
+    }
+
+    #[test]
+    fn what_several_cores_make_of_many_is_in_order() {
+        let all: Vec<usize> = (0..A_CORES_WORTH * 5 + 1).collect();
+        assert_eq!(on_all_cores(&all, |each| *each), all);
+        assert_eq!(on_all_cores(&all[..3], |each| *each), [0, 1, 2]);
+        assert!(on_all_cores(&all[..0], |each| *each).is_empty());
     }
 
     #[test]

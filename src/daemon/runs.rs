@@ -9,8 +9,8 @@ use crate::run::{
     Warehouse,
 };
 use crate::schedule::Standing;
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -102,12 +102,16 @@ impl Runs {
         Some(*receiver.borrow())
     }
 
-    /// The campaign's runs that are carried here, in the order of their fire
-    /// times.
-    pub(super) fn open_runs(&self, campaign: &CampaignName) -> Vec<RunId> {
-        let open = self.open();
-        let runs = open.iter().filter(|(_, of)| of.campaign == *campaign);
-        runs.map(|(run, _)| run.clone()).collect()
+    /// All runs that are carried here, each campaign's in the order of their
+    /// fire times.
+    pub(super) fn all_open(&self) -> HashMap<CampaignName, Vec<RunId>> {
+        let mut all: HashMap<CampaignName, Vec<RunId>> = HashMap::new();
+        for (run, of) in self.open().iter() {
+            all.entry(of.campaign.clone())
+                .or_default()
+                .push(run.clone());
+        }
+        all
     }
 
     /// Ends a run early. Returns whether it is carried here.

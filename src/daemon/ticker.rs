@@ -8,20 +8,57 @@ use crate::delivery::Format;
 use crate::id::{CampaignName, RunId, Trigger};
 use crate::run::{Claim, Cursor, LedgerError, NewRun, RunState};
 use crate::schedule::{Due, Seen, Start, due, passed_over, start};
+use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// What is known of one campaign's schedule between two looks.
+/// Campaigns whose fire times are taken together: their claims share the
+/// ledger's transactions, and none of their runs begins before all are taken.
+const AT_A_TIME: usize = 1_024;
+
+/// Reads of the ledger at a time.
+const READS: usize = 8;
+
+/// What is known of one campaign's schedule after a look.
 struct Watch {
+    /// What was looked at.
+    campaign: Arc<Campaign>,
     /// As the ledger has it.
     cursor: Option<Cursor>,
-    /// The fire time it waits for; none before the first look.
+    /// The fire time it waits for; none where no more will come.
     next: Option<Timestamp>,
     /// Whether the campaign was disabled, or its file gone, at the last look:
     /// time spent so is not missed.
     was_disabled: bool,
 }
+
+impl Watch {
+    /// Whether a look at `campaign` would find nothing.
+    fn is_quiet(&self, campaign: &Arc<Campaign>, now: Timestamp) -> bool {
+        Arc::ptr_eq(&self.campaign, campaign)
+            && self.was_disabled != campaign.enabled
+            && self.next.is_none_or(|next| next > now)
+    }
+}
+
+/// Nothing comes due before its end.
+struct Quiet {
+    /// The next fire time of all that will be run; none if there is none.
+    next: Option<Timestamp>,
+    /// The next one of the disabled campaigns too; none if there is none.
+    until: Option<Timestamp>,
+}
+
+/// What a look at one campaign found, before the ledger knows it.
+struct Found {
+    claim: Option<Claim>,
+    watch: Watch,
+}
+
+/// The open runs of every campaign that has some.
+type Open = HashMap<CampaignName, Vec<RunId>>;
 
 /// Looks at every schedule, and begins what is due.
 pub(super) struct Ticker {
@@ -29,6 +66,8 @@ pub(super) struct Ticker {
     runs: Runs,
     folder: Folder,
     watches: HashMap<CampaignName, Watch>,
+    /// What the last look left; none where the next must look at all.
+    quiet: Option<Quiet>,
     /// Whether a look has failed since the ledger was last asked for its open
     /// runs: it may have claimed some that nobody carries.
     has_lost_track: bool,
@@ -42,6 +81,7 @@ impl Ticker {
             runs,
             folder,
             watches: HashMap::new(),
+            quiet: None,
             has_lost_track: false,
         }
     }
@@ -51,6 +91,7 @@ impl Ticker {
     pub(super) fn reload(&mut self, reread: impl FnOnce(Folder) -> Folder) -> usize {
         self.folder = reread(std::mem::take(&mut self.folder));
         self.world = self.runs.world();
+        self.quiet = None;
         for (name, watch) in &mut self.watches {
             watch.was_disabled |= !self.folder.campaigns.contains_key(name);
         }
@@ -69,79 +110,133 @@ impl Ticker {
             self.has_lost_track = false;
         }
         let now = self.world.clock.now();
-        let campaigns: Vec<Arc<Campaign>> = self
-            .folder
-            .campaigns
-            .values()
-            .map(|Loaded { campaign, .. }| Arc::clone(campaign))
+        if let Some(quiet) = &self.quiet
+            && quiet.until.is_none_or(|until| until > now)
+        {
+            return Ok(quiet.next);
+        }
+        self.quiet = None;
+        let campaigns = self.folder.campaigns.values();
+        let loud: Vec<Arc<Campaign>> = campaigns
+            .map(|Loaded { campaign, .. }| campaign)
+            .filter(|campaign| {
+                let watch = self.watches.get(&campaign.name);
+                !watch.is_some_and(|watch| watch.is_quiet(campaign, now))
+            })
+            .map(Arc::clone)
             .collect();
-        let mut earliest = None;
-        for campaign in campaigns {
-            let looked = self.look_at(&campaign, now).await;
+        for some in loud.chunks(AT_A_TIME) {
+            let looked = self.look_at(some, now).await;
             self.has_lost_track |= looked.is_err();
-            if let Some(next) = looked? {
-                earliest = Some(earliest.map_or(next, |at: Timestamp| at.min(next)));
-            }
+            looked?;
         }
-        Ok(earliest)
-    }
-
-    async fn look_at(
-        &mut self,
-        campaign: &Arc<Campaign>,
-        now: Timestamp,
-    ) -> Result<Option<Timestamp>, LedgerError> {
-        let mut watch = match self.watches.remove(&campaign.name) {
-            Some(watch) => watch,
-            None => Watch {
-                cursor: self.world.ledger.cursor(&campaign.name).await?,
-                next: None,
-                was_disabled: false,
-            },
-        };
-        // Where this fails the watch is gone, and the next look asks the
-        // ledger again.
-        let taken = self.take(campaign, &mut watch, now).await;
-        match taken {
-            Err(LedgerError::Conflict { .. }) => {
-                // Another host was here first: what it left is looked at anew.
-                watch.cursor = self.world.ledger.cursor(&campaign.name).await?;
-                watch.next = None;
-                self.take(campaign, &mut watch, now).await?;
-            }
-            taken => taken?,
-        }
-        watch.was_disabled = !campaign.enabled;
-        let next = watch.next.filter(|_| campaign.enabled);
-        self.watches.insert(campaign.name.clone(), watch);
+        let quiet = self.quiet_from_here();
+        let next = quiet.next;
+        self.quiet = Some(quiet);
         Ok(next)
     }
 
-    /// Takes what is due of one campaign, and begins it. What comes due while
-    /// it is disabled is passed over, and not found again after a restart.
-    async fn take(
-        &self,
-        campaign: &Campaign,
-        watch: &mut Watch,
+    fn quiet_from_here(&self) -> Quiet {
+        let next_of = |Loaded { campaign, .. }: &Loaded| self.watches.get(&campaign.name)?.next;
+        let campaigns = || self.folder.campaigns.values();
+        Quiet {
+            next: campaigns()
+                .filter(|loaded| loaded.campaign.enabled)
+                .filter_map(next_of)
+                .min(),
+            until: campaigns().filter_map(next_of).min(),
+        }
+    }
+
+    /// Takes what is due of `campaigns`, all of it before any of it begins.
+    /// Where one fails its watch is gone, and the next look asks the ledger
+    /// again; the others are taken all the same.
+    async fn look_at(
+        &mut self,
+        campaigns: &[Arc<Campaign>],
         now: Timestamp,
     ) -> Result<(), LedgerError> {
-        let hash = campaign.schedule.hash();
-        let cursor = watch.cursor.as_ref();
-        let current = cursor.filter(|cursor| cursor.schedule_hash == hash);
-        let is_back = campaign.enabled && watch.was_disabled;
-        let is_early = watch.next.is_some_and(|next| next > now);
-        if current.is_some() && is_early && !is_back {
-            return Ok(());
+        let open = self.open_runs().await?;
+        let this = &*self;
+        let known = campaigns.iter().map(|campaign| async move {
+            let (cursor, was_disabled) = match this.watches.get(&campaign.name) {
+                Some(watch) => (watch.cursor.clone(), watch.was_disabled),
+                None => (this.world.ledger.cursor(&campaign.name).await?, false),
+            };
+            Ok((campaign, cursor, was_disabled))
+        });
+        let known: Vec<_> = stream::iter(known).buffered(READS).try_collect().await?;
+        let taken = known.into_iter().map(|(campaign, cursor, was_disabled)| {
+            let open = open.get(&campaign.name).map_or(&[][..], Vec::as_slice);
+            this.take(campaign, cursor, was_disabled, open, now)
+        });
+        let taken = join_all(taken).await;
+        let mut failed = None;
+        let mut claimed = Vec::new();
+        for (campaign, taken) in campaigns.iter().zip(taken) {
+            match taken {
+                Ok((watch, runs)) => {
+                    claimed.extend(runs);
+                    self.watches.insert(campaign.name.clone(), watch);
+                }
+                Err(error) => {
+                    self.watches.remove(&campaign.name);
+                    failed = Some(error);
+                }
+            }
         }
+        self.begin(claimed).await?;
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Has the ledger take what is due of one campaign. Returns what is known
+    /// of it now, and the runs that were written.
+    async fn take(
+        &self,
+        campaign: &Arc<Campaign>,
+        cursor: Option<Cursor>,
+        was_disabled: bool,
+        open: &[RunId],
+        now: Timestamp,
+    ) -> Result<(Watch, Vec<RunId>), LedgerError> {
+        let found = self.find(campaign, cursor, was_disabled, open, now);
+        let Some(claim) = found.claim else {
+            return Ok((found.watch, Vec::new()));
+        };
+        match self.world.ledger.claim(claim).await {
+            Err(LedgerError::Conflict { .. }) => {}
+            claimed => return Ok((found.watch, claimed?)),
+        }
+        // Another host was here first: what it left is looked at anew.
+        let cursor = self.world.ledger.cursor(&campaign.name).await?;
+        let open = self.open_runs().await?.remove(&campaign.name);
+        let open = open.unwrap_or_default();
+        let found = self.find(campaign, cursor, was_disabled, &open, now);
+        let runs = match found.claim {
+            Some(claim) => self.world.ledger.claim(claim).await?,
+            None => Vec::new(),
+        };
+        Ok((found.watch, runs))
+    }
+
+    /// What is due of one campaign. What comes due while it is disabled is
+    /// passed over, and not found again after a restart.
+    fn find(
+        &self,
+        campaign: &Arc<Campaign>,
+        before: Option<Cursor>,
+        was_disabled: bool,
+        open: &[RunId],
+        now: Timestamp,
+    ) -> Found {
+        let hash = campaign.schedule.hash();
+        let current = before.as_ref();
+        let current = current.filter(|cursor| cursor.schedule_hash == hash);
         let seen = current.map(|cursor| Seen {
             schedule_hash: &cursor.schedule_hash,
             seen_until: cursor.seen_until,
         });
-        let may_run = campaign.enabled && !is_back;
-        let open = match may_run {
-            true => self.open_runs(&campaign.name).await?,
-            false => Vec::new(),
-        };
+        let may_run = campaign.enabled && !was_disabled;
         let look = match may_run {
             true => due(&campaign.schedule, seen, now, !open.is_empty()),
             false => passed_over(&campaign.schedule, seen, now),
@@ -150,30 +245,38 @@ impl Ticker {
             && seen
                 .and_then(|seen| campaign.schedule.next_after(seen.seen_until))
                 .is_some_and(|next| next <= look.seen_until);
-        if current.is_none() || !look.due.is_empty() || has_passed {
+        let is_news = current.is_none() || !look.due.is_empty() || has_passed;
+        let next = campaign.schedule.next_after(look.seen_until);
+        let mut watch = Watch {
+            campaign: Arc::clone(campaign),
+            cursor: before.clone(),
+            next: next.map(|next| campaign.schedule.due_at(next)),
+            was_disabled: !campaign.enabled,
+        };
+        let claim = is_news.then(|| {
             let after = Cursor {
                 schedule_hash: hash,
                 seen_until: look.seen_until,
             };
-            let claim = Claim {
+            watch.cursor = Some(after.clone());
+            Claim {
                 campaign: campaign.name.clone(),
-                before: watch.cursor.clone(),
-                after: after.clone(),
-                runs: self.new_runs(campaign, look.due, open),
-                at: now,
-            };
-            self.claim(claim).await?;
-            watch.cursor = Some(after);
-        }
-        let next = campaign.schedule.next_after(look.seen_until);
-        watch.next = next.map(|next| campaign.schedule.due_at(next));
-        Ok(())
+                before,
+                after,
+                runs: self.new_runs(campaign, look.due, open.to_vec()),
+                at: self.world.clock.now(),
+            }
+        });
+        Found { claim, watch }
     }
 
-    async fn claim(&self, claim: Claim) -> Result<(), LedgerError> {
+    /// Begins runs that were claimed, in their order.
+    async fn begin(&self, claimed: Vec<RunId>) -> Result<(), LedgerError> {
         let mut unstarted = Vec::new();
-        for run in self.world.ledger.claim(claim).await? {
-            match self.world.ledger.run(&run).await? {
+        let records = claimed.iter().map(|run| self.world.ledger.run(run));
+        let mut records = stream::iter(records).buffered(READS);
+        while let Some(record) = records.try_next().await? {
+            match record {
                 Some(record) if record.state.is_open() => self.runs.begin(record),
                 Some(record) => unstarted.push(record),
                 None => {}
@@ -183,21 +286,20 @@ impl Ticker {
         Ok(())
     }
 
-    /// The campaign's open runs, on whichever host, in the order of their fire
-    /// times.
-    async fn open_runs(&self, campaign: &CampaignName) -> Result<Vec<RunId>, LedgerError> {
-        let here = self.runs.open_runs(campaign);
-        if self.world.rescan_every().is_none() {
-            return Ok(here);
+    /// The open runs, on whichever host, each campaign's in the order of their
+    /// fire times.
+    async fn open_runs(&self) -> Result<Open, LedgerError> {
+        let mut open = Open::new();
+        if self.world.rescan_every().is_some() {
+            for run in self.world.ledger.open_runs().await? {
+                open.entry(run.campaign).or_default().push(run.run);
+            }
         }
-        let open = self.world.ledger.open_runs().await?;
-        let open = open.into_iter().filter(|run| run.campaign == *campaign);
-        let mut runs: Vec<RunId> = open.map(|run| run.run).collect();
         // One that has just ended may be carried still.
-        if runs.is_empty() {
-            runs = here;
+        for (campaign, runs) in self.runs.all_open() {
+            open.entry(campaign).or_insert(runs);
         }
-        Ok(runs)
+        Ok(open)
     }
 
     /// What the campaign's last good version names and the operator has taken
@@ -215,6 +317,9 @@ impl Ticker {
     }
 
     fn new_runs(&self, campaign: &Campaign, dues: Vec<Due>, mut open: Vec<RunId>) -> Vec<NewRun> {
+        if dues.is_empty() {
+            return Vec::new();
+        }
         let gone = self.gone(campaign);
         let destination = &campaign.activation.destination;
         let stand_in = || DestinationTerms {
@@ -223,7 +328,8 @@ impl Ticker {
             format: Format::default(),
         };
         let terms = self.world.terms(destination).cloned();
-        let spec = RunSpec::of(campaign, &terms.unwrap_or_else(stand_in));
+        let spec = RunSpec::of(campaign, &terms.unwrap_or_else(stand_in)).to_json();
+        let version = RunSpec::version_of(&spec);
         dues.into_iter()
             .map(|due| {
                 let fire_time = due.fire_time();
@@ -246,8 +352,8 @@ impl Ticker {
                     connector: campaign.connector.clone(),
                     fire_time,
                     trigger: Trigger::Scheduled,
-                    campaign_version: spec.version(),
-                    spec: spec.to_json(),
+                    campaign_version: version.clone(),
+                    spec: spec.clone(),
                     state,
                     error,
                 }
