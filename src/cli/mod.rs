@@ -134,14 +134,21 @@ pub fn run() -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(anyhow::Error::from)?;
-    // On a worker and not on this thread: what a run's loop and its deliveries
-    // say to each other would otherwise go from thread to thread.
-    let mut command = JoinSet::new();
-    command.spawn_on(carry_out(cli), runtime.handle());
-    let ended = runtime.block_on(command.join_next());
+    let result = runtime.block_on(carry_out(cli));
     // A name that is still being looked up must not keep the process.
     runtime.shutdown_background();
-    match ended {
+    result
+}
+
+/// Does `work` on a worker of the runtime and not on its first thread: what a
+/// run's loop and its deliveries say to each other would otherwise go from
+/// thread to thread.
+async fn on_worker(
+    work: impl Future<Output = Result<(), Failure>> + Send + 'static,
+) -> Result<(), Failure> {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(work);
+    match tasks.join_next().await {
         None => Ok(()),
         Some(Ok(result)) => result,
         Some(Err(panicked)) => std::panic::resume_unwind(panicked.into_panic()),
@@ -151,11 +158,13 @@ pub fn run() -> Result<(), Failure> {
 async fn carry_out(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Serve => serve::run(&cli.config).await,
-        Command::Demo(args) => demo::run(args, cli.format).await,
+        Command::Demo(args) => on_worker(demo::run(args, cli.format)).await,
         Command::Check(args) => check::run(&cli.config, &args, cli.format).await,
         Command::Plan(args) => plan::run(&cli.config, &args, cli.format).await,
         Command::Count(args) => count::run(&cli.config, &args, cli.format).await,
-        Command::Run(args) => run::run(&cli.config, &args, cli.format).await,
+        Command::Run(args) => {
+            on_worker(async move { run::run(&cli.config, &args, cli.format).await }).await
+        }
         Command::Status(args) => status::run(&cli.config, &args, cli.format).await,
         Command::Runs(args) => runs::run(&cli.config, &args, cli.format).await,
         Command::Forecast(args) => forecast::run(&cli.config, &args, cli.format).await,

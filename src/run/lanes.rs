@@ -71,9 +71,9 @@ impl Lanes {
         }
     }
 
-    /// Sizes the room by how many bytes a batch has.
-    pub(super) fn learn(&mut self, batch_bytes: u64) {
-        self.batch_bytes = batch_bytes;
+    /// Sizes the room by how many bytes a batch has, where that is known.
+    pub(super) fn learn(&mut self, batch_bytes: Option<u64>) {
+        self.batch_bytes = batch_bytes.unwrap_or(self.batch_bytes);
     }
 
     /// Twice as many as there may be requests now: while some are on the wire,

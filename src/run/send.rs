@@ -152,9 +152,7 @@ impl Carrier {
                     break;
                 }
             };
-            if let Some(bytes) = plan.learn(&page) {
-                lanes.learn(bytes);
-            }
+            lanes.learn(plan.learn(&page));
             for batch in range.batches() {
                 // The first goes in any case, so that a slow page is no loop.
                 if batch > range.first_batch() && self.is_stale(&consent) {
