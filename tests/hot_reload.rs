@@ -79,7 +79,7 @@ async fn a_broken_file_leaves_the_last_good_version_in_force_and_says_the_place(
             good.replace("batch_size: 7", "batchsize: 35"),
             "batchsize",
         ),
-        (FILE, good.replace(NEVER, "61 * * * *"), "hello.yaml:3:20"),
+        (FILE, good.replace(NEVER, "61 * * * *"), "hello.yaml:3:19"),
         (FILE, good.replace("UTC", "Mars/Base"), "Mars/Base"),
         (FILE, half.to_owned(), "this is not YAML"),
         ("campaigns/twice.yaml", twice, "twice.yaml:1:7"),

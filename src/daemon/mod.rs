@@ -21,7 +21,7 @@ mod wake;
 mod world;
 
 pub use desk::Desk;
-pub use manual::OpenRun;
+pub use manual::{OpenRun, Wish};
 pub use reload::{Operator, Reloaded, Why, fixed_keys};
 pub use serve::{ServeError, Service, serve};
 pub use world::{AssemblyError, Undefined, World};
