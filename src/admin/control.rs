@@ -143,7 +143,7 @@ async fn converse(stream: UnixStream, handler: &dyn Handler) -> io::Result<()> {
 /// How long the answer to `request` may take.
 fn patience(request: &Request) -> Duration {
     match request {
-        Request::Run { .. } => PATIENCE_TO_BEGIN,
+        Request::Run { .. } | Request::RunMissed { .. } => PATIENCE_TO_BEGIN,
         _ => PATIENCE,
     }
 }

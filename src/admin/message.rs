@@ -4,6 +4,7 @@ use crate::id::{ConnectorName, RunId};
 use crate::run::{Progress, Resolution, RunRecord};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::num::NonZeroU32;
 
 /// What is asked of the daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +26,16 @@ pub enum Request {
         campaign: String,
         /// The time its id names; now if none.
         fire_time: Option<Timestamp>,
+        /// How many members are sent first.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        canary: Option<NonZeroU32>,
+    },
+    /// Carries a fire time that was missed or skipped, under its own id.
+    RunMissed {
+        /// The campaign, as it was typed.
+        campaign: String,
+        /// The fire time.
+        fire_time: Timestamp,
     },
     /// Looks how a run stands.
     Look {

@@ -3,6 +3,7 @@
 
 mod caps;
 mod columns;
+mod cut;
 mod dialect;
 mod expect;
 mod fresh;
@@ -21,6 +22,7 @@ mod wildcard;
 
 pub use caps::{FrequencyCap, OpenMembers, ShownContacts};
 pub use columns::{BadColumns, Column, MAX_COLUMNS, check_columns};
+pub use cut::Cut;
 pub use dialect::{Dialect, TableNames};
 pub use expect::Expect;
 pub use fresh::FreshWhen;

@@ -39,7 +39,7 @@ impl RunTables<'_> {
     /// [`RunTables::freeze`] and [`RunTables::admit`], under names that last as
     /// long as the statement.
     pub fn preview(&self, look: &Look, shown: Shown) -> Result<Statement, BadPolicy> {
-        let (frozen, after) = self.frozen_rows(look.columns, look.key, look.batch_size)?;
+        let (frozen, after) = self.frozen_rows(look.columns, look.key, look.batch_size.into())?;
         let admitted = self.admitted_rows(look.campaign, look.open, "cd_stage")?;
         let asked = match shown {
             Shown::Funnel | Shown::Explained => {

@@ -2,6 +2,7 @@
 
 use super::caps::{OpenMembers, ShownContacts};
 use super::columns::Column;
+use super::cut::Cut;
 use super::limit::BadPolicy;
 use super::policy::{NONE, Policy};
 use super::quote::identifier;
@@ -118,14 +119,14 @@ impl<'a> RunTables<'a> {
         &self,
         columns: &[Column],
         key: &Column,
-        batch_size: u32,
+        batches: impl Into<Cut>,
     ) -> Result<Vec<Statement>, BadPolicy> {
         let stage = self.schema.table(&self.names().stage);
         let order_type = match self.policy.keeps_order() {
             true => ", cd_order integer",
             false => "",
         };
-        let (select, after) = self.frozen_rows(columns, key, batch_size)?;
+        let (select, after) = self.frozen_rows(columns, key, batches.into())?;
         Ok(match self.schema.dialect {
             Dialect::Sqlite => {
                 let create = format!(
@@ -151,7 +152,7 @@ impl<'a> RunTables<'a> {
         &self,
         columns: &[Column],
         key: &Column,
-        batch_size: u32,
+        batches: Cut,
     ) -> Result<(String, String), BadPolicy> {
         let (join, arm) = self.suppression(key);
         let held_out = match &self.policy.holdout {
@@ -171,7 +172,7 @@ impl<'a> RunTables<'a> {
              when x.cd_key is null then 'bad_key' when x.cd_key = x.cd_before then 'duplicate' \
              {arm}{held_out}else 'ok' end as varchar(16)) as cd_status, x.cd_seq, {} as cd_batch{order} from (",
             listed(columns, "x."),
-            self.batch_of("x.cd_seq", batch_size),
+            self.batch_of("x.cd_seq", batches),
         );
         Ok((format!("{select}{before}"), after))
     }
@@ -226,12 +227,12 @@ impl<'a> RunTables<'a> {
         ))
     }
 
-    fn batch_of(&self, place: &str, batch_size: u32) -> String {
+    fn batch_of(&self, place: &str, batches: Cut) -> String {
         let integer = match self.schema.dialect {
             Dialect::Sqlite => "integer",
             Dialect::Postgres | Dialect::Redshift => "int",
         };
-        format!("cast(({place} - 1) / {batch_size} + 1 as {integer})")
+        batches.sql(place, integer)
     }
 
     /// How Redshift keeps members in the order they are sent.
@@ -324,14 +325,14 @@ impl<'a> RunTables<'a> {
     /// the order they are sent; the tables it comes from are dropped. One
     /// transaction: where the run table is, it is complete, and the others are
     /// not needed any more.
-    pub fn lay_out_admitted(&self, columns: &[Column], batch_size: u32) -> Vec<Statement> {
+    pub fn lay_out_admitted(&self, columns: &[Column], batches: impl Into<Cut>) -> Vec<Statement> {
         let names = self.names();
         let run = self.schema.table(&names.run);
         let select = format!(
             "select {}, a.cd_key, a.cd_status, a.cd_seq, {} as cd_batch from {} s join {} a \
              on a.cd_key = s.cd_key where s.cd_status = 'ok' and a.cd_status = 'planned' order by a.cd_seq",
             listed(columns, "s."),
-            self.batch_of("a.cd_seq", batch_size),
+            self.batch_of("a.cd_seq", batches.into()),
             self.schema.table(&names.stage),
             self.schema.table(&names.admit),
         );

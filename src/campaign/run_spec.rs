@@ -79,6 +79,10 @@ pub struct RunSpec {
     /// The hours in which its requests begin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub send_window: Option<SendWindow>,
+    /// How many members are sent first, before a person is asked whether to go
+    /// on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<NonZeroU32>,
 }
 
 /// A stored specification that this version cannot read.
@@ -111,6 +115,7 @@ impl RunSpec {
             expect: campaign.expect.clone(),
             fresh_when: campaign.fresh_when.clone(),
             send_window: campaign.schedule.terms().send_window.clone(),
+            canary: None,
         }
     }
 
@@ -216,6 +221,7 @@ pub(super) mod tests {
             expect: Expect::default(),
             fresh_when: None,
             send_window: None,
+            canary: None,
         }
     }
 

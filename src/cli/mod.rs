@@ -1,6 +1,7 @@
 //! The command line: reads what was typed, calls the rooms, prints.
 
 mod bootstrap;
+mod canary;
 mod cancel;
 mod check;
 mod check_online;

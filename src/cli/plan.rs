@@ -160,6 +160,7 @@ impl Asked {
             term: 0,
             suppress: spec.suppress.clone(),
             policy: spec.policy.clone(),
+            canary: 0,
         };
         Ok(Self {
             options,

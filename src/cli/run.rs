@@ -1,5 +1,6 @@
 //! `campaignd run`: one manual run, carried in the foreground.
 
+use super::canary;
 use super::exit::{Failure, PROBLEMS, UNDELIVERED};
 use super::follow::follow;
 use super::load;
@@ -8,7 +9,8 @@ use super::show::{Format, count, say, say_json};
 use super::view::RunView;
 use crate::admin::{ControlError, Reply, Request, ask, own_name};
 use crate::campaign::{Campaign, RunSpec};
-use crate::daemon::{OpenRun, World};
+use crate::daemon::settings::Settings;
+use crate::daemon::{OpenRun, Wish, World};
 use crate::id::RunId;
 use crate::run::{
     Carrier, Clock as _, Progress, Reporter, RunError, RunRecord, RunState, SystemClock,
@@ -17,6 +19,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
 use std::convert::Infallible;
 use std::io::IsTerminal as _;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -35,25 +38,45 @@ pub(super) struct Args {
     /// given.
     #[arg(long, value_name = "TIME")]
     fire_time: Option<Timestamp>,
+    /// Carries the fire time that was missed or skipped, under its own id and
+    /// as the campaign was then.
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["fire_time", "canary"])]
+    missed: Option<Timestamp>,
+    /// Sends this many members first, then asks whether to send the others;
+    /// without a terminal or an answer the run is held.
+    #[arg(long, value_name = "MEMBERS")]
+    canary: Option<NonZeroU32>,
+}
+
+impl Args {
+    fn request(&self) -> Request {
+        let campaign = self.campaign.clone();
+        match self.missed {
+            Some(fire_time) => Request::RunMissed {
+                campaign,
+                fire_time,
+            },
+            None => Request::Run {
+                campaign,
+                fire_time: self.fire_time,
+                canary: self.canary,
+            },
+        }
+    }
 }
 
 pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<(), Failure> {
     let settings = load::settings(config)?;
-    let request = Request::Run {
-        campaign: args.campaign.clone(),
-        fire_time: args.fire_time,
-    };
-    let record = match ask(&settings.control, &request).await {
-        Ok(Reply::Seen(seen)) => follow(&settings.control, *seen).await?,
-        Ok(reply) => return Err(refusal(reply)),
-        Err(ControlError::NobodyThere { .. }) => {
-            let folder = load::campaigns(&settings);
-            let campaign = load::campaign(&folder, &args.campaign)?;
-            let world = load::world(&settings).await?.with_patience(PATIENCE);
-            let result = run_here(&world, campaign, args.fire_time).await;
-            world.close().await;
-            result?
+    let record = match ask(&settings.control, &args.request()).await {
+        Ok(Reply::Seen(seen)) => {
+            let record = follow(&settings.control, *seen).await?;
+            match canary::goes_on(args.canary, &record).await {
+                true => canary::resume_there(&settings.control, &record.run).await?,
+                false => record,
+            }
         }
+        Ok(reply) => return Err(refusal(reply)),
+        Err(ControlError::NobodyThere { .. }) => act_here(&settings, args).await?,
         Err(error) => return Err(Failure::unreachable(error)),
     };
     let view = RunView::of(&record);
@@ -62,6 +85,34 @@ pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<()
         Format::Text => say(summary(&view, SystemClock.now())),
     }
     ended(&record, &view)
+}
+
+/// Nobody is running: the run is carried here.
+async fn act_here(settings: &Settings, args: &Args) -> Result<RunRecord, Failure> {
+    if let Some(fire_time) = args.missed {
+        let world = load::world(settings).await?.with_patience(PATIENCE);
+        let by = own_name();
+        let begun = world.begin_missed(&args.campaign, fire_time, &by).await;
+        let result = carry_begun(&world, begun).await;
+        world.close().await;
+        return result;
+    }
+    let folder = load::campaigns(settings);
+    let campaign = load::campaign(&folder, &args.campaign)?;
+    let world = load::world(settings).await?.with_patience(PATIENCE);
+    let wish = Wish {
+        fire_time: args.fire_time,
+        canary: args.canary,
+    };
+    let mut result = run_here(&world, campaign, wish).await;
+    if let Ok(record) = &result
+        && canary::goes_on(args.canary, record).await
+    {
+        let resumed = world.desk.resume(&record.run, &own_name()).await;
+        result = carry_begun(&world, resumed).await;
+    }
+    world.close().await;
+    result
 }
 
 /// What the person at the terminal and the exit code say of an ended run.
@@ -85,11 +136,16 @@ fn ended(record: &RunRecord, view: &RunView) -> Result<(), Failure> {
 pub(super) async fn run_here(
     world: &World,
     campaign: &Campaign,
-    fire_time: Option<Timestamp>,
+    wish: Wish,
 ) -> Result<RunRecord, Failure> {
     let by = own_name();
-    let begun = world.begin_manual(campaign, fire_time, OpenRun::IsTakenUp, &by);
-    let record = begun.await.map_err(refusal)?;
+    let begun = world.begin_manual(campaign, wish, OpenRun::IsTakenUp, &by);
+    carry_begun(world, begun.await).await
+}
+
+/// Carries what was begun, and returns its last record.
+async fn carry_begun(world: &World, begun: Result<RunRecord, Reply>) -> Result<RunRecord, Failure> {
+    let record = begun.map_err(refusal)?;
     carry(world, &record).await?;
     find(world, &record.run).await
 }

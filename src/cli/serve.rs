@@ -3,7 +3,7 @@
 use super::exit::Failure;
 use super::load;
 use crate::daemon::settings::{Secrets, Settings};
-use crate::daemon::{self, Operator, Reloaded, Service, World, fixed_keys, folder};
+use crate::daemon::{self, Operator, Reloaded, Service, Why, World, fixed_keys, folder};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,12 +23,19 @@ pub(super) async fn run(config: &Path) -> Result<(), Failure> {
         shutdown_grace: settings.shutdown_grace,
         control: Some(settings.control.clone()),
         folder,
+        campaigns: settings.campaigns.clone(),
         hangup,
     };
     let started = settings.clone();
     let last_good = Mutex::new(settings);
-    let reread = |world: &World, last: folder::Folder| {
+    let reread = |why: Why, world: &World, last: folder::Folder| {
         let mut last_good = last_good.lock().unwrap_or_else(PoisonError::into_inner);
+        if why == Why::Changed {
+            let folder = folder::load(&last_good.campaigns, &last_good.known(), last.clone());
+            folder::log_changes(&last, &folder);
+            let operator = None;
+            return Reloaded { operator, folder };
+        }
         let operator = operator(config, &started, world);
         let operator = operator.map(|(settings, operator)| {
             *last_good = settings;
@@ -83,6 +90,7 @@ fn operator(config: &Path, started: &Settings, world: &World) -> Option<(Setting
         world,
         max_runs: settings.limits.max_runs,
         shutdown_grace: settings.shutdown_grace,
+        campaigns: settings.campaigns.clone(),
     };
     Some((settings, operator))
 }

@@ -2,13 +2,12 @@
 //! carries.
 
 use super::desk::Desk;
-use super::manual::{Directory, OpenRun};
+use super::manual::{Directory, OpenRun, Wish};
 use super::runs::Runs;
 use crate::admin::{Handler, Reply, Request, Seen};
 use crate::id::RunId;
 use crate::run::{Progress, RunRecord, RunState};
 use async_trait::async_trait;
-use jiff::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
@@ -46,7 +45,7 @@ impl Counter {
     }
 
     /// Begins a manual run under the daemon's own limits.
-    async fn run(&self, name: &str, fire_time: Option<Timestamp>, by: &str) -> Reply {
+    async fn run(&self, name: &str, wish: Wish, by: &str) -> Reply {
         let Ok(_turn) = self.beginning.try_acquire() else {
             return Reply::Failed(format!(
                 "{MAX_BEGINNING} runs are waiting for their warehouses to answer; try again in a minute"
@@ -62,8 +61,13 @@ impl Counter {
             }
         };
         let world = self.runs.world();
-        let begun = world.begin_manual(&campaign, fire_time, OpenRun::Refuses, by);
-        match begun.await {
+        let begun = world.begin_manual(&campaign, wish, OpenRun::Refuses, by);
+        self.begun(begun.await, by)
+    }
+
+    /// Carries what was begun.
+    fn begun(&self, begun: Result<RunRecord, Reply>, by: &str) -> Reply {
+        match begun {
             Ok(record) => {
                 tracing::info!(
                     campaign.name = %record.campaign, run.id = %record.run, run.by = by,
@@ -111,7 +115,16 @@ impl Handler for Counter {
             Request::Run {
                 campaign,
                 fire_time,
-            } => self.run(&campaign, fire_time, by).await,
+                canary,
+            } => self.run(&campaign, Wish { fire_time, canary }, by).await,
+            Request::RunMissed {
+                campaign,
+                fire_time,
+            } => {
+                let world = self.runs.world();
+                let begun = world.begin_missed(&campaign, fire_time, by).await;
+                self.begun(begun, by)
+            }
             Request::Look { run } => self.look(&run).await,
             Request::Pause { scope } => self.desk.set_pause(&scope, true, by).await,
             Request::Unpause { scope } => self.desk.set_pause(&scope, false, by).await,

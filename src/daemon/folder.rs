@@ -1,6 +1,7 @@
 //! The campaigns folder: every file compiled, the last good version kept where
 //! a file has problems.
 
+use super::look::{Stamp, stamp};
 use super::source::{SourceText, read};
 use crate::campaign::yaml::suggestion;
 use crate::campaign::{Campaign, Known, Problem, Severity, compile, duplicate_name};
@@ -40,6 +41,8 @@ pub struct Folder {
     /// How many of them were refused.
     pub refused: usize,
     known: Known,
+    /// The files as they were before they were read.
+    pub(super) stamp: Stamp,
 }
 
 /// One file, as it was found.
@@ -53,6 +56,8 @@ struct Found {
 /// too, leaves its last good version from `previous` in force; a file that is
 /// gone takes its campaign with it.
 pub fn load(dir: &Path, known: &Known, previous: Folder) -> Folder {
+    // Taken first: what changes while it is read is read again.
+    let stamp = stamp(dir);
     let paths = match campaign_files(dir) {
         Ok(paths) => paths,
         Err(error) => {
@@ -60,6 +65,7 @@ pub fn load(dir: &Path, known: &Known, previous: Folder) -> Folder {
             let problem = Problem::of_file(&file, format!("could not read the folder: {error}"));
             return Folder {
                 problems: vec![problem],
+                stamp,
                 ..previous
             };
         }
@@ -77,7 +83,10 @@ pub fn load(dir: &Path, known: &Known, previous: Folder) -> Folder {
     };
     let mut found = on_all_cores(&paths, find_one);
     refuse_shared_names(&mut found, &before);
-    gather(found, &before, known)
+    Folder {
+        stamp,
+        ..gather(found, &before, known)
+    }
 }
 
 /// Files that one core compiles before another is worth its start.
@@ -136,9 +145,43 @@ pub fn log_problems(folder: &Folder) {
     }
 }
 
+/// Says what of `now` is not as it was in `before`, the problems included that
+/// were not there.
+pub fn log_changes(before: &Folder, now: &Folder) {
+    let new = now.problems.iter();
+    let new = new.filter(|problem| problem.severity == Severity::Error);
+    for problem in new.filter(|problem| !before.problems.contains(problem)) {
+        tracing::error!("{problem}; what was in force stays");
+    }
+    for change in changes(before, now) {
+        tracing::info!("{change}");
+    }
+}
+
+/// A line for each campaign that is in force another way than before.
+fn changes(before: &Folder, now: &Folder) -> Vec<String> {
+    let (before, now) = (&before.campaigns, &now.campaigns);
+    let arrived = now.iter().filter_map(|(name, loaded)| {
+        let file = &loaded.file;
+        match before.get(name) {
+            None => Some(format!("{name} is in force, as {file} says")),
+            Some(last) if last.digest != loaded.digest => {
+                Some(format!("{name} has changed, as {file} says"))
+            }
+            Some(_) => None,
+        }
+    });
+    let gone = before.iter().filter(|(name, _)| !now.contains_key(*name));
+    let retired = gone.map(|(name, loaded)| {
+        let file = &loaded.file;
+        format!("{name} is retired, since {file} is gone; a run under way goes on")
+    });
+    arrived.chain(retired).collect()
+}
+
 /// The campaign files directly in `dir`, sorted. Hidden files are left out, and
 /// with them what editors and configuration managers keep beside a file.
-fn campaign_files(dir: &Path) -> io::Result<Vec<PathBuf>> {
+pub(super) fn campaign_files(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
@@ -291,6 +334,24 @@ mod tests {
         let first = load(dir.path(), &known(), Folder::default());
         fs::remove_file(dir.path().join("a.yaml")).unwrap();
         check(&load(dir.path(), &known(), first), "b=50", "");
+    }
+
+    #[test]
+    fn what_has_changed_is_said_of_each_campaign() {
+        let dir = folder(&[("a.yaml", &text("a", 50)), ("b.yaml", &text("b", 50))]);
+        let first = load(dir.path(), &known(), Folder::default());
+        fs::write(dir.path().join("a.yaml"), text("a", 51)).unwrap();
+        fs::rename(dir.path().join("b.yaml"), dir.path().join("c.yaml")).unwrap();
+        fs::write(dir.path().join("d.yaml"), text("d", 50)).unwrap();
+        let second = load(dir.path(), &known(), first.clone());
+        fs::remove_file(dir.path().join("c.yaml")).unwrap();
+        let third = load(dir.path(), &known(), second.clone());
+        let said = [changes(&first, &second), changes(&second, &third)].concat();
+        let said: Vec<&str> = said
+            .iter()
+            .map(|line| line.split(',').next().unwrap())
+            .collect();
+        assert_eq!(said, ["a has changed", "d is in force", "b is retired"]);
     }
 
     #[test]

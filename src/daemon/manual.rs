@@ -5,10 +5,11 @@ use super::folder::{self, Folder};
 use super::world::World;
 use crate::admin::Reply;
 use crate::campaign::{Campaign, RunSpec};
-use crate::id::{CampaignName, RunId, Trigger};
+use crate::id::{BadName, CampaignName, RunId, Trigger};
 use crate::run::{NewRun, PauseScope, RunRecord, RunState};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +50,15 @@ impl Directory {
     }
 }
 
+/// What a person wants of a run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// The time its id names and its templates see; now if none.
+    pub fire_time: Option<Timestamp>,
+    /// How many members are sent first, before it is asked whether to go on.
+    pub canary: Option<NonZeroU32>,
+}
+
 /// What becomes of the campaign's open run when another is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OpenRun {
@@ -60,12 +70,11 @@ pub enum OpenRun {
 
 impl World {
     /// Begins a manual run of `campaign` for the user `by`, once warehouse and
-    /// destination can be reached. Returns it, to be carried. `fire_time` is
-    /// now unless something else is said.
+    /// destination can be reached. Returns it, to be carried.
     pub async fn begin_manual(
         &self,
         campaign: &Campaign,
-        fire_time: Option<Timestamp>,
+        wish: Wish,
         open: OpenRun,
         by: &str,
     ) -> Result<RunRecord, Reply> {
@@ -78,7 +87,15 @@ impl World {
             let there = self.ledger.open_runs().await.map_err(failed)?;
             let left = there.into_iter().find(|run| run.campaign == campaign.name);
             match (left, open) {
-                (None, _) => self.claim_manual(campaign, fire_time).await,
+                (None, _) => self.claim_manual(campaign, wish).await,
+                (Some(left), OpenRun::IsTakenUp) if wish.canary.is_some() => {
+                    let run = &left.run;
+                    Err(Reply::Refused(format!(
+                        "{run} was interrupted and is open: carry it on first, with \
+                         `campaignd run {}` and no --canary, or `campaignd cancel {run}`",
+                        left.campaign
+                    )))
+                }
                 (Some(left), OpenRun::IsTakenUp) => {
                     let run = &left.run;
                     tracing::warn!(run.id = %run, "carrying on {run}, which was interrupted");
@@ -92,6 +109,21 @@ impl World {
             }
         };
         self.desk.noted(action, begun).await
+    }
+
+    /// Begins the run of a fire time that was missed or skipped, for the user
+    /// `by`: under its own id, as its campaign was when that was written down.
+    pub async fn begin_missed(
+        &self,
+        name: &str,
+        fire_time: Timestamp,
+        by: &str,
+    ) -> Result<RunRecord, Reply> {
+        let name: CampaignName = name
+            .parse()
+            .map_err(|error: BadName| Reply::Refused(error.to_string()))?;
+        let run = RunId::scheduled(&name, whole_second(fire_time));
+        self.desk.begin_missed(&run, by).await
     }
 
     async fn reach_warehouse(&self, campaign: &Campaign) -> Result<(), Reply> {
@@ -136,18 +168,17 @@ impl World {
         )))
     }
 
-    async fn claim_manual(
-        &self,
-        campaign: &Campaign,
-        fire_time: Option<Timestamp>,
-    ) -> Result<RunRecord, Reply> {
+    async fn claim_manual(&self, campaign: &Campaign, wish: Wish) -> Result<RunRecord, Reply> {
         let name = &campaign.activation.destination;
         let terms = self
             .terms(name)
             .ok_or_else(|| Reply::Refused(format!("destination `{name}` is gone")))?;
         let now = self.clock.now();
-        let fire_time = whole_second(fire_time.unwrap_or(now));
-        let spec = RunSpec::of(campaign, terms);
+        let fire_time = whole_second(wish.fire_time.unwrap_or(now));
+        let spec = RunSpec {
+            canary: wish.canary,
+            ..RunSpec::of(campaign, terms)
+        };
         let new = NewRun {
             run: RunId::manual(&campaign.name, fire_time, 1),
             campaign: campaign.name.clone(),

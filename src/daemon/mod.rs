@@ -5,6 +5,7 @@ mod counter;
 mod desk;
 pub mod folder;
 pub mod log;
+mod look;
 mod manual;
 mod reload;
 mod reopen;
@@ -20,7 +21,7 @@ mod wake;
 mod world;
 
 pub use desk::Desk;
-pub use manual::OpenRun;
-pub use reload::{Operator, Reloaded, fixed_keys};
+pub use manual::{OpenRun, Wish};
+pub use reload::{Operator, Reloaded, Why, fixed_keys};
 pub use serve::{ServeError, Service, serve};
 pub use world::{AssemblyError, Undefined, World};

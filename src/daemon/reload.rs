@@ -1,10 +1,21 @@
-//! `SIGHUP`: the operator's file and the campaigns read again, and what of
-//! them can change while runs are under way.
+//! Files read again: the campaigns when they have changed, on `SIGHUP` the
+//! operator's file too, and what of them can change while runs are under way.
 
 use super::folder::Folder;
 use super::settings::Settings;
 use super::world::World;
+use std::path::PathBuf;
 use std::time::Duration;
+
+/// Why files are read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// Somebody says so: everything.
+    Asked,
+    /// Campaign files have changed: these alone, by the operator's last good
+    /// file.
+    Changed,
+}
 
 /// What the files say now.
 pub struct Reloaded {
@@ -22,6 +33,8 @@ pub struct Operator {
     pub max_runs: u32,
     /// How long a drain may take.
     pub shutdown_grace: Duration,
+    /// The folder of the campaigns.
+    pub campaigns: PathBuf,
 }
 
 /// The keys that differ between the file a daemon was started with and the

@@ -64,6 +64,38 @@ impl Desk {
         self.find(run).await
     }
 
+    /// Has the run of a fire time that was missed or skipped begun after all.
+    pub(super) async fn begin_missed(&self, run: &RunId, by: &str) -> Result<RunRecord, Reply> {
+        let action = self.action(by, "run", &format!("{run}, which was missed"));
+        self.noted(action, self.try_begin_missed(run)).await
+    }
+
+    async fn try_begin_missed(&self, run: &RunId) -> Result<RunRecord, Reply> {
+        let Some(record) = self.ledger.run(run).await.map_err(failed)? else {
+            return Err(Reply::Refused(format!(
+                "there is no run `{run}`: --missed names a fire time that `campaignd runs` \
+                 shows as missed or skipped"
+            )));
+        };
+        if !matches!(record.state, RunState::Missed | RunState::Skipped) {
+            return Err(Reply::Refused(format!(
+                "{run} is {}: only a missed or skipped fire time is carried after all",
+                record.state.as_str()
+            )));
+        }
+        if is_stand_in(&record) {
+            return Err(Reply::Refused(format!(
+                "{run} was missed because its destination or connector was not in campaignd.yaml, \
+                 so it is not known what it was to send: start a new run with --fire-time {}",
+                record.fire_time
+            )));
+        }
+        self.refuse_beside_another(&record).await?;
+        self.open_again(&record, RunEvent::BegunAgain, Reopening::BeginAgain)
+            .await?;
+        self.find(run).await
+    }
+
     /// Decides a parked batch. Returns the run, to be carried where it is not
     /// under way.
     pub async fn resolve(

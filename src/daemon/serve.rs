@@ -2,8 +2,9 @@
 
 use super::counter::Counter;
 use super::folder::Folder;
+use super::look::keep_looking;
 use super::manual::Directory;
-use super::reload::Reloaded;
+use super::reload::{Reloaded, Why};
 use super::runs::Runs;
 use super::ticker::Ticker;
 use super::wake::WakeUps;
@@ -52,6 +53,8 @@ pub struct Service {
     pub control: Option<PathBuf>,
     /// The campaigns, to begin with.
     pub folder: Folder,
+    /// Where they are.
+    pub campaigns: PathBuf,
     /// Tells when the files are to be read again. Listened to from before the
     /// start, which a signal must not end.
     pub hangup: Signal,
@@ -59,10 +62,11 @@ pub struct Service {
 
 /// Runs the daemon until `shutdown`, then drains it. `reread` reads the
 /// operator's file and the campaigns folder anew, given what they were; it is
-/// called on `SIGHUP`, once the daemon is ready.
+/// called on `SIGHUP` and when campaign files have changed, once the daemon is
+/// ready.
 pub async fn serve(
     mut service: Service,
-    reread: impl Fn(&World, Folder) -> Reloaded,
+    reread: impl Fn(Why, &World, Folder) -> Reloaded,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let mut wake_ups = WakeUps::start()
@@ -80,6 +84,10 @@ pub async fn serve(
     runs.keep_tidy(&silent);
     runs.watch_other_hosts();
     let campaigns = service.folder.campaigns.len();
+    let (move_to, dir) = watch::channel(service.campaigns.clone());
+    let (look, mut files) = watch::channel(service.folder.stamp.clone());
+    let clock = Arc::clone(&service.world.clock);
+    helpers.spawn(keep_looking(dir, look, clock, stop.clone()));
     let mut ticker = Ticker::new(Arc::clone(&service.world), runs.clone(), service.folder);
     tell_systemd(&[NotifyState::Ready]);
     tracing::info!(campaigns, "ready; campaigns: {campaigns}");
@@ -100,21 +108,28 @@ pub async fn serve(
                 Duration::from_secs(1)
             }
         };
-        tokio::select! {
+        let why = tokio::select! {
             () = &mut shutdown => break,
-            () = wake_ups.next() => {}
-            () = service.world.clock.sleep(wait) => {}
-            _ = service.hangup.recv() => {
-                if let Some(grace) = reload(&mut ticker, &runs, &reread) {
-                    service.shutdown_grace = grace;
-                    silent.cancel();
-                    silent = stop.child_token();
-                    runs.look_after_silent(&silent);
-                    runs.keep_tidy(&silent);
+            () = wake_ups.next() => continue,
+            () = service.world.clock.sleep(wait) => continue,
+            _ = service.hangup.recv() => Why::Asked,
+            Ok(()) = files.changed() => {
+                // As they are since a hangup was answered.
+                if *files.borrow_and_update() == ticker.folder().stamp {
+                    continue;
                 }
-                tell.send_replace(Arc::new(Directory::of(ticker.folder())));
+                Why::Changed
             }
+        };
+        if let Some((grace, campaigns)) = reload(why, &mut ticker, &runs, &reread) {
+            service.shutdown_grace = grace;
+            move_to.send_replace(campaigns);
+            silent.cancel();
+            silent = stop.child_token();
+            runs.look_after_silent(&silent);
+            runs.keep_tidy(&silent);
         }
+        tell.send_replace(Arc::new(Directory::of(ticker.folder())));
     }
     tell_systemd(&[NotifyState::Stopping]);
     wake_ups.stop().await;
@@ -125,27 +140,30 @@ pub async fn serve(
     Ok(())
 }
 
-/// Reads the files again. Returns how long a drain may take now, where the
-/// operator's file is without a problem.
+/// Reads the files again. Returns how long a drain may take now, and where the
+/// campaigns are, if the operator's file was read and is without a problem.
 fn reload(
+    why: Why,
     ticker: &mut Ticker,
     runs: &Runs,
-    reread: impl Fn(&World, Folder) -> Reloaded,
-) -> Option<Duration> {
-    let mut grace = None;
+    reread: impl Fn(Why, &World, Folder) -> Reloaded,
+) -> Option<(Duration, PathBuf)> {
+    let mut changed = None;
     let campaigns = ticker.reload(|last| {
-        let reloaded = reread(&runs.world(), last);
+        let reloaded = reread(why, &runs.world(), last);
         if let Some(operator) = reloaded.operator {
-            grace = Some(operator.shutdown_grace);
+            changed = Some((operator.shutdown_grace, operator.campaigns));
             runs.change(Arc::new(operator.world), operator.max_runs);
         }
         reloaded.folder
     });
-    tracing::info!(
-        campaigns,
-        "the folder was read again; campaigns: {campaigns}"
-    );
-    grace
+    if why == Why::Asked {
+        tracing::info!(
+            campaigns,
+            "the folder was read again; campaigns: {campaigns}"
+        );
+    }
+    changed
 }
 
 /// Listens to people, here and on the other hosts of a shared ledger.

@@ -158,6 +158,7 @@ pub fn bare_facts(silent: &SilentRun, by: Uuid, now: Timestamp) -> RunFacts {
         term: silent.term.saturating_add(1),
         suppress: Vec::new(),
         policy: Policy::default(),
+        canary: 0,
     }
 }
 

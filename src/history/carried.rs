@@ -55,8 +55,7 @@ pub fn places_of_batches(facts: &RunFacts, batches: &[u32]) -> Vec<(u64, u64)> {
 }
 
 fn places_of_batch(facts: &RunFacts, batch: u32) -> (u64, u64) {
-    let (batch, size) = (u64::from(batch), u64::from(facts.batch_size));
-    (batch.saturating_sub(1) * size + 1, batch * size)
+    facts.cut().places_of(u64::from(batch))
 }
 
 fn in_pieces(mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {

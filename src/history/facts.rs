@@ -1,6 +1,7 @@
 //! What is known of a run when its rows are written.
 
 use crate::audience::AudienceSpec;
+use crate::audience::Cut;
 use crate::audience::Funnel;
 use crate::audience::Policy;
 use crate::id::{BatchPath, CampaignName, DestinationName, MessageId, RunId, Trigger};
@@ -44,6 +45,15 @@ pub struct RunFacts {
     pub suppress: Vec<String>,
     /// Who else is not.
     pub policy: Policy,
+    /// How many members are sent before anybody else; 0 where none are.
+    pub canary: u32,
+}
+
+impl RunFacts {
+    /// How its members are cut into batches.
+    pub fn cut(&self) -> Cut {
+        Cut::new(self.batch_size, self.canary)
+    }
 }
 
 /// How a settled batch ended, as history records it.

@@ -109,5 +109,6 @@ pub fn forget_run(schema: &Schema, run: &RunFacts) -> Result<Statement, Unwritab
 /// Whether a run whose row in `runs` says this was never staged, so that
 /// nothing of it was ever sent.
 pub fn was_never_staged(status: &str, ended: u64) -> bool {
-    matches!(status, "failed" | "cancelled" | "held") && ended == 0
+    let never = ["failed", "cancelled", "held", "missed", "skipped"];
+    never.contains(&status) && ended == 0
 }

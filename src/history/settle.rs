@@ -155,7 +155,7 @@ pub fn contact_history(
     let run = schema.dialect.literal(facts.run.as_str())?;
     let batches = settlement.outcomes.iter().map(|o| u64::from(o.path.batch));
     let (first, last) = batches.fold((u64::MAX, 0), |(a, b), n| (a.min(n), b.max(n)));
-    let size = u64::from(facts.batch_size);
+    let cut = facts.cut();
     let before = Cells::new(schema.dialect)
         .text(facts.campaign.as_str())
         .instant(facts.fire_time)
@@ -207,8 +207,8 @@ pub fn contact_history(
         no = schema.dialect.boolean(false),
         now = schema.dialect.now(),
         new = new_outcomes(schema),
-        first_seq = first.saturating_sub(1).saturating_mul(size) + 1,
-        last_seq = last.saturating_mul(size),
+        first_seq = cut.places_of(first).0,
+        last_seq = cut.places_of(last).1,
     );
     Ok(Statement::new(STEP, facts.run.as_str(), &sql))
 }

@@ -190,6 +190,7 @@ fn record(connector: &ConnectorName, facts: &RunFacts, state: RunState, why: &st
         expect: Expect::default(),
         fresh_when: None,
         send_window: None,
+        canary: NonZeroU32::new(facts.canary),
     };
     NewRun {
         run: facts.run.clone(),

@@ -27,6 +27,7 @@ use crate::delivery::Rules;
 use crate::history::{Closing, RunFacts, RunStatus, Tally, Withheld};
 use crate::schedule::Standing;
 use std::future::Future;
+use std::num::NonZeroU32;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -178,6 +179,7 @@ impl Carrier {
             owner: kit.ledger.installation().id,
             suppress: spec.suppress.clone(),
             policy: spec.policy.clone(),
+            canary: spec.canary.map_or(0, NonZeroU32::get),
             term: record.term,
         };
         Ok(Self {

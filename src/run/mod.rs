@@ -5,6 +5,7 @@ mod actions;
 mod adoption;
 mod alive;
 mod behind;
+mod canary;
 mod cancel;
 mod carrier;
 mod clock;

@@ -1,6 +1,7 @@
 //! Which members are read together.
 
 use super::known::Known;
+use crate::audience::Cut;
 use crate::delivery::Page;
 use std::ops::Range;
 
@@ -13,10 +14,12 @@ const LARGEST_PAGE: u64 = 50_000;
 /// Cuts a run into pages of whole batches, and leaves out what has ended.
 pub(super) struct PagePlan {
     planned: u64,
-    batch_size: u64,
+    cut: Cut,
     page_bytes: u64,
     members_per_page: u64,
     next_batch: u64,
+    /// The last batch that is planned for now.
+    until: u64,
 }
 
 /// Consecutive batches read in one query.
@@ -24,32 +27,40 @@ pub(super) struct PagePlan {
 pub(super) struct PageRange {
     first: u64,
     last: u64,
-    batch_size: u64,
+    cut: Cut,
     planned: u64,
 }
 
 impl PagePlan {
-    pub(super) fn new(planned: u64, batch_size: u32, page_bytes: usize) -> Self {
+    pub(super) fn new(planned: u64, cut: impl Into<Cut>, page_bytes: usize) -> Self {
         Self {
             planned,
-            batch_size: u64::from(batch_size.max(1)),
+            cut: cut.into(),
             page_bytes: page_bytes as u64,
             members_per_page: FIRST_PAGE,
             next_batch: 1,
+            until: u64::MAX,
         }
     }
 
     /// Batches in the whole run.
     pub(super) fn batches(&self) -> u32 {
-        u32::try_from(self.planned.div_ceil(self.batch_size)).unwrap_or(u32::MAX)
+        u32::try_from(self.cut.batches(self.planned)).unwrap_or(u32::MAX)
+    }
+
+    /// Plans no member after the first `members`, who are whole batches.
+    /// Returns whether there are any.
+    pub(super) fn stop_after(&mut self, members: u32) -> bool {
+        self.until = self.cut.batches(u64::from(members));
+        self.until < u64::from(self.batches())
     }
 
     /// The next page, if anything is left to send.
     pub(super) fn next(&mut self, known: &Known) -> Option<PageRange> {
         let ended = |batch: &u64| u32::try_from(*batch).is_ok_and(|batch| known.has_ended(batch));
-        let batches = u64::from(self.batches());
+        let batches = u64::from(self.batches()).min(self.until);
         let first = (self.next_batch..=batches).find(|batch| !ended(batch))?;
-        let at_most = (self.members_per_page / self.batch_size).max(1);
+        let at_most = (self.members_per_page / self.cut.size()).max(1);
         let last = (first..=batches)
             .take_while(|batch| !ended(batch))
             .take(usize::try_from(at_most).unwrap_or(usize::MAX))
@@ -58,7 +69,7 @@ impl PagePlan {
         Some(PageRange {
             first,
             last,
-            batch_size: self.batch_size,
+            cut: self.cut,
             planned: self.planned,
         })
     }
@@ -68,7 +79,7 @@ impl PagePlan {
         PageRange {
             first: u64::from(batch),
             last: u64::from(batch),
-            batch_size: self.batch_size,
+            cut: self.cut,
             planned: self.planned,
         }
     }
@@ -90,8 +101,8 @@ impl PagePlan {
 impl PageRange {
     /// The places of its members, from and to, both inclusive.
     pub(super) fn members(&self) -> (u64, u64) {
-        let last = (self.last * self.batch_size).min(self.planned);
-        ((self.first - 1) * self.batch_size + 1, last)
+        let last = self.cut.places_of(self.last).1.min(self.planned);
+        (self.cut.places_of(self.first).0, last)
     }
 
     pub(super) fn batches(&self) -> impl Iterator<Item = u32> + use<> {
@@ -105,9 +116,9 @@ impl PageRange {
 
     /// The places of a batch of it.
     pub(super) fn places_of(&self, batch: u32) -> Range<u64> {
-        let (_, last) = self.members();
-        let start = (u64::from(batch) - 1) * self.batch_size + 1;
-        start..(start + self.batch_size).min(last + 1)
+        let (_, end) = self.members();
+        let (first, last) = self.cut.places_of(u64::from(batch));
+        first..last.min(end) + 1
     }
 }
 

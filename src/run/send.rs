@@ -119,7 +119,8 @@ impl Carrier {
         let known = self.known_batches().await?;
         let courier = Arc::new(self.courier(known.records().map(BatchRecord::newest).max()));
         let places = consent.withheld.places.max(self.funnel().planned);
-        let mut plan = PagePlan::new(places, self.facts.batch_size, self.kit.page_bytes);
+        let mut plan = PagePlan::new(places, self.facts.cut(), self.kit.page_bytes);
+        let asks = self.stop_for_canary(&mut plan, &known).await?;
         let renderer = Arc::new(Renderer::of(
             &self.envelope(plan.batches()),
             self.spec.shape(),
@@ -190,6 +191,7 @@ impl Carrier {
         Ok(match lanes.finish().await? {
             Some(refusal) => Sent::Halted(refusal),
             None if halt.is_cancelled() => Sent::Interrupted,
+            None if asks => Sent::Halted(self.canary_sent()),
             None => Sent::Whole,
         })
     }

@@ -127,7 +127,10 @@ impl RunState {
             (Self::Held, E::CancelAsked | E::Resumed) => Ok(Self::Sending),
             (Self::Incomplete | Self::Cancelled, E::Resumed) => Ok(Self::Sending),
             (Self::Incomplete | Self::Cancelled, E::Resolved) => Ok(Self::Settling),
-            (Self::Failed | Self::Cancelled | Self::Held, E::BegunAgain) => Ok(Self::Queued),
+            (
+                Self::Failed | Self::Cancelled | Self::Held | Self::Missed | Self::Skipped,
+                E::BegunAgain,
+            ) => Ok(Self::Queued),
             (Self::Sending | Self::Settling, E::CannotReopen) => Ok(Self::Incomplete),
             (Self::Queued, E::CannotReopen) => Ok(Self::Failed),
             (Self::Closing, E::ClosedCancelled) => Ok(Self::Cancelled),

@@ -192,8 +192,10 @@ impl SqlWarehouse {
             };
             let members = small(number(members.as_ref()))?;
             let place = small(number(Some(batch)))?;
-            if place == 1 {
-                facts.batch_size = small(number(last.as_ref()))?.max(1);
+            match place {
+                1 => facts.batch_size = small(number(last.as_ref()))?.max(1),
+                2 => sized_by_second(facts, small(number(last.as_ref()))?),
+                _ => {}
             }
             planned += u64::from(members);
             let known = settled.get(batch).copied().unwrap_or(0);
@@ -206,6 +208,16 @@ impl SqlWarehouse {
         funnel.suppressed = (funnel.suppressed + funnel.planned).saturating_sub(planned);
         funnel.planned = planned;
         Ok(unsettled)
+    }
+}
+
+/// A first batch that is shorter than the second is a canary's, or the end of
+/// one.
+fn sized_by_second(facts: &mut RunFacts, last: u32) {
+    let (first, second) = (facts.batch_size, last.saturating_sub(facts.batch_size));
+    if second > first {
+        facts.batch_size = second;
+        facts.canary = first;
     }
 }
 

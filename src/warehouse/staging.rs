@@ -41,7 +41,7 @@ impl SqlWarehouse {
             let key = check_columns(&columns, &run.audience.key)
                 .map_err(|bad| error(WarehouseErrorClass::Statement, bad.to_string()))?;
             let script = tables
-                .freeze(&columns, key, run.batch_size)
+                .freeze(&columns, key, run.cut())
                 .map_err(|bad| error(WarehouseErrorClass::Statement, bad.to_string()))?;
             if let Err(failed) = session.run_all(&script).await {
                 return self.done_meanwhile(run, &names.stage, failed).await;
@@ -167,7 +167,7 @@ impl SqlWarehouse {
                 let script = if is_admitted {
                     let statement = self.schema.columns_of(what, &names.stage);
                     let columns = members_columns(&mut session, &statement).await?;
-                    tables.lay_out_admitted(&columns, run.batch_size)
+                    tables.lay_out_admitted(&columns, run.cut())
                 } else {
                     tables.lay_out_all()
                 };

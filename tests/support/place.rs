@@ -268,6 +268,7 @@ pub fn facts_of(campaign: &str, sql: &str) -> RunFacts {
         term: 1,
         suppress: Vec::new(),
         policy: Policy::default(),
+        canary: 0,
     }
 }
 

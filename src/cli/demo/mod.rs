@@ -9,6 +9,7 @@ use super::load;
 use super::run::run_here;
 use super::show::{self, Format, count, say, say_json, table};
 use super::view::RunView;
+use crate::daemon::Wish;
 use crate::daemon::World;
 use crate::daemon::folder::Folder;
 use crate::delivery::SigningKey;
@@ -96,7 +97,7 @@ async fn run_all(
     let mut lines = Vec::new();
     for loaded in folder.campaigns.values() {
         let before = receiver.counts().requests;
-        let record = run_here(world, &loaded.campaign, None).await?;
+        let record = run_here(world, &loaded.campaign, Wish::default()).await?;
         let requests = receiver.counts().requests - before;
         let batch_size = u64::from(loaded.campaign.activation.batch_size.get());
         lines.push(line(&record, batch_size, requests));
