@@ -94,7 +94,7 @@ impl PagePlan {
     pub(super) fn learn(&mut self, page: &Page) -> Option<u64> {
         let bytes = page.bytes().checked_div(page.len())?.max(1) as u64;
         self.members_per_page = (self.page_bytes / bytes).clamp(1, LARGEST_PAGE);
-        Some(bytes * self.batch_size)
+        Some(bytes * self.cut.size())
     }
 }
 
