@@ -53,7 +53,7 @@ async fn a_canary_is_sent_alone_and_resume_sends_the_others(world: World) {
         let mut first = sizes(&site);
         first.sort_unstable();
         assert_eq!(first, [3, 7]);
-        let sent = "select * from campaignd.contact_history where contacted";
+        let sent = "select * from campaignd.contact_history where status = 'delivered'";
         assert_eq!(site.sql(sent).await.len(), 10);
 
         let output = site.campaignd(&["resume", &run]).await;
