@@ -111,11 +111,6 @@ impl Carrier {
 
     async fn send_batches(&self, halt: &CancellationToken) -> Result<Sent, RunError> {
         let mut consent = self.consent().await?;
-        // What an earlier process left: it may be old already.
-        let (unsettled, _) = self.kit.ledger.unsettled_backlog(&self.facts.run).await?;
-        if unsettled > 0 {
-            self.settle_ended(RunStatus::Open, None).await?;
-        }
         let known = self.known_batches().await?;
         let courier = Arc::new(self.courier(known.records().map(BatchRecord::newest).max()));
         let places = consent.withheld.places.max(self.funnel().planned);
@@ -221,8 +216,14 @@ impl Carrier {
         }))
     }
 
-    /// What the ledger knows of earlier attempts, and the tally so far.
+    /// What the ledger knows of earlier attempts, and the tally so far. What
+    /// an earlier process left unsettled is settled first: it may be old
+    /// already.
     async fn known_batches(&self) -> Result<Known, RunError> {
+        let (unsettled, _) = self.kit.ledger.unsettled_backlog(&self.facts.run).await?;
+        if unsettled > 0 {
+            self.settle_ended(RunStatus::Open, None).await?;
+        }
         let records = self.kit.ledger.batches(&self.facts.run).await?;
         let mut tally = Tally::default();
         for record in &records {
