@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// The longest line either side takes: a scope is the longest thing said.
+/// The longest request: a scope is the longest thing said.
 const MAX_LINE: u64 = 64 * 1024;
 
 /// How long one request may take, both ways.
@@ -24,6 +24,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The same for the beginning of a run, which waits for its warehouse.
 const PATIENCE_TO_BEGIN: Duration = Duration::from_secs(100);
+
+/// The same for what the warehouse must work out.
+const PATIENCE_TO_READ: Duration = Duration::from_mins(10);
+
+/// The longest answer: a plan with two members and the statement.
+const MAX_ANSWER: u64 = 8 * 1024 * 1024;
 
 /// How long the door rests after it could not be opened, and how long a
 /// conversation may outlast the daemon.
@@ -127,7 +133,7 @@ async fn converse(stream: UnixStream, handler: &dyn Handler) -> io::Result<()> {
     let uid = stream.peer_cred()?.uid();
     let by = tokio::task::spawn_blocking(move || user_name(uid)).await?;
     let (reading, mut writing) = stream.into_split();
-    let line = tokio::time::timeout(PATIENCE, read_line(reading)).await??;
+    let line = tokio::time::timeout(PATIENCE, read_line(reading, MAX_LINE)).await??;
     let reply = match serde_json::from_str::<Request>(&line) {
         Ok(request) => {
             let patience = patience(&request);
@@ -144,6 +150,7 @@ async fn converse(stream: UnixStream, handler: &dyn Handler) -> io::Result<()> {
 fn patience(request: &Request) -> Duration {
     match request {
         Request::Run { .. } | Request::RunMissed { .. } => PATIENCE_TO_BEGIN,
+        Request::Plan { .. } | Request::Count { .. } => PATIENCE_TO_READ,
         _ => PATIENCE,
     }
 }
@@ -167,7 +174,9 @@ pub async fn ask(path: &Path, request: &Request) -> Result<Reply, ControlError> 
         let mut line = serde_json::to_string(request)?;
         line.push('\n');
         writing.write_all(line.as_bytes()).await?;
-        Ok::<Reply, io::Error>(serde_json::from_str(&read_line(reading).await?)?)
+        Ok::<Reply, io::Error>(serde_json::from_str(
+            &read_line(reading, MAX_ANSWER).await?,
+        )?)
     };
     let broken_off = |reason: String| ControlError::BrokenOff {
         path: shown.clone(),
@@ -186,10 +195,8 @@ fn is_nobody(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionRefused | NotFound | NotADirectory)
 }
 
-async fn read_line(from: impl tokio::io::AsyncRead + Unpin) -> io::Result<String> {
+async fn read_line(from: impl tokio::io::AsyncRead + Unpin, most: u64) -> io::Result<String> {
     let mut line = String::new();
-    BufReader::new(from.take(MAX_LINE))
-        .read_line(&mut line)
-        .await?;
+    BufReader::new(from.take(most)).read_line(&mut line).await?;
     Ok(line)
 }

@@ -4,6 +4,7 @@ use crate::id::{ConnectorName, RunId};
 use crate::run::{Progress, Resolution, RunRecord};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::num::NonZeroU32;
 
 /// What is asked of the daemon.
@@ -37,6 +38,18 @@ pub enum Request {
         /// The fire time.
         fire_time: Timestamp,
     },
+    /// What a run would do now.
+    Plan {
+        /// The campaign, as it was typed.
+        campaign: String,
+        /// What of it.
+        wish: PlanWish,
+    },
+    /// The audience count, now.
+    Count {
+        /// The campaign, as it was typed.
+        campaign: String,
+    },
     /// Looks how a run stands.
     Look {
         /// The run.
@@ -66,6 +79,17 @@ pub enum Request {
     },
 }
 
+/// What of a plan is asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanWish {
+    /// The first payload's values as they are, not masked.
+    pub show_values: bool,
+    /// The statement.
+    pub sql: bool,
+    /// How the warehouse goes about it.
+    pub explain: bool,
+}
+
 /// A run as it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
@@ -83,6 +107,9 @@ pub enum Reply {
     Done(String),
     /// A run as it stands.
     Seen(Box<Seen>),
+    /// What was asked for, as the command prints it as JSON. May hold members'
+    /// values where a person asked for them: never to be logged.
+    Told(Value),
     /// A file with problems is in the way.
     Problems(String),
     /// Nothing would be delivered now.

@@ -1,6 +1,6 @@
 //! What only the warehouse knows of campaigns and connectors: `check --online`.
 
-use super::plan::Asked;
+use super::plan::asked;
 use crate::campaign::{Campaign, Problem, Source, problem_at};
 use crate::daemon::settings::{Secrets, Settings};
 use crate::daemon::source;
@@ -66,7 +66,7 @@ async fn reach(options: ConnectorOptions) -> Result<(), String> {
 
 impl Online {
     async fn campaign(&mut self, settings: &Settings, file: &str, campaign: &Campaign) {
-        let Ok(asked) = Asked::of(settings, campaign, SystemClock.now()) else {
+        let Ok(asked) = asked(settings, campaign, SystemClock.now()) else {
             return;
         };
         let found = match look_at_campaign(asked.options, &asked.facts).await {

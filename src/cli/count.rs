@@ -2,12 +2,12 @@
 
 use super::exit::Failure;
 use super::load;
-use super::plan::{Asked, failure};
+use super::plan::asked;
+use super::run::refusal;
 use super::show::{Format, count, say, say_json};
+use crate::admin::{ControlError, Reply, Request, ask};
+use crate::daemon::CountView;
 use crate::run::{Clock as _, SystemClock};
-use crate::warehouse::audience_count;
-use jiff::Timestamp;
-use serde::Serialize;
 use std::path::Path;
 
 /// What is asked.
@@ -17,30 +17,30 @@ pub(super) struct Args {
     campaign: String,
 }
 
-#[derive(Debug, Serialize)]
-struct View {
-    campaign: String,
-    counted_at: Timestamp,
-    /// Rows the campaign's query returns.
-    audience: u64,
-}
-
 pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<(), Failure> {
     let settings = load::settings(config)?;
-    let folder = load::campaigns(&settings);
-    let campaign = load::campaign(&folder, &args.campaign)?;
-    let now = SystemClock.now();
-    let asked = Asked::of(&settings, campaign, now)?;
-    let audience = audience_count(asked.options, &asked.facts)
-        .await
-        .map_err(|error| failure(campaign, &error))?;
+    let request = Request::Count {
+        campaign: args.campaign.clone(),
+    };
+    let view: CountView = match ask(&settings.control, &request).await {
+        Ok(Reply::Told(told)) => serde_json::from_value(told).map_err(anyhow::Error::from)?,
+        Ok(reply) => return Err(refusal(reply)),
+        Err(ControlError::NobodyThere { .. }) => {
+            let folder = load::campaigns(&settings);
+            let campaign = load::campaign(&folder, &args.campaign)?;
+            let now = SystemClock.now();
+            let asked = asked(&settings, campaign, now)?;
+            CountView {
+                campaign: campaign.name.to_string(),
+                counted_at: now,
+                audience: asked.count(campaign).await.map_err(refusal)?,
+            }
+        }
+        Err(error) => return Err(Failure::unreachable(error)),
+    };
     match format {
-        Format::Json => say_json(&View {
-            campaign: campaign.name.to_string(),
-            counted_at: now,
-            audience,
-        }),
-        Format::Text => say(count(audience)),
+        Format::Json => say_json(&view),
+        Format::Text => say(count(view.audience)),
     }
     Ok(())
 }

@@ -2,27 +2,18 @@
 
 use super::exit::{Failure, PROBLEMS};
 use super::load;
+use super::run::refusal;
 use super::show::{Format, count, counted, instant, lines, say, say_json, table};
+use crate::admin::{ControlError, PlanWish, Reply, Request, ask};
 use crate::audience::Funnel;
-use crate::campaign::{Campaign, RunSpec};
+use crate::campaign::Campaign;
 use crate::daemon::settings::{Secrets, Settings};
-use crate::delivery::{Envelope, Page, Renderer};
+use crate::daemon::{Asked, PlanView};
 use crate::history::RunFacts;
-use crate::id::{BatchPath, RunId, Trigger};
-use crate::run::{Clock as _, SystemClock, WarehouseError, WarehouseErrorClass};
-use crate::schedule::clock_note;
-use crate::warehouse::{ConnectorOptions, Preview, Wanted, preview};
+use crate::run::{Clock as _, SystemClock};
 use jiff::Timestamp;
-use serde::Serialize;
-use serde_json::Value;
+use std::future::Future;
 use std::path::Path;
-use uuid::Uuid;
-
-/// How many members the first payload is shown with: enough to see its shape.
-const MEMBERS_SHOWN: u32 = 2;
-
-/// How many fire times are shown.
-const FIRE_TIMES: usize = 5;
 
 /// What is asked.
 #[derive(Debug, clap::Args)]
@@ -40,52 +31,30 @@ pub(super) struct Args {
     explain: bool,
 }
 
-/// A plan, as `--format json` shows it.
-#[derive(Debug, Serialize)]
-struct View {
-    campaign: String,
-    campaign_version: String,
-    connector: String,
-    destination: String,
-    planned_at: Timestamp,
-    funnel: Funnel,
-    batch_size: u32,
-    batches: u64,
-    /// Why a run would be held before anything is sent; none if it would not.
-    would_be_held: Option<String>,
-    fire_times: Vec<FireTime>,
-    /// The first request's body with its first members; none where nobody is
-    /// planned.
-    first_payload: Option<Value>,
-    values_masked: bool,
-    sql: Option<String>,
-    explain: Option<Vec<String>>,
-}
-
-#[derive(Debug, Serialize)]
-struct FireTime {
-    at: Timestamp,
-    local: String,
-    note: Option<String>,
-}
-
 pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<(), Failure> {
     let settings = load::settings(config)?;
-    let folder = load::campaigns(&settings);
-    let campaign = load::campaign(&folder, &args.campaign)?;
     let now = SystemClock.now();
-    let asked = Asked::of(&settings, campaign, now)?;
-    let wanted = Wanted {
-        members: asked.spec.batch_size.get().min(MEMBERS_SHOWN),
-        explained: args.explain,
+    let wish = PlanWish {
+        show_values: args.show_values,
+        sql: args.sql,
+        explain: args.explain,
     };
-    let found = preview(asked.options, &asked.facts, wanted)
-        .await
-        .map_err(|error| failure(campaign, &error))?;
-    let would_be_held = unexpected(&settings, &asked.facts, campaign, &found.funnel).await?;
-    let view = View {
-        would_be_held,
-        ..view(campaign, (&asked.spec, &asked.facts), found, args)
+    let request = Request::Plan {
+        campaign: args.campaign.clone(),
+        wish,
+    };
+    let view = match ask(&settings.control, &request).await {
+        Ok(Reply::Told(told)) => serde_json::from_value(told).map_err(anyhow::Error::from)?,
+        Ok(reply) => return Err(refusal(reply)),
+        Err(ControlError::NobodyThere { .. }) => {
+            let folder = load::campaigns(&settings);
+            let campaign = load::campaign(&folder, &args.campaign)?;
+            let asked = asked(&settings, campaign, now)?;
+            let last = last_funnel(&settings, &asked.facts);
+            let planned = asked.plan(campaign, wish, last).await;
+            planned.map_err(refusal)?
+        }
+        Err(error) => return Err(Failure::unreachable(error)),
     };
     match format {
         Format::Json => say_json(&view),
@@ -94,187 +63,47 @@ pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<()
     Ok(())
 }
 
-/// Why a run would be held before anything is sent, as `audience.expect` has
-/// it. The state store is read only where the last run matters.
-async fn unexpected(
+/// The audience of the campaign's last scheduled run, by a ledger that is only
+/// read.
+fn last_funnel(
     settings: &Settings,
     facts: &RunFacts,
-    campaign: &Campaign,
-    funnel: &Funnel,
-) -> Result<Option<String>, Failure> {
-    let expect = &campaign.expect;
-    let mut last = None;
-    if expect.max_change_basis_points.is_some()
-        && let Some(ledger) = load::ledger_to_read(settings).await?
-    {
-        let record = ledger.last_scheduled(&campaign.name, &facts.run).await;
-        let record = record.map_err(Failure::unreachable)?;
-        last = record.and_then(|record| record.funnel);
-    }
-    Ok(expect.refuses(funnel.audience, last.map(|last| last.audience)))
-}
-
-/// What a run of a campaign begun now would be, and whom to ask about it.
-pub(super) struct Asked {
-    pub(super) options: ConnectorOptions,
-    pub(super) facts: RunFacts,
-    spec: RunSpec,
-}
-
-impl Asked {
-    /// Only the connector's secrets are needed, and no ledger.
-    pub(super) fn of(
-        settings: &Settings,
-        campaign: &Campaign,
-        now: Timestamp,
-    ) -> Result<Self, Failure> {
-        let undefined = || Failure::usage("its connector or destination is gone");
-        let connector = settings.connectors.get(&campaign.connector);
-        let options = settings
-            .connector_options(
-                &campaign.connector,
-                connector.ok_or_else(undefined)?,
-                &Secrets::from_process(),
-            )
-            .map_err(|error| Failure::new(PROBLEMS, error))?;
-        let destination = settings.destinations.get(&campaign.activation.destination);
-        let spec = RunSpec::of(campaign, &destination.ok_or_else(undefined)?.terms());
-        let fire_time = Timestamp::from_second(now.as_second()).unwrap_or(now);
-        let run = RunId::manual(&campaign.name, fire_time, 1);
-        let audience = spec
-            .audience_of(&run, fire_time, options.dialect())
-            .map_err(|error| Failure::new(PROBLEMS, error))?;
-        let facts = RunFacts {
-            run,
-            campaign: campaign.name.clone(),
-            campaign_version: spec.version(),
-            fire_time,
-            trigger: Trigger::Manual,
-            started_at: now,
-            audience,
-            batch_size: spec.batch_size.get(),
-            destination: spec.destination.clone(),
-            channel: spec.channel.clone(),
-            attributes: spec.attributes_text(),
-            owner: Uuid::nil(),
-            term: 0,
-            suppress: spec.suppress.clone(),
-            policy: spec.policy.clone(),
-            canary: 0,
+) -> impl Future<Output = Result<Option<Funnel>, Reply>> + use<> {
+    let (settings, facts) = (settings.clone(), facts.clone());
+    async move {
+        let failed = |why: String| Reply::Failed(why);
+        let ledger = load::ledger_to_read(&settings).await;
+        let Some(ledger) = ledger.map_err(|error| failed(error.report().unwrap_or_default()))?
+        else {
+            return Ok(None);
         };
-        Ok(Self {
-            options,
-            facts,
-            spec,
-        })
+        let last = ledger.last_scheduled(&facts.campaign, &facts.run).await;
+        let last = last.map_err(|error| failed(error.to_string()))?;
+        Ok(last.and_then(|last| last.funnel))
     }
 }
 
-/// What the warehouse said, with the place in the campaign's SQL: exit code 3
-/// where the SQL is at fault, else 5.
-pub(super) fn failure(campaign: &Campaign, error: &WarehouseError) -> Failure {
-    let name = &campaign.name;
-    let text = match error.place {
-        Some((line, column)) => {
-            format!("{name}: audience.sql, line {line}, column {column}: {error}")
-        }
-        None => format!("{name}: connector `{}`: {error}", campaign.connector),
-    };
-    let error_of = anyhow::Error::msg(text);
-    match error.class {
-        WarehouseErrorClass::Statement => Failure::new(PROBLEMS, error_of),
-        _ => Failure::unreachable(error_of),
-    }
-}
-
-fn view(
+/// What a run would be: only the connector's secrets are needed, and no ledger.
+pub(super) fn asked(
+    settings: &Settings,
     campaign: &Campaign,
-    (spec, facts): (&RunSpec, &RunFacts),
-    found: Preview,
-    args: &Args,
-) -> View {
-    let batches = found.funnel.planned.div_ceil(u64::from(facts.batch_size));
-    let page = &found.first;
-    let payload =
-        (!page.is_empty()).then(|| payload((spec, facts), batches, page, args.show_values));
-    View {
-        campaign: campaign.name.to_string(),
-        campaign_version: facts.campaign_version.clone(),
-        connector: spec.connector.to_string(),
-        destination: spec.destination.to_string(),
-        planned_at: facts.fire_time,
-        funnel: found.funnel,
-        batch_size: facts.batch_size,
-        batches,
-        would_be_held: None,
-        fire_times: fire_times(campaign, facts.started_at),
-        first_payload: payload,
-        values_masked: !args.show_values,
-        sql: args.sql.then_some(found.sql),
-        explain: found.explained,
-    }
+    now: Timestamp,
+) -> Result<Asked, Failure> {
+    let undefined = || Failure::usage("its connector or destination is gone");
+    let connector = settings.connectors.get(&campaign.connector);
+    let options = settings
+        .connector_options(
+            &campaign.connector,
+            connector.ok_or_else(undefined)?,
+            &Secrets::from_process(),
+        )
+        .map_err(|error| Failure::new(PROBLEMS, error))?;
+    let destination = settings.destinations.get(&campaign.activation.destination);
+    let terms = destination.ok_or_else(undefined)?.terms();
+    Asked::new(campaign, (options, &terms), now).map_err(refusal)
 }
 
-/// The next fire times, by the schedule alone; none of a campaign that is
-/// disabled.
-fn fire_times(campaign: &Campaign, now: Timestamp) -> Vec<FireTime> {
-    if !campaign.enabled {
-        return Vec::new();
-    }
-    let schedule = &campaign.schedule;
-    let zone = schedule.zone();
-    let mut before = now;
-    let fire_time = |at: Timestamp| {
-        let note = clock_note(zone, before, at);
-        before = at;
-        FireTime {
-            at,
-            local: at
-                .to_zoned(zone.clone())
-                .strftime("%a %Y-%m-%d %H:%M:%S %Z")
-                .to_string(),
-            note,
-        }
-    };
-    schedule
-        .fire_times(now, Timestamp::MAX, FIRE_TIMES)
-        .into_iter()
-        .map(fire_time)
-        .collect()
-}
-
-fn payload(
-    (spec, facts): (&RunSpec, &RunFacts),
-    batches: u64,
-    page: &Page,
-    show_values: bool,
-) -> Value {
-    let envelope = Envelope {
-        campaign: facts.campaign.clone(),
-        run: facts.run.clone(),
-        fire_time: facts.fire_time,
-        channel: facts.channel.clone(),
-        batches: u32::try_from(batches).unwrap_or(u32::MAX),
-        attributes: spec.attributes.clone(),
-    };
-    let first = BatchPath {
-        batch: 1,
-        part: String::new(),
-    };
-    let renderer = Renderer::of(&envelope, spec.shape());
-    let body = match show_values {
-        true => renderer.render(&first, page, 0..page.len()),
-        false => renderer.render_masked(&first, page, 0..page.len()),
-    };
-    match body {
-        // Lines and forms are shown as the text they are.
-        Ok(body) => serde_json::from_slice(&body)
-            .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(&body))),
-        Err(error) => Value::from(format!("cannot be rendered: {error}")),
-    }
-}
-
-fn text(view: &View, now: Timestamp) -> String {
+fn text(view: &PlanView, now: Timestamp) -> String {
     let mut text = format!(
         "{} would now plan {} in {} of up to {} to {}; nothing was sent or written\n\n",
         view.campaign,
@@ -335,7 +164,7 @@ fn funnel(funnel: &Funnel) -> comfy_table::Table {
     rows
 }
 
-fn times(view: &View, now: Timestamp) -> String {
+fn times(view: &PlanView, now: Timestamp) -> String {
     if view.fire_times.is_empty() {
         return "no fire time to come".to_owned();
     }

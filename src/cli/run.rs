@@ -157,7 +157,7 @@ pub(super) fn refusal(reply: Reply) -> Failure {
         Reply::Problems(why) => Failure::new(PROBLEMS, anyhow::Error::msg(why)),
         Reply::Undelivered(why) => Failure::new(UNDELIVERED, anyhow::Error::msg(why)),
         Reply::Failed(why) => Failure::unreachable(anyhow::Error::msg(why)),
-        Reply::Done(_) | Reply::Seen(_) => {
+        Reply::Done(_) | Reply::Seen(_) | Reply::Told(_) => {
             anyhow::anyhow!("the daemon's answer is not one to what was asked").into()
         }
     }

@@ -1,13 +1,17 @@
 //! The desk of a running daemon: what is asked of it, with the runs it
 //! carries.
 
-use super::desk::Desk;
+use super::desk::{Desk, failed};
 use super::manual::{Directory, OpenRun, Wish};
+use super::plan::{Asked, CountView};
 use super::runs::Runs;
-use crate::admin::{Handler, Reply, Request, Seen};
+use crate::admin::{Handler, PlanWish, Reply, Request, Seen};
+use crate::campaign::Campaign;
 use crate::id::RunId;
 use crate::run::{Progress, RunRecord, RunState};
+use crate::schedule::Standing;
 use async_trait::async_trait;
+use jiff::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
@@ -21,12 +25,17 @@ const SETTLED_LOOKS: u32 = 150;
 /// wait for it at one of the few connections that a pause needs too.
 const MAX_BEGINNING: usize = 4;
 
+/// Plans and counts at a time: they may wait for long, at connections that a
+/// pause needs too.
+const MAX_READING: usize = 2;
+
 /// The desk of a running daemon.
 pub(super) struct Counter {
     desk: Arc<Desk>,
     runs: Runs,
     campaigns: watch::Receiver<Arc<Directory>>,
     beginning: Semaphore,
+    reading: Semaphore,
 }
 
 impl Counter {
@@ -41,6 +50,7 @@ impl Counter {
             runs,
             campaigns,
             beginning: Semaphore::new(MAX_BEGINNING),
+            reading: Semaphore::new(MAX_READING),
         }
     }
 
@@ -80,6 +90,42 @@ impl Counter {
         }
     }
 
+    /// What a run of the campaign would be, for who has no credentials: with
+    /// the campaign as it is in force, when it is the question's turn.
+    async fn read(&self, name: &str, wish: Option<PlanWish>) -> Result<Reply, Reply> {
+        let Ok(_turn) = self.reading.try_acquire() else {
+            return Err(Reply::Failed(format!(
+                "{MAX_READING} plans and counts are being worked out; try again in a minute"
+            )));
+        };
+        let directory = Arc::clone(&self.campaigns.borrow());
+        let campaign = directory.find(name)?;
+        let world = self.runs.world();
+        let gone = || Reply::Refused("its connector or destination is gone".to_owned());
+        let (options, queries) = world.reader(&campaign.connector).ok_or_else(gone)?;
+        let terms = world.terms(&campaign.activation.destination);
+        let now = world.clock.now();
+        let asked = Asked::new(&campaign, (options, terms.ok_or_else(gone)?), now)?;
+        let _permit = queries.take(standing(&campaign, now)).await;
+        let told = match wish {
+            None => serde_json::to_value(CountView {
+                campaign: campaign.name.to_string(),
+                counted_at: now,
+                audience: asked.count(&campaign).await?,
+            }),
+            Some(wish) => {
+                let run = asked.facts.run.clone();
+                let last = async {
+                    let last = world.ledger.last_scheduled(&campaign.name, &run).await;
+                    Ok(last.map_err(failed)?.and_then(|last| last.funnel))
+                };
+                serde_json::to_value(asked.plan(&campaign, wish, last).await?)
+            }
+        };
+        told.map(Reply::Told)
+            .map_err(|error| Reply::Failed(error.to_string()))
+    }
+
     async fn look(&self, run: &RunId) -> Reply {
         match self.desk.find(run).await {
             Ok(record) => seen(record, self.runs.progress(run)),
@@ -104,6 +150,15 @@ impl Counter {
     }
 }
 
+/// A question waits as a run that is not under way does.
+fn standing(campaign: &Campaign, now: Timestamp) -> Standing {
+    Standing {
+        under_way: false,
+        priority: campaign.priority,
+        fire_time: now,
+    }
+}
+
 fn seen(record: RunRecord, progress: Option<Progress>) -> Reply {
     Reply::Seen(Box::new(Seen { record, progress }))
 }
@@ -124,6 +179,14 @@ impl Handler for Counter {
                 let world = self.runs.world();
                 let begun = world.begin_missed(&campaign, fire_time, by).await;
                 self.begun(begun, by)
+            }
+            Request::Plan { campaign, wish } => {
+                let told = self.read(&campaign, Some(wish)).await;
+                told.unwrap_or_else(|reply| reply)
+            }
+            Request::Count { campaign } => {
+                let told = self.read(&campaign, None).await;
+                told.unwrap_or_else(|reply| reply)
             }
             Request::Look { run } => self.look(&run).await,
             Request::Pause { scope } => self.desk.set_pause(&scope, true, by).await,

@@ -206,7 +206,7 @@ const NOTED: usize = 500;
 /// What is noted of how a command ended.
 fn outcome(reply: &Reply) -> String {
     match reply {
-        Reply::Done(_) | Reply::Seen(_) => DONE.to_owned(),
+        Reply::Done(_) | Reply::Seen(_) | Reply::Told(_) => DONE.to_owned(),
         Reply::Refused(why) | Reply::Problems(why) | Reply::Undelivered(why) => {
             format!("refused: {why}")
         }

@@ -7,6 +7,7 @@ pub mod folder;
 pub mod log;
 mod look;
 mod manual;
+mod plan;
 mod reload;
 mod reopen;
 mod runs;
@@ -22,6 +23,7 @@ mod world;
 
 pub use desk::Desk;
 pub use manual::{OpenRun, Wish};
+pub use plan::{Asked, CountView, FireTime, PlanView, refused};
 pub use reload::{Operator, Reloaded, Why, fixed_keys};
 pub use serve::{ServeError, Service, serve};
 pub use world::{AssemblyError, Undefined, World};

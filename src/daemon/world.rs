@@ -12,6 +12,7 @@ use crate::run::{
     Warehouse, WarehouseError,
 };
 use crate::warehouse;
+use crate::warehouse::ConnectorOptions;
 use crate::webhook::{HttpDestination, WebhookError};
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeMap;
@@ -62,6 +63,7 @@ struct Connector {
     /// The same of the connector that has its history, if that is another.
     history: Option<(settings::Connector, Option<SecretString>)>,
     warehouse: Arc<dyn Warehouse>,
+    options: ConnectorOptions,
     queries: Turns,
     settler: Settler,
 }
@@ -134,7 +136,7 @@ fn connectors_of(
                 let options = settings.connector_options(name, wanted, secrets)?;
                 let queries = Turns::new(options.max_queries().get(), Arc::clone(clock));
                 let warehouse =
-                    warehouse::open(options).map_err(|error| AssemblyError::Connector {
+                    warehouse::open(options.clone()).map_err(|error| AssemblyError::Connector {
                         name: name.clone(),
                         error,
                     })?;
@@ -144,6 +146,7 @@ fn connectors_of(
                     history,
                     settler: Settler::start(Arc::clone(&warehouse), tasks),
                     warehouse,
+                    options,
                     queries,
                 })
             }
@@ -340,6 +343,13 @@ impl World {
         self.connectors
             .get(name)
             .map(|connector| &connector.warehouse)
+    }
+
+    /// Whom to ask about a campaign before it is run, and its turns; none if
+    /// the settings do not define its connector.
+    pub(super) fn reader(&self, name: &ConnectorName) -> Option<(ConnectorOptions, Turns)> {
+        let connector = self.connectors.get(name)?;
+        Some((connector.options.clone(), connector.queries.clone()))
     }
 
     /// How long the connector's warehouse keeps what runs have left there, if

@@ -116,10 +116,8 @@ impl Carrier {
         let places = consent.withheld.places.max(self.funnel().planned);
         let mut plan = PagePlan::new(places, self.facts.cut(), self.kit.page_bytes);
         let asks = self.stop_for_canary(&mut plan, &known).await?;
-        let renderer = Arc::new(Renderer::of(
-            &self.envelope(plan.batches()),
-            self.spec.shape(),
-        ));
+        let envelope = self.envelope(plan.batches());
+        let renderer = Arc::new(Renderer::of(&envelope, self.spec.shape()));
         let mut lanes = Lanes::new(self.kit.throttle.clone(), halt.clone(), self.place.clone());
         let mut backlog = Backlog::default();
         while !halt.is_cancelled() {
