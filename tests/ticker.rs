@@ -8,7 +8,7 @@ mod support;
 use async_trait::async_trait;
 use campaignd::campaign::Source;
 use campaignd::daemon::settings::{Secrets, Settings, compile};
-use campaignd::daemon::{Reloaded, Service, World, folder, serve};
+use campaignd::daemon::{Reloaded, Service, Why, World, folder, serve};
 use campaignd::id::{BatchPath, CampaignName, ConnectorName, RunId};
 use campaignd::ledger::SqliteLedger;
 use campaignd::run::{
@@ -247,9 +247,10 @@ activation: {{ destination: sink }}
             max_runs: 4,
             shutdown_grace: Duration::from_secs(10),
             folder: first,
+            campaigns: self.settings.campaigns.clone(),
             hangup: signal(SignalKind::hangup()).unwrap(),
         };
-        let reread = |_: &World, folder| Reloaded {
+        let reread = |_: Why, _: &World, folder| Reloaded {
             operator: None,
             folder,
         };
