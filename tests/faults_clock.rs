@@ -8,7 +8,8 @@ use support::night::{self, NEVER, change_settings, furnish, ledger, number, star
 use support::receiver::Answer;
 use support::site::Site;
 
-/// Batches of seven: four are accepted, two are on their way at the kill.
+/// Batches of seven: four are accepted, two are on their way at the kill, and
+/// the ledger may have others as sent that wait for their turn on the wire.
 const PEOPLE: u32 = 70;
 const ACCEPTED: usize = 4;
 const HANGING: usize = 2;
@@ -28,10 +29,15 @@ async fn killed(name: &str) -> Site {
     let run = start_run(&site);
     site.receiver.wait_for(ACCEPTED + HANGING).await;
     night::kill(run).await;
-    let sending = ledger(&site, "select batch from batches where state = 'sending'").await;
-    assert_eq!(sending.len(), HANGING);
+    assert!(sending(&site).await >= HANGING);
     site.receiver.rule(|_| Answer::status(200));
     site
+}
+
+/// Batches that may have arrived.
+async fn sending(site: &Site) -> usize {
+    let sending = "select batch from batches where state = 'sending'";
+    ledger(site, sending).await.len()
 }
 
 /// As if the clock had gone on for a day and an hour, past the window of 24 h,
@@ -53,6 +59,7 @@ fn ids(site: &Site) -> Vec<String> {
 async fn a_clock_that_was_set_back_while_nothing_ran_does_not_open_the_window_again() {
     let site = killed("set_back").await;
     clock_was_set_back(&site).await;
+    let ambiguous = sending(&site).await;
     let before = ids(&site);
     night::finish(&site).await;
     let again = ids(&site);
@@ -61,10 +68,10 @@ async fn a_clock_that_was_set_back_while_nothing_ran_does_not_open_the_window_ag
         .filter(|id| before.contains(id));
     assert_eq!(again.count(), 0, "what may have arrived is not sent again");
     let parked = ledger(&site, "select error from batches where state = 'parked'").await;
-    assert_eq!(parked.len(), HANGING, "{}", site.log());
+    assert_eq!(parked.len(), ambiguous, "{}", site.log());
     assert!(text(&parked[0], "error").contains("may not be sent again"));
     let unknown = "select sum(unknown) from campaignd.runs where status = 'incomplete'";
-    assert_eq!(number(&site, unknown).await, 14);
+    assert_eq!(number(&site, unknown).await, 7 * ambiguous as u64);
 }
 
 #[tokio::test(flavor = "multi_thread")]

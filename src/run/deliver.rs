@@ -353,7 +353,8 @@ impl Courier {
     async fn turn(&self, batch: &Batch, halt: &CancellationToken) -> Option<Turn> {
         let throttle = &self.kit.throttle;
         if batch.attempts == 0 && self.kit.rules.on_ambiguous == OnAmbiguous::Resend {
-            return throttle.ready(halt).await.map(Turn::Ready);
+            let ready = throttle.ready(batch.members, halt).await;
+            return ready.map(Turn::Ready);
         }
         throttle.admit(halt).await.map(Turn::Pass)
     }

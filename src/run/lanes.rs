@@ -31,15 +31,23 @@ pub(super) struct Lanes {
     /// Parts of batches that were cut, to be sent: at most two for each
     /// delivery that has ended since they were last taken.
     cut: BTreeMap<u32, Vec<BatchPath>>,
+    /// Members of a batch, at most.
+    batch_size: u32,
     /// Bytes of a batch; 0 while they are not known.
     batch_bytes: u64,
 }
 
 impl Lanes {
-    /// None yet, to the destination of `throttle`.
-    pub(super) fn new(throttle: Throttle, halt: CancellationToken, place: Option<Place>) -> Self {
+    /// None yet, of batches of `batch_size`, to the destination of `throttle`.
+    pub(super) fn new(
+        throttle: Throttle,
+        batch_size: u32,
+        halt: CancellationToken,
+        place: Option<Place>,
+    ) -> Self {
         Self {
             tasks: JoinSet::new(),
+            batch_size,
             throttle,
             place,
             halt,
@@ -84,7 +92,7 @@ impl Lanes {
     fn size(&self) -> usize {
         let most = self.throttle.max_in_flight().min(USUAL_REQUESTS);
         let limit = self.throttle.limit();
-        let fast = limit + 2 * self.throttle.most_ready();
+        let fast = limit + 2 * self.throttle.most_ready(self.batch_size);
         let room = WAITING_BYTES.checked_div(self.batch_bytes).unwrap_or(0);
         let room = u32::try_from(room).unwrap_or(u32::MAX);
         (2 * limit.max(most)).max(fast.min(room)) as usize

@@ -118,7 +118,7 @@ impl Carrier {
         let asks = self.stop_for_canary(&mut plan, &known).await?;
         let envelope = self.envelope(plan.batches());
         let renderer = Arc::new(Renderer::of(&envelope, self.spec.shape()));
-        let mut lanes = Lanes::new(self.kit.throttle.clone(), halt.clone(), self.place.clone());
+        let mut lanes = self.lanes(halt);
         let mut backlog = Backlog::default();
         while !halt.is_cancelled() {
             // Room first: what is read is sent at once, and not much later.
@@ -187,6 +187,11 @@ impl Carrier {
             None if asks => Sent::Halted(self.canary_sent()),
             None => Sent::Whole,
         })
+    }
+
+    fn lanes(&self, halt: &CancellationToken) -> Lanes {
+        let (throttle, size) = (self.kit.throttle.clone(), self.facts.batch_size);
+        Lanes::new(throttle, size, halt.clone(), self.place.clone())
     }
 
     async fn read(&self, range: PageRange, consent: &Consent) -> Result<Page, RunError> {

@@ -78,9 +78,10 @@ pub struct Pass {
 /// What goes in so long may be ready.
 const READY_FOR: Duration = Duration::from_millis(100);
 
-/// The most that may be ready, however fast they go: more do not make the
-/// ledger's groups any cheaper.
-const MOST_READY: u32 = 256;
+/// Members that may be ready, however fast they go: after a crash they may
+/// have to be decided by a person. More batches do not make the ledger's
+/// groups any cheaper either.
+const MEMBERS_READY: u32 = 256;
 
 /// The right to be ready: to write down that a request is sent before there is
 /// a pass for it, so that no pass waits for the ledger. Given back when it is
@@ -157,15 +158,16 @@ impl Throttle {
         Some(pass)
     }
 
-    /// Waits until a batch may be written down as sent ahead of its pass; none
-    /// once `halt` is cancelled. As many may be ready as [`Self::most_ready`].
-    pub async fn ready(&self, halt: &CancellationToken) -> Option<Ready> {
+    /// Waits until a batch of so many members may be written down as sent ahead
+    /// of its pass; none once `halt` is cancelled. As many may be ready as
+    /// [`Self::most_ready`].
+    pub async fn ready(&self, members: u32, halt: &CancellationToken) -> Option<Ready> {
         let waiting = async {
             let _first = self.0.ready_line.lock().await;
             loop {
                 {
                     let mut state = self.0.state();
-                    if state.ready < state.most_ready() {
+                    if state.ready < state.most_ready(members) {
                         state.ready += 1;
                         return Ready(Arc::clone(&self.0));
                     }
@@ -180,10 +182,11 @@ impl Throttle {
         }
     }
 
-    /// How many batches may be ready: as many as go in a tenth of a second,
-    /// since what is ready when the process dies is taken for sent.
-    pub fn most_ready(&self) -> u32 {
-        self.0.state().most_ready()
+    /// How many batches of so many members may be ready: as many as go in a
+    /// tenth of a second, and no more than may be in flight unless they are
+    /// small. What is ready when the process dies is taken for sent.
+    pub fn most_ready(&self, members: u32) -> u32 {
+        self.0.state().most_ready(members)
     }
 
     async fn next(&self) -> Pass {
@@ -261,9 +264,10 @@ impl Shared {
 }
 
 impl State {
-    fn most_ready(&self) -> u32 {
+    fn most_ready(&self, members: u32) -> u32 {
         let by_rate = self.rate.map_or(u32::MAX, |rate| rate.burst() / 10);
-        let by_limit = self.limit.begun_in(READY_FOR).min(MOST_READY);
+        let by_members = (MEMBERS_READY / members.max(1)).max(self.limit.get());
+        let by_limit = self.limit.begun_in(READY_FOR).min(by_members);
         by_limit.min(by_rate).max(1)
     }
 

@@ -171,7 +171,7 @@ async fn as_many_get_ready_as_may_be_in_flight_and_fewer_where_the_rate_is_low()
             rate_limit: rate.map(|rate| rate.parse().unwrap()),
         };
         let throttle = Throttle::new(options, Arc::new(SystemClock), Limit::new(8));
-        assert_eq!(throttle.most_ready(), expect);
+        assert_eq!(throttle.most_ready(1), expect);
     };
     // It begins at two.
     check(8, None, 2);
@@ -185,9 +185,9 @@ async fn as_many_get_ready_as_may_be_in_flight_and_fewer_where_the_rate_is_low()
     let limit = throttle.limit();
     let mut ready = Vec::new();
     for _ in 0..limit {
-        ready.push(throttle.ready(&halt).await.unwrap());
+        ready.push(throttle.ready(1, &halt).await.unwrap());
     }
-    let one_more = throttle.ready(&halt);
+    let one_more = throttle.ready(1, &halt);
     let one_gives_it_back = async {
         tokio::task::yield_now().await;
         drop(ready.pop());
@@ -195,5 +195,5 @@ async fn as_many_get_ready_as_may_be_in_flight_and_fewer_where_the_rate_is_low()
     let (got, ()) = tokio::join!(one_more, one_gives_it_back);
     assert!(got.is_some());
     halt.cancel();
-    assert!(throttle.ready(&halt).await.is_none());
+    assert!(throttle.ready(1, &halt).await.is_none());
 }
