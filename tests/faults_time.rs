@@ -20,18 +20,23 @@ async fn looked_at(name: &str) -> Site {
     site
 }
 
-async fn schedule_hash(site: &Site) -> String {
-    let cursor = ledger(site, "select schedule_hash from cursors").await;
+/// The schedule that was looked at, and whether it was disabled.
+async fn looked_at_what(site: &Site) -> String {
+    let cursor = ledger(
+        site,
+        "select schedule_hash || is_disabled as it from cursors",
+    )
+    .await;
     cursor
         .first()
-        .map_or_else(String::new, |row| text(row, "schedule_hash").to_owned())
+        .map_or_else(String::new, |row| text(row, "it").to_owned())
 }
 
-/// Waits until the schedule that was looked at is not `before`'s.
+/// Waits until what was looked at is not `before`.
 async fn wait_for_cursor(site: &Site, before: &str) {
     for _ in 0..600 {
         let is_there = site.path().join("state.db").exists() && site.log().contains("ready;");
-        if is_there && schedule_hash(site).await != before {
+        if is_there && looked_at_what(site).await != before {
             return;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -112,20 +117,56 @@ async fn a_daemon_killed_while_it_makes_up_for_fire_times_records_each_of_them_o
     every_minute_is_recorded(&site, minutes).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_schedule_edited_while_nothing_ran_makes_up_for_nothing() {
-    let site = looked_at("edited").await;
-    let before = schedule_hash(&site).await;
-    let runs = number(&site, "select count(*) from campaignd.runs").await;
-    was_down_for(&site, 60).await;
-    let edited = campaign("0 0 1 1 *", 7);
-    site.write("campaigns/hello.yaml", &edited);
+/// Starts the daemon anew with `edited` as its campaign, and stops it when it
+/// has looked at it.
+async fn start_with(site: &Site, edited: &str) {
+    let before = looked_at_what(site).await;
+    site.write("campaigns/hello.yaml", edited);
     let mut daemon = site.serve();
-    wait_for_cursor(&site, &before).await;
+    wait_for_cursor(site, &before).await;
     daemon.signal("TERM").await;
     assert_eq!(daemon.ended().await, Some(0), "{}", site.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_schedule_edited_while_nothing_ran_the_old_is_missed_and_the_new_makes_up_for_nothing()
+{
+    let site = looked_at("edited").await;
+    was_down_for(&site, 60).await;
+    start_with(&site, &campaign("30 30 0 1 1 *", 7)).await;
+    night::check(&site).await;
+    let gaps = "select count(*) from (select fire_time - lag(fire_time) over
+                (order by fire_time) as gap from campaignd.runs) g where gap <> interval '1 minute'";
+    assert_eq!(number(&site, gaps).await, 0);
+    let missed = "select count(*) from campaignd.runs
+                  where status = 'missed' and error like '%schedule has changed%'";
+    let missed = number(&site, missed).await;
+    assert!((60..=62).contains(&missed), "{missed}: {}", site.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_edited_by_a_version_that_did_not_keep_it_leaves_nothing_behind() {
+    let site = looked_at("edited_by_an_older").await;
+    was_down_for(&site, 60).await;
+    ledger(&site, "update cursors set schedule = null").await;
+    let runs = number(&site, "select count(*) from campaignd.runs").await;
+    start_with(&site, &campaign("0 0 1 1 *", 7)).await;
     let claimed = format!("select * from runs where campaign = '{CAMPAIGN}'");
     assert_eq!(ledger(&site, &claimed).await.len() as u64, runs);
+    night::check(&site).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn time_spent_disabled_is_not_missed_although_it_is_enabled_while_nothing_runs() {
+    let site = looked_at("enabled_while_down").await;
+    let enabled = campaign(EVERY_MINUTE, 7);
+    let disabled = enabled.replacen("connector:", "enabled: false\nconnector:", 1);
+    start_with(&site, &disabled).await;
+    let before = number(&site, "select count(*) from campaignd.runs").await;
+    was_down_for(&site, 2_880).await;
+    start_with(&site, &enabled).await;
+    let runs = number(&site, "select count(*) from campaignd.runs").await;
+    assert!(runs <= before + 1, "{runs}: {}", site.log());
     night::check(&site).await;
 }
 

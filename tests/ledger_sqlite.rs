@@ -22,6 +22,8 @@ fn seen() -> Cursor {
     Cursor {
         schedule_hash: "hash".to_owned(),
         seen_until: nine(),
+        schedule: None,
+        is_disabled: false,
     }
 }
 

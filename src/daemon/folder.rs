@@ -1,11 +1,12 @@
 //! The campaigns folder: every file compiled, the last good version kept where
 //! a file has problems.
 
-use super::look::{Stamp, stamp};
+use super::look::{Stamp, changed_at, stamp};
 use super::source::{SourceText, read};
 use crate::campaign::yaml::suggestion;
 use crate::campaign::{Campaign, Known, Problem, Severity, compile, duplicate_name};
 use crate::id::CampaignName;
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::io;
@@ -20,6 +21,8 @@ pub struct Loaded {
     pub campaign: Arc<Campaign>,
     /// The file it was compiled from.
     pub file: String,
+    /// When that file became what it is; none where the system does not say.
+    pub changed_at: Option<Timestamp>,
     /// Of the text it was compiled from, so that an unchanged one is not
     /// compiled again.
     digest: [u8; 32],
@@ -199,6 +202,8 @@ pub(super) fn campaign_files(dir: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 fn find(path: &Path, file: String, known: &Known, last: Option<&Loaded>) -> Found {
+    // Asked first: what changes while it is read is no older than this.
+    let changed_at = changed_at(path);
     let text = match read(path) {
         Ok(text) => text,
         Err(problem) => {
@@ -215,6 +220,7 @@ fn find(path: &Path, file: String, known: &Known, last: Option<&Loaded>) -> Foun
         None => compile(&text.source(), known).map(|(campaign, notes)| Loaded {
             campaign: Arc::new(campaign),
             file: file.clone(),
+            changed_at,
             digest,
             notes,
         }),

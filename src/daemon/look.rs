@@ -8,6 +8,7 @@
 
 use super::folder::campaign_files;
 use crate::run::Clock;
+use jiff::Timestamp;
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -52,6 +53,14 @@ fn identity(path: &Path) -> Option<Identity> {
     let found = std::fs::metadata(path).ok()?;
     let changed = (found.ctime(), found.ctime_nsec());
     Some((found.dev(), found.ino(), found.size(), changed))
+}
+
+/// When the file at `path` became what it is; none where the system does not
+/// say. It is never earlier than the file came to be there.
+pub(super) fn changed_at(path: &Path) -> Option<Timestamp> {
+    let found = std::fs::metadata(path).ok()?;
+    let nanoseconds = i32::try_from(found.ctime_nsec()).ok()?;
+    Timestamp::new(found.ctime(), nanoseconds).ok()
 }
 
 /// Looks at the folder that `dir` names until `stop`, and puts into `seen`

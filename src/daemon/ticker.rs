@@ -7,7 +7,9 @@ use crate::campaign::{Campaign, DestinationTerms, RunSpec};
 use crate::delivery::Format;
 use crate::id::{CampaignName, RunId, Trigger};
 use crate::run::{Claim, Cursor, LedgerError, NewRun, RunState};
-use crate::schedule::{Due, Seen, Start, due, passed_over, start};
+use crate::schedule::{
+    Due, Look, Schedule, Seen, Start, due, in_force_from, left_behind, passed_over, start,
+};
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
@@ -66,6 +68,8 @@ pub(super) struct Ticker {
     runs: Runs,
     folder: Folder,
     watches: HashMap<CampaignName, Watch>,
+    /// When all schedules were looked at last; none before the first look.
+    looked_at: Option<Timestamp>,
     /// What the last look left; none where the next must look at all.
     quiet: Option<Quiet>,
     /// Whether a look has failed since the ledger was last asked for its open
@@ -81,6 +85,7 @@ impl Ticker {
             runs,
             folder,
             watches: HashMap::new(),
+            looked_at: None,
             quiet: None,
             has_lost_track: false,
         }
@@ -113,17 +118,17 @@ impl Ticker {
         if let Some(quiet) = &self.quiet
             && quiet.until.is_none_or(|until| until > now)
         {
+            self.looked_at = Some(now);
             return Ok(quiet.next);
         }
         self.quiet = None;
         let campaigns = self.folder.campaigns.values();
-        let loud: Vec<Arc<Campaign>> = campaigns
-            .map(|Loaded { campaign, .. }| campaign)
-            .filter(|campaign| {
+        let loud: Vec<Loaded> = campaigns
+            .filter(|Loaded { campaign, .. }| {
                 let watch = self.watches.get(&campaign.name);
                 !watch.is_some_and(|watch| watch.is_quiet(campaign, now))
             })
-            .map(Arc::clone)
+            .cloned()
             .collect();
         for some in loud.chunks(AT_A_TIME) {
             let looked = self.look_at(some, now).await;
@@ -133,6 +138,7 @@ impl Ticker {
         let quiet = self.quiet_from_here();
         let next = quiet.next;
         self.quiet = Some(quiet);
+        self.looked_at = Some(now);
         Ok(next)
     }
 
@@ -151,29 +157,27 @@ impl Ticker {
     /// Takes what is due of `campaigns`, all of it before any of it begins.
     /// Where one fails its watch is gone, and the next look asks the ledger
     /// again; the others are taken all the same.
-    async fn look_at(
-        &mut self,
-        campaigns: &[Arc<Campaign>],
-        now: Timestamp,
-    ) -> Result<(), LedgerError> {
+    async fn look_at(&mut self, campaigns: &[Loaded], now: Timestamp) -> Result<(), LedgerError> {
         let open = self.open_runs().await?;
         let this = &*self;
-        let known = campaigns.iter().map(|campaign| async move {
-            let (cursor, was_disabled) = match this.watches.get(&campaign.name) {
+        let known = campaigns.iter().map(|loaded| async move {
+            let name = &loaded.campaign.name;
+            let (cursor, was_disabled) = match this.watches.get(name) {
                 Some(watch) => (watch.cursor.clone(), watch.was_disabled),
-                None => (this.world.ledger.cursor(&campaign.name).await?, false),
+                None => (this.world.ledger.cursor(name).await?, false),
             };
-            Ok((campaign, cursor, was_disabled))
+            Ok((loaded, cursor, was_disabled))
         });
         let known: Vec<_> = stream::iter(known).buffered(READS).try_collect().await?;
-        let taken = known.into_iter().map(|(campaign, cursor, was_disabled)| {
-            let open = open.get(&campaign.name).map_or(&[][..], Vec::as_slice);
-            this.take(campaign, cursor, was_disabled, open, now)
+        let taken = known.into_iter().map(|(loaded, cursor, was_disabled)| {
+            let open = open.get(&loaded.campaign.name);
+            let open = open.map_or(&[][..], Vec::as_slice);
+            this.take(loaded, cursor, was_disabled, open, now)
         });
         let taken = join_all(taken).await;
         let mut failed = None;
         let mut claimed = Vec::new();
-        for (campaign, taken) in campaigns.iter().zip(taken) {
+        for (Loaded { campaign, .. }, taken) in campaigns.iter().zip(taken) {
             match taken {
                 Ok((watch, runs)) => {
                     claimed.extend(runs);
@@ -193,13 +197,14 @@ impl Ticker {
     /// of it now, and the runs that were written.
     async fn take(
         &self,
-        campaign: &Arc<Campaign>,
+        loaded: &Loaded,
         cursor: Option<Cursor>,
         was_disabled: bool,
         open: &[RunId],
         now: Timestamp,
     ) -> Result<(Watch, Vec<RunId>), LedgerError> {
-        let found = self.find(campaign, cursor, was_disabled, open, now);
+        let name = &loaded.campaign.name;
+        let found = self.find(loaded, cursor, was_disabled, open, now);
         let Some(claim) = found.claim else {
             return Ok((found.watch, Vec::new()));
         };
@@ -208,10 +213,9 @@ impl Ticker {
             claimed => return Ok((found.watch, claimed?)),
         }
         // Another host was here first: what it left is looked at anew.
-        let cursor = self.world.ledger.cursor(&campaign.name).await?;
-        let open = self.open_runs().await?.remove(&campaign.name);
-        let open = open.unwrap_or_default();
-        let found = self.find(campaign, cursor, was_disabled, &open, now);
+        let cursor = self.world.ledger.cursor(name).await?;
+        let open = self.open_runs().await?.remove(name).unwrap_or_default();
+        let found = self.find(loaded, cursor, was_disabled, &open, now);
         let runs = match found.claim {
             Some(claim) => self.world.ledger.claim(claim).await?,
             None => Vec::new(),
@@ -223,29 +227,36 @@ impl Ticker {
     /// passed over, and not found again after a restart.
     fn find(
         &self,
-        campaign: &Arc<Campaign>,
+        loaded: &Loaded,
         before: Option<Cursor>,
         was_disabled: bool,
         open: &[RunId],
         now: Timestamp,
     ) -> Found {
+        let campaign = &loaded.campaign;
+        let changed_at = loaded
+            .changed_at
+            .unwrap_or(now)
+            .max(self.looked_at.unwrap_or(Timestamp::MIN));
+        let was_disabled = was_disabled || before.as_ref().is_some_and(|before| before.is_disabled);
+        let look = look_from(
+            campaign,
+            before.as_ref(),
+            was_disabled,
+            changed_at,
+            !open.is_empty(),
+            now,
+        );
         let hash = campaign.schedule.hash();
-        let current = before.as_ref();
-        let current = current.filter(|cursor| cursor.schedule_hash == hash);
-        let seen = current.map(|cursor| Seen {
-            schedule_hash: &cursor.schedule_hash,
-            seen_until: cursor.seen_until,
+        let is_known = before.as_ref().is_some_and(|before| {
+            let has_passed = || {
+                let next = campaign.schedule.next_after(before.seen_until);
+                next.is_some_and(|next| next <= look.seen_until)
+            };
+            before.schedule_hash == hash
+                && before.is_disabled != campaign.enabled
+                && !(was_disabled && has_passed())
         });
-        let may_run = campaign.enabled && !was_disabled;
-        let look = match may_run {
-            true => due(&campaign.schedule, seen, now, !open.is_empty()),
-            false => passed_over(&campaign.schedule, seen, now),
-        };
-        let has_passed = !may_run
-            && seen
-                .and_then(|seen| campaign.schedule.next_after(seen.seen_until))
-                .is_some_and(|next| next <= look.seen_until);
-        let is_news = current.is_none() || !look.due.is_empty() || has_passed;
         let next = campaign.schedule.next_after(look.seen_until);
         let mut watch = Watch {
             campaign: Arc::clone(campaign),
@@ -253,10 +264,12 @@ impl Ticker {
             next: next.map(|next| campaign.schedule.due_at(next)),
             was_disabled: !campaign.enabled,
         };
-        let claim = is_news.then(|| {
+        let claim = (!is_known || !look.due.is_empty()).then(|| {
             let after = Cursor {
                 schedule_hash: hash,
                 seen_until: look.seen_until,
+                schedule: Some(campaign.schedule.to_text()),
+                is_disabled: !campaign.enabled,
             };
             watch.cursor = Some(after.clone());
             Claim {
@@ -360,4 +373,44 @@ impl Ticker {
             })
             .collect()
     }
+}
+
+/// Looks at the schedule from where it was left. What its file has said since
+/// `changed_at` counts from then: a schedule that was edited leaves what it
+/// had not taken as missed, and one that was disabled makes up for nothing of
+/// that time.
+fn look_from(
+    campaign: &Campaign,
+    before: Option<&Cursor>,
+    was_disabled: bool,
+    changed_at: Timestamp,
+    is_open: bool,
+    now: Timestamp,
+) -> Look {
+    let schedule = &campaign.schedule;
+    let hash = schedule.hash();
+    let is_edited = before.is_some_and(|before| before.schedule_hash != hash);
+    let is_back = campaign.enabled && was_disabled;
+    let seen_until = before.map(|before| match is_edited || is_back {
+        true => in_force_from(changed_at, before.seen_until, now),
+        false => before.seen_until,
+    });
+    let seen = seen_until.map(|seen_until| Seen {
+        schedule_hash: &hash,
+        seen_until,
+    });
+    let mut look = match campaign.enabled {
+        true => due(schedule, seen, now, is_open),
+        false => passed_over(schedule, seen, now),
+    };
+    if let (Some(before), Some(until)) = (before.filter(|_| is_edited && !was_disabled), seen_until)
+    {
+        let replaced = before.schedule.as_deref().and_then(Schedule::from_text);
+        let replaced = replaced.map(|replaced| replaced.under(schedule.terms().clone()));
+        let mut left =
+            replaced.map_or_else(Vec::new, |old| left_behind(&old, before.seen_until, until));
+        left.append(&mut look.due);
+        look.due = left;
+    }
+    look
 }

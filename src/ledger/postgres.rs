@@ -32,7 +32,7 @@ use uuid::Uuid;
 /// The longest a read may take, a server that has gone silent included.
 const READ_LIMIT: Duration = Duration::from_secs(40);
 
-const MIGRATIONS: [(i64, &str, &str); 8] = [
+const MIGRATIONS: [(i64, &str, &str); 9] = [
     (
         1,
         "ledger",
@@ -72,6 +72,11 @@ const MIGRATIONS: [(i64, &str, &str); 8] = [
         26,
         "unsettled",
         include_str!("migrations/postgres/0026_unsettled.sql"),
+    ),
+    (
+        33,
+        "schedules",
+        include_str!("migrations/postgres/0033_schedules.sql"),
     ),
 ];
 
@@ -211,7 +216,8 @@ impl Ledger for PostgresLedger {
 
     async fn cursor(&self, campaign: &CampaignName) -> Result<Option<Cursor>, LedgerError> {
         let query = sqlx::query(
-            "/* cursor */ select schedule_hash, seen_until from cursors where campaign = $1",
+            "/* cursor */ select schedule_hash, seen_until, schedule, is_disabled \
+             from cursors where campaign = $1",
         )
         .bind(campaign.as_str());
         let row = within(query.fetch_optional(&self.readers)).await?;
@@ -219,6 +225,8 @@ impl Ledger for PostgresLedger {
             Ok(Cursor {
                 schedule_hash: rows::get(&row, "schedule_hash")?,
                 seen_until: rows::instant(&row, "seen_until")?,
+                schedule: rows::get(&row, "schedule")?,
+                is_disabled: rows::get(&row, "is_disabled")?,
             })
         })
         .transpose()

@@ -108,7 +108,8 @@ impl Ledger for SqliteLedger {
 
     async fn cursor(&self, campaign: &CampaignName) -> Result<Option<Cursor>, LedgerError> {
         let row = sqlx::query(
-            "/* cursor */ select schedule_hash, seen_until from cursors where campaign = ?1",
+            "/* cursor */ select schedule_hash, seen_until, schedule, is_disabled \
+             from cursors where campaign = ?1",
         )
         .bind(campaign.as_str())
         .fetch_optional(&self.readers)
@@ -118,6 +119,8 @@ impl Ledger for SqliteLedger {
             Ok(Cursor {
                 schedule_hash: rows::get(&row, "schedule_hash")?,
                 seen_until: rows::instant(&row, "seen_until")?,
+                schedule: rows::get(&row, "schedule")?,
+                is_disabled: rows::get(&row, "is_disabled")?,
             })
         })
         .transpose()

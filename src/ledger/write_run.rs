@@ -9,12 +9,13 @@ use jiff::{SignedDuration, Timestamp};
 use sqlx::SqliteConnection;
 
 const FIRST_CURSOR: &str = "/* first cursor */ \
-    insert into cursors (campaign, schedule_hash, seen_until) values (?1, ?2, ?3) \
+    insert into cursors (campaign, schedule_hash, seen_until, schedule, is_disabled) \
+    values (?1, ?2, ?3, ?4, ?5) \
     on conflict do nothing";
 
 const MOVE_CURSOR: &str = "/* move cursor */ \
-    update cursors set schedule_hash = ?2, seen_until = ?3 \
-    where campaign = ?1 and schedule_hash = ?4 and seen_until = ?5";
+    update cursors set schedule_hash = ?2, seen_until = ?3, schedule = ?4, is_disabled = ?5 \
+    where campaign = ?1 and schedule_hash = ?6 and seen_until = ?7";
 
 const INSERT_RUN: &str = "/* insert run */ \
     insert into runs (run_id, campaign, connector, fire_time, \"trigger\", manual_number, \
@@ -53,7 +54,9 @@ pub(super) async fn claim(db: &mut SqliteConnection, claim: &Claim) -> Result<Wr
     let mut cursor = sqlx::query(statement)
         .bind(claim.campaign.as_str())
         .bind(&claim.after.schedule_hash)
-        .bind(micros(claim.after.seen_until));
+        .bind(micros(claim.after.seen_until))
+        .bind(claim.after.schedule.as_deref())
+        .bind(claim.after.is_disabled);
     if let Some(before) = &claim.before {
         cursor = cursor
             .bind(&before.schedule_hash)

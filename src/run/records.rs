@@ -34,6 +34,11 @@ pub struct Cursor {
     pub schedule_hash: String,
     /// Every fire time up to and including this instant has been taken.
     pub seen_until: Timestamp,
+    /// That schedule, read by `schedule` alone: what it leaves behind when it
+    /// is edited while nothing runs. None where an earlier version wrote it.
+    pub schedule: Option<String>,
+    /// Whether the campaign was disabled: time spent so is not missed.
+    pub is_disabled: bool,
 }
 
 /// A run about to be written into the ledger.

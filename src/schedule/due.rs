@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 ///
 /// They become rows of one ledger transaction: a week of a schedule that fires
 /// every minute, in a few megabytes and well under a second.
-const MAX_FIRE_TIMES: usize = 10_000;
+pub(super) const MAX_FIRE_TIMES: usize = 10_000;
 
 /// How far a schedule has been looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -205,7 +205,7 @@ fn too_late(schedule: &Schedule, fire_time: Timestamp, now: Timestamp) -> Option
     })
 }
 
-fn skipped(fire_time: Timestamp, dates: &str) -> Due {
+pub(super) fn skipped(fire_time: Timestamp, dates: &str) -> Due {
     Due::Skipped {
         fire_time,
         reason: format!("lies in {dates}"),

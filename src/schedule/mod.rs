@@ -5,6 +5,7 @@ mod changes;
 mod civil;
 mod cron;
 mod due;
+mod edited;
 mod fields;
 pub mod forecast;
 mod line;
@@ -18,6 +19,7 @@ mod zone;
 
 pub use changes::ClockNote;
 pub use due::{Due, Look, Seen, due, passed_over};
+pub use edited::{in_force_from, left_behind};
 pub use line::{Line, Standing, Ticket};
 pub use notes::clock_note;
 pub use overlap::{Start, start};

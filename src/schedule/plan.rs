@@ -141,6 +141,11 @@ impl Schedule {
     /// SHA-256. Everything that moves fire times is part of it, and nothing
     /// else: not `spread`, `blackout`, `catch_up`, `overlap` or `send_window`.
     pub fn hash(&self) -> String {
+        hex::encode(Sha256::digest(self.to_text()))
+    }
+
+    /// Everything that moves its fire times, as [`Self::hash`] has it.
+    pub fn to_text(&self) -> String {
         let zone = self.zone.iana_name().unwrap_or_default();
         let mut text = match &self.when {
             When::Cron(lines) => {
@@ -157,7 +162,44 @@ impl Schedule {
                 text.push_str(&format!("{key}\n{bound}\n"));
             }
         }
-        hex::encode(Sha256::digest(text))
+        text
+    }
+
+    /// The schedule that [`Self::to_text`] told of; none where the text is not
+    /// of that form, or names what this version does not know.
+    pub fn from_text(text: &str) -> Option<Self> {
+        let mut lines = text.lines();
+        let mut zone = TimeZone::UTC;
+        let when = match lines.next()? {
+            "cron" => {
+                let named = lines.by_ref().take_while(|line| *line != "timezone");
+                let cron: Result<Vec<_>, _> = named.map(CronLine::parse).collect();
+                zone = zone::find(lines.next()?).ok()?;
+                When::Cron(cron.ok().filter(|cron| !cron.is_empty())?)
+            }
+            "every" => When::Every(lines.next()?.parse().ok().filter(|period| *period >= 60)?),
+            "at" => {
+                let at: Timestamp = lines.next()?.parse().ok()?;
+                When::At(zone.to_datetime(at), at)
+            }
+            _ => return None,
+        };
+        let (mut starts, mut ends) = (None, None);
+        while let Some(key) = lines.next() {
+            let bound = Some(lines.next()?.parse().ok()?);
+            match key {
+                "starts" => starts = bound,
+                "ends" => ends = bound,
+                _ => return None,
+            }
+        }
+        Some(Self {
+            when,
+            zone,
+            starts,
+            ends,
+            terms: Terms::default(),
+        })
     }
 
     /// The zone the expressions are meant in.

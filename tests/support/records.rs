@@ -39,6 +39,8 @@ pub fn cursor(seen_until: Timestamp) -> Cursor {
     Cursor {
         schedule_hash: "hash".to_owned(),
         seen_until,
+        schedule: Some("every\n3600\n".to_owned()),
+        is_disabled: true,
     }
 }
 
