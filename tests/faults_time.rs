@@ -198,3 +198,51 @@ async fn a_fire_time_that_finds_the_last_run_open_is_skipped_and_recorded() {
                 (order by fire_time) as gap from campaignd.runs) g where gap <> interval '1 second'";
     assert_eq!(number(&site, gaps).await, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_holds_one_fire_time_behind_the_open_run_and_the_others_are_skipped() {
+    let site = Site::new("overlap_queue").await;
+    furnish(&site, 70, "* * * * * *").await;
+    let queued =
+        campaign("* * * * * *", 7).replace("timezone: UTC", "timezone: UTC, overlap: queue");
+    site.write("campaigns/hello.yaml", &queued);
+    change_settings(&site, "timeout: 2s", "timeout: 2s\n    max_in_flight: 1");
+    site.receiver
+        .rule(|_| Answer::status(200).after(Duration::from_millis(200)));
+    let mut daemon = site.serve();
+    let two = "select 1 from (select count(*) as n from campaignd.runs
+               where status = 'finished') r where n >= 2";
+    site.wait_for_row(two).await;
+    daemon.signal("TERM").await;
+    assert_eq!(daemon.ended().await, Some(0), "{}", site.log());
+    night::finish(&site).await;
+    // How many runs were open when each fire time was taken.
+    let open = "select a.state, a.error, (select count(*) from runs b
+                where b.fire_time < a.fire_time and b.state <> 'skipped'
+                and (b.finished_at is null or b.finished_at > a.claimed_at)) as open
+                from runs a order by a.fire_time";
+    let rows = ledger(&site, open).await;
+    let count = |state: &str, open: &str| {
+        let is_so = |row: &&_| text(row, "state") == state && text(row, "open") == open;
+        rows.iter().filter(is_so).count()
+    };
+    let log = site.log();
+    assert!(count("finished", "1") >= 1, "one is queued: {rows:?}");
+    assert_eq!(
+        count("finished", "2"),
+        0,
+        "no more than one: {rows:?} {log}"
+    );
+    let skipped: Vec<_> = rows
+        .iter()
+        .filter(|row| text(row, "state") == "skipped")
+        .collect();
+    let says_why = |row: &&_| text(row, "error").ends_with("overlap `queue` holds one");
+    assert!(
+        !skipped.is_empty() && skipped.iter().all(says_why),
+        "{rows:?}"
+    );
+    let gaps = "select count(*) from (select fire_time - lag(fire_time) over
+                (order by fire_time) as gap from campaignd.runs) g where gap <> interval '1 second'";
+    assert_eq!(number(&site, gaps).await, 0);
+}
