@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::time::Duration;
 use support::oracle;
 use support::receiver::Answer;
-use support::site::Site;
+use support::site::{Site, sqlite_rows};
 
 const CAMPAIGN: &str = "name: hello
 connector: warehouse
@@ -175,4 +175,78 @@ async fn who_was_withheld_stays_withheld_after_a_kill() {
 async fn who_was_withheld_stays_withheld_after_a_kill_on_redshift() {
     the_unsubscribed_are_left_out(site(Site::on_redshift("withheld_killed").await).await, true)
         .await;
+}
+
+/// The run is paused for longer than consent lasts, with batches read and not
+/// begun, and people unsubscribe meanwhile.
+async fn whose_page_was_read_before_a_pause_is_asked_again(site: Site) {
+    site.receiver
+        .rule(|_| Answer::status(200).after(Duration::from_millis(150)));
+    let mut daemon = site.serve();
+    site.wait_for_log("ready; ", 1).await;
+    let mut run = site.command(&["run", "hello"]);
+    let mut run = run
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    site.receiver.wait_for(4).await;
+    let paused = site.campaignd(&["pause", "--all"]).await;
+    assert!(paused.status.success());
+    // Those that were begun keep their bytes: their outcomes come in first.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let begun = sqlite_rows(&site.path().join("state.db"), "select batch from batches").await;
+    let begun: BTreeSet<u64> = begun
+        .iter()
+        .map(|row| row["batch"].as_deref().unwrap().parse().unwrap())
+        .collect();
+    let before = site.receiver.count();
+    site.sql(
+        "insert into do_not_contact (profile_id) select profile_id from people where n % 2 = 0",
+    )
+    .await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(site.receiver.count(), before);
+    let lifted = site.campaignd(&["unpause", "--all"]).await;
+    assert!(lifted.status.success());
+    assert_eq!(run.wait().await.unwrap().code(), Some(0), "{}", site.log());
+    daemon.signal("TERM").await;
+    assert_eq!(daemon.ended().await, Some(0), "{}", site.log());
+    oracle::check(&site).await;
+
+    let withheld = suppressed(&site).await;
+    let later = &site.receiver.requests()[before..];
+    let mut checked = 0;
+    for request in later {
+        let batch = request.json()["data"]["batch"].as_u64().unwrap();
+        if begun.contains(&batch) {
+            continue;
+        }
+        checked += 1;
+        for member in request.members() {
+            let key = member["profile_id"].as_str().unwrap();
+            let number: u32 = key[2..].parse().unwrap();
+            assert!(number % 2 == 1, "batch {batch}: {key} has unsubscribed");
+        }
+    }
+    assert!(checked >= 10, "{checked}, begun: {begun:?}");
+    let sent: usize = site
+        .receiver
+        .requests()
+        .iter()
+        .map(|it| it.members().len())
+        .sum();
+    assert_eq!(withheld.len() + sent, 300, "begun: {begun:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_unsubscribes_during_a_pause_is_withheld_on_postgresql() {
+    let site = site(Site::new("unsubscribed_paused").await).await;
+    whose_page_was_read_before_a_pause_is_asked_again(site).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_unsubscribes_during_a_pause_is_withheld_on_redshift() {
+    let site = site(Site::on_redshift("unsubscribed_paused").await).await;
+    whose_page_was_read_before_a_pause_is_asked_again(site).await;
 }

@@ -5,7 +5,7 @@ use super::carrier::{Carrier, RunError};
 use super::known::Known;
 use crate::audience::Funnel;
 use crate::history::Withheld;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use std::ops::Range;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -35,16 +35,35 @@ impl Carrier {
         !self.facts.suppress.is_empty() && age > self.kit.guards.recheck_after
     }
 
+    /// Until when a batch of a page that was read just now may be begun; none
+    /// where there is nothing to ask. Where asking and reading took too long
+    /// for any, it counts from now, so that it is not asked for ever.
+    pub(super) fn fresh_until(&self, consent: &Consent) -> Option<Timestamp> {
+        if self.facts.suppress.is_empty() {
+            return None;
+        }
+        let from = match self.is_stale(consent) {
+            true => self.kit.clock.now(),
+            false => consent.asked_at,
+        };
+        let after = SignedDuration::try_from(self.kit.guards.recheck_after).ok()?;
+        from.checked_add(after).ok()
+    }
+
     /// Asks the lists again about the batches from `from` on; those that were
-    /// attempted, which are among `known`, keep their bytes.
+    /// attempted, which are among `known` or `under_way`, keep their bytes.
     pub(super) async fn ask_again(
         &self,
         consent: &mut Consent,
         from: u32,
         known: &Known,
+        under_way: impl Iterator<Item = u32>,
     ) -> Result<(), RunError> {
         let asked_at = self.kit.clock.now();
-        let attempted = known.attempted(from);
+        let mut attempted = known.attempted(from);
+        attempted.extend(under_way);
+        attempted.sort_unstable();
+        attempted.dedup();
         let attempted = attempted.as_slice();
         self.ask(|warehouse| async move { warehouse.withhold(&self.facts, from, attempted).await })
             .await?;

@@ -41,6 +41,9 @@ pub(super) struct Delivery {
     pub(super) renderer: Arc<Renderer>,
     /// What the ledger knows of earlier attempts.
     pub(super) known: Option<BatchRecord>,
+    /// Until when it may be begun without asking for consent again; none where
+    /// it is not asked for, or was begun already.
+    pub(super) fresh_until: Option<Timestamp>,
     /// Cancelled when no further attempt may be begun.
     pub(super) halt: CancellationToken,
 }
@@ -53,6 +56,8 @@ pub(super) enum Delivered {
     Left,
     /// It is cut in two, and its halves are to be sent.
     Cut(BatchPath),
+    /// Nothing of it was begun, and consent is to be asked for again first.
+    Stale(u32),
     /// The destination does not take what we send.
     Halt(Refusal),
 }
@@ -212,6 +217,7 @@ impl Courier {
                 state: None,
                 next_at: None,
                 newest: now,
+                fresh_until: delivery.fresh_until,
             });
         };
         let mut batch = Batch {
@@ -229,6 +235,7 @@ impl Courier {
             state: Some(known.state),
             next_at: known.next_at,
             newest: now.max(known.first_sending_at),
+            fresh_until: None,
         };
         if known.state == BatchState::Sending {
             // The process died with the request on its way.
@@ -284,7 +291,11 @@ impl Courier {
         if !self.may_send() || self.rest.is_due() {
             return Ok(Next::Again(batch));
         }
-        let now = self.kit.clock.now().max(batch.newest);
+        let now = self.kit.clock.now();
+        if batch.is_stale(now) {
+            return Ok(Next::Done(Delivered::Stale(batch.path.batch)));
+        }
+        let now = now.max(batch.newest);
         batch.newest = now;
         if batch.course.clearance(&self.kit.rules, now) == Clearance::Park {
             let why = "may have arrived, and may not be sent again";

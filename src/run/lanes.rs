@@ -31,6 +31,9 @@ pub(super) struct Lanes {
     /// Parts of batches that were cut, to be sent: at most two for each
     /// delivery that has ended since they were last taken.
     cut: BTreeMap<u32, Vec<BatchPath>>,
+    /// Batches that were read and not begun in time, and whether consent has
+    /// been asked for since: no more than were read ahead.
+    stale: BTreeMap<u32, bool>,
     /// Members of a batch, at most.
     batch_size: u32,
     /// Bytes of a batch; 0 while they are not known.
@@ -54,6 +57,7 @@ impl Lanes {
             refusal: None,
             error: None,
             cut: BTreeMap::new(),
+            stale: BTreeMap::new(),
             batch_bytes: 0,
         }
     }
@@ -103,6 +107,22 @@ impl Lanes {
         self.cut.pop_first()
     }
 
+    /// The first batch that was not begun in time, and whether consent has
+    /// been asked for since.
+    pub(super) fn next_stale(&mut self) -> Option<(u32, bool)> {
+        self.stale.pop_first()
+    }
+
+    /// Whether the batch is one of them.
+    pub(super) fn is_stale(&self, batch: u32) -> bool {
+        self.stale.contains_key(&batch)
+    }
+
+    /// Consent has been asked for, for all of them.
+    pub(super) fn asked(&mut self) {
+        self.stale.values_mut().for_each(|asked| *asked = true);
+    }
+
     /// Waits for the next delivery to end; false if none is under way.
     pub(super) async fn wait_for_one(&mut self) -> bool {
         let busy = !self.tasks.is_empty();
@@ -129,6 +149,9 @@ impl Lanes {
             Some(Ok(Ok(Delivered::Cut(path)))) => {
                 let parts = self.cut.entry(path.batch).or_default();
                 parts.extend(halves(&path));
+            }
+            Some(Ok(Ok(Delivered::Stale(batch)))) => {
+                self.stale.insert(batch, false);
             }
             Some(Ok(Ok(Delivered::Halt(refusal)))) => {
                 self.refusal.get_or_insert(refusal);

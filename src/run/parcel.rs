@@ -26,9 +26,17 @@ pub(super) struct Batch {
     /// The newest instant seen, so that a clock that steps back cannot make
     /// the dedupe window look wider.
     pub(super) newest: Timestamp,
+    /// Until when it may be begun without asking for consent again.
+    pub(super) fresh_until: Option<Timestamp>,
 }
 
 impl Batch {
+    /// Whether consent is to be asked for again before it is begun. What was
+    /// begun keeps its bytes.
+    pub(super) fn is_stale(&self, now: Timestamp) -> bool {
+        self.state.is_none() && self.fresh_until.is_some_and(|until| now > until)
+    }
+
     /// Notes that it waited for us. Before its first attempt there is nothing
     /// to use up.
     pub(super) fn excuse(&mut self, waited: Duration) {

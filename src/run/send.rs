@@ -36,9 +36,12 @@ struct Work {
     /// The parts of the one batch of the range that was cut; all that is open
     /// of each batch where none.
     parts: Option<Vec<BatchPath>>,
+    /// Whether consent is asked for before it in any case.
+    is_stale: bool,
 }
 
-/// What is to be sent next: first what was cut, then the next page. Waits for
+/// What is to be sent next: first what was cut, then what was read too long
+/// ago, then the next page. Waits for
 /// what is under way once nothing else is left, since it may be cut.
 async fn next_work(lanes: &mut Lanes, plan: &mut PagePlan, known: &Known) -> Option<Work> {
     loop {
@@ -46,10 +49,22 @@ async fn next_work(lanes: &mut Lanes, plan: &mut PagePlan, known: &Known) -> Opt
             return Some(Work {
                 range: plan.only(batch),
                 parts: Some(parts),
+                is_stale: false,
+            });
+        }
+        if let Some((batch, asked)) = lanes.next_stale() {
+            return Some(Work {
+                range: plan.only(batch),
+                parts: None,
+                is_stale: !asked,
             });
         }
         if let Some(range) = plan.next(known) {
-            return Some(Work { range, parts: None });
+            return Some(Work {
+                range,
+                parts: None,
+                is_stale: false,
+            });
         }
         if !lanes.wait_for_one().await {
             return None;
@@ -120,6 +135,7 @@ impl Carrier {
         let renderer = Arc::new(Renderer::of(&envelope, self.spec.shape()));
         let mut lanes = self.lanes(halt);
         let mut backlog = Backlog::default();
+        let mut begun_until = 0;
         while !halt.is_cancelled() {
             // Room first: what is read is sent at once, and not much later.
             self.wait_for_room(&mut lanes, halt).await;
@@ -128,9 +144,15 @@ impl Carrier {
             };
             let range = work.range;
             let reading = async {
-                if work.parts.is_none() && self.is_stale(&consent) {
-                    self.ask_again(&mut consent, range.first_batch(), &known)
-                        .await?;
+                if work.is_stale || work.parts.is_none() && self.is_stale(&consent) {
+                    self.refresh(
+                        &mut consent,
+                        range.first_batch(),
+                        &known,
+                        &lanes,
+                        begun_until,
+                    )
+                    .await?;
                 }
                 self.read(range, &consent).await
             };
@@ -147,6 +169,10 @@ impl Carrier {
                 }
             };
             lanes.learn(plan.learn(&page));
+            if work.is_stale {
+                lanes.asked();
+            }
+            let fresh_until = self.fresh_until(&consent);
             for batch in range.batches() {
                 // The first goes in any case, so that a slow page is no loop.
                 if batch > range.first_batch() && self.is_stale(&consent) {
@@ -164,6 +190,7 @@ impl Carrier {
                     if let Err(error) = self.caught_up(&mut backlog, halt).await {
                         lanes.fail(error);
                     }
+                    let is_new = path.part.is_empty() && known.is_none();
                     let part = rows_of_part(whole.len(), &path.part);
                     if halt.is_cancelled() || part.is_empty() {
                         break;
@@ -175,8 +202,10 @@ impl Carrier {
                         places: consent.places(range.places_of(batch), part),
                         renderer: Arc::clone(&renderer),
                         known,
+                        fresh_until: fresh_until.filter(|_| is_new),
                         halt: halt.clone(),
                     };
+                    begun_until = begun_until.max(batch);
                     lanes.begin(Arc::clone(&courier).deliver(delivery));
                 }
             }
@@ -187,6 +216,20 @@ impl Carrier {
             None if asks => Sent::Halted(self.canary_sent()),
             None => Sent::Whole,
         })
+    }
+
+    /// Asks for consent for the batches from `from` on, but for those that are
+    /// under way beside it: they may have been sent.
+    async fn refresh(
+        &self,
+        consent: &mut Consent,
+        from: u32,
+        known: &Known,
+        lanes: &Lanes,
+        begun_until: u32,
+    ) -> Result<(), RunError> {
+        let under_way = (from + 1..=begun_until).filter(|batch| !lanes.is_stale(*batch));
+        self.ask_again(consent, from, known, under_way).await
     }
 
     fn lanes(&self, halt: &CancellationToken) -> Lanes {
