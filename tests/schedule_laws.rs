@@ -78,10 +78,10 @@ fn instant() -> impl Strategy<Value = Timestamp> {
         Just("2026-10-03T15:30:00Z"),
     ];
     let near = (changes, 0..2_880_i64).prop_map(|(change, minutes)| {
-        change.parse::<Timestamp>().unwrap() - SignedDuration::from_mins(minutes)
+        change.parse::<Timestamp>().expect("an instant") - SignedDuration::from_mins(minutes)
     });
     let any = (1_735_689_600..1_798_761_600_i64)
-        .prop_map(|second| Timestamp::from_second(second).unwrap());
+        .prop_map(|second| Timestamp::from_second(second).expect("an instant"));
     prop_oneof![near, any]
 }
 

@@ -143,19 +143,7 @@ impl Carrier {
                 break;
             };
             let range = work.range;
-            let reading = async {
-                if work.is_stale || work.parts.is_none() && self.is_stale(&consent) {
-                    self.refresh(
-                        &mut consent,
-                        range.first_batch(),
-                        &known,
-                        &lanes,
-                        begun_until,
-                    )
-                    .await?;
-                }
-                self.read(range, &consent).await
-            };
+            let reading = self.page_of(&work, &mut consent, &known, &mut lanes, begun_until);
             let page = tokio::select! {
                 biased;
                 () = halt.cancelled() => break,
@@ -169,9 +157,6 @@ impl Carrier {
                 }
             };
             lanes.learn(plan.learn(&page));
-            if work.is_stale {
-                lanes.asked();
-            }
             let fresh_until = self.fresh_until(&consent);
             for batch in range.batches() {
                 // The first goes in any case, so that a slow page is no loop.
@@ -218,18 +203,24 @@ impl Carrier {
         })
     }
 
-    /// Asks for consent for the batches from `from` on, but for those that are
-    /// under way beside it: they may have been sent.
-    async fn refresh(
+    /// Reads the page of `work`, with consent asked for again before it where
+    /// that is due: for all that is not under way beside it, since that may
+    /// have been sent.
+    async fn page_of(
         &self,
+        work: &Work,
         consent: &mut Consent,
-        from: u32,
         known: &Known,
-        lanes: &Lanes,
+        lanes: &mut Lanes,
         begun_until: u32,
-    ) -> Result<(), RunError> {
-        let under_way = (from + 1..=begun_until).filter(|batch| !lanes.is_stale(*batch));
-        self.ask_again(consent, from, known, under_way).await
+    ) -> Result<Page, RunError> {
+        if work.is_stale || work.parts.is_none() && self.is_stale(consent) {
+            let from = work.range.first_batch();
+            let under_way = (from + 1..=begun_until).filter(|batch| !lanes.is_stale(*batch));
+            self.ask_again(consent, from, known, under_way).await?;
+            lanes.asked();
+        }
+        self.read(work.range, consent).await
     }
 
     fn lanes(&self, halt: &CancellationToken) -> Lanes {
