@@ -9,6 +9,7 @@ mod connector_report;
 mod count;
 mod demo;
 mod destination;
+mod erase;
 mod exit;
 mod follow;
 mod forecast;
@@ -123,6 +124,9 @@ enum Command {
     /// The SQL an administrator runs once.
     #[command(after_help = "Example: campaignd bootstrap warehouse > bootstrap.sql")]
     Bootstrap(bootstrap::Args),
+    /// Removes members from history and from the tables of runs.
+    #[command(after_help = "Example: campaignd erase warehouse --keys keys.txt")]
+    Erase(erase::Args),
 }
 
 /// Runs the command that was typed. A command line that is wrong ends the
@@ -157,6 +161,7 @@ pub fn run() -> Result<(), Failure> {
             Command::Unpause(args) => pause::run(&cli.config, args, false, cli.format).await,
             Command::Schema(args) => schema::run(&args),
             Command::Bootstrap(args) => bootstrap::run(&cli.config, &args, cli.format).await,
+            Command::Erase(args) => erase::run(&cli.config, &args, cli.format).await,
         }
     });
     // A name that is still being looked up must not keep the process.

@@ -12,7 +12,7 @@ const STEP: &str = "tidy";
 const RUNS_PER_DELETE: usize = 200;
 
 /// What names the tables of runs; what follows is 16 hexadecimal digits.
-const PREFIXES: [&str; 3] = ["run_", "stage_", "admit_"];
+pub(super) const PREFIXES: [&str; 3] = ["run_", "stage_", "admit_"];
 
 /// How long the warehouse keeps what runs have left there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,6 +11,7 @@ mod carry;
 mod cells;
 mod connect;
 mod consent;
+mod erase;
 mod errors;
 mod fresh;
 mod iam;
@@ -31,6 +32,7 @@ mod tidy;
 
 pub use adapter::open;
 pub use bootstrap::{Applied, Change, apply_bootstrap, apply_lift};
+pub use erase::{Erased, Erasure, erase};
 pub use iam::{IamLogin, IamTarget};
 pub use login::Login;
 pub use options::{ApartOptions, ConnectorOptions, ServerOptions, Tls};
