@@ -100,7 +100,7 @@ pub struct World {
     /// When runs stop sending by themselves.
     pub guards: Guards,
     lease: Duration,
-    keep_history: Duration,
+    keep: settings::Keep,
     shares_ledger: bool,
     /// Where people's requests are done.
     pub desk: Arc<Desk>,
@@ -274,10 +274,11 @@ impl World {
             guards: Guards {
                 adopt_after: settings.adopt_after,
                 recheck_after: settings.recheck_after,
+                withheld_rows: settings.keep.withheld_rows,
                 ..Guards::default()
             },
             lease: settings.lease,
-            keep_history: settings.keep_history,
+            keep: settings.keep,
             desk,
             shares_ledger: matches!(settings.state, StateStore::Postgres(_)),
             tasks,
@@ -346,7 +347,7 @@ impl World {
     /// the settings define it.
     pub fn retention(&self, name: &ConnectorName) -> Option<Retention> {
         self.connectors.get(name).map(|connector| Retention {
-            history: self.keep_history,
+            history: self.keep.history,
             tables: connector.settings.stage_retention(),
         })
     }

@@ -238,7 +238,7 @@ impl Warehouse for SqlWarehouse {
         keep: Retention,
         except: Option<&RunId>,
     ) -> Result<Tidied, WarehouseError> {
-        self.tidy_up(keep, except).await
+        self.tidy_up(keep, except, None).await
     }
 
     async fn has_run(&self, run: &RunId) -> Result<bool, WarehouseError> {
