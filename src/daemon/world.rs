@@ -8,11 +8,12 @@ use crate::delivery::{Rate, Rules};
 use crate::history::Retention;
 use crate::id::{ConnectorName, DestinationName};
 use crate::run::{
-    Clock, Destination, Guards, Kit, Ledger, Limit, Settler, Throttle, ThrottleOptions, Turns,
-    Warehouse, WarehouseError,
+    Clock, Destination, Forget, Guards, Kit, Ledger, Limit, Settler, Throttle, ThrottleOptions,
+    Turns, Warehouse, WarehouseError,
 };
 use crate::warehouse;
 use crate::webhook::{HttpDestination, WebhookError};
+use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -350,6 +351,21 @@ impl World {
             history: self.keep.history,
             tables: connector.settings.stage_retention(),
         })
+    }
+
+    /// What is old enough at `now` to be removed from the ledger. A run stays
+    /// at least as long as its table may.
+    pub fn forget(&self, now: Timestamp) -> Forget {
+        let tables = self
+            .connectors
+            .values()
+            .map(|c| c.settings.stage_retention());
+        let runs = tables.fold(self.keep.ledger, Duration::max);
+        let before = |age: Duration| now.checked_sub(age).unwrap_or(Timestamp::MIN);
+        Forget {
+            runs_before: before(runs),
+            actions_before: before(self.keep.history),
+        }
     }
 
     /// The destination, if the settings define it.

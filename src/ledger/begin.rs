@@ -20,7 +20,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Reads at a time: a status page, a resume and a settle beside each other.
 const MAX_READERS: u32 = 4;
 
-const MIGRATIONS: [(i64, &str, &str); 8] = [
+const MIGRATIONS: [(i64, &str, &str); 9] = [
     (1, "ledger", include_str!("migrations/0001_ledger.sql")),
     (2, "lease", include_str!("migrations/0002_lease.sql")),
     (
@@ -37,6 +37,11 @@ const MIGRATIONS: [(i64, &str, &str); 8] = [
         include_str!("migrations/0024_reopenings.sql"),
     ),
     (25, "parts", include_str!("migrations/0025_parts.sql")),
+    (
+        30,
+        "forgotten",
+        include_str!("migrations/0030_forgotten.sql"),
+    ),
 ];
 
 /// How the writer opens the store.
