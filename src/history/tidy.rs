@@ -104,6 +104,16 @@ pub fn run_tables(schema: &Schema) -> Statement {
     Statement::new(STEP, "tables", &sql)
 }
 
+/// Every run there is, open or ended: one id a row.
+pub fn all_runs(schema: &Schema) -> Statement {
+    let sql = format!(
+        "select run_id from {} union all select run_id from {}",
+        schema.table("runs"),
+        schema.table("open_runs"),
+    );
+    Statement::new(STEP, "tables of no run", &sql)
+}
+
 /// Whether the run is in `open_runs`: a row if it is.
 pub fn is_open(schema: &Schema, run: &RunId) -> Result<Statement, Unwritable> {
     let sql = format!(

@@ -20,6 +20,7 @@ mod label;
 mod login;
 mod login_errors;
 mod options;
+mod orphans;
 mod pool;
 mod preview;
 mod reopen;

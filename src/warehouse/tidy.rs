@@ -21,15 +21,16 @@ impl SqlWarehouse {
         audience: Option<&Self>,
     ) -> Result<Tidied, WarehouseError> {
         self.prepare().await?;
+        let of_runs = self.drop_old_tables(keep, audience).await?;
+        let of_no_run = self.drop_orphans(keep.tables, audience).await?;
         Ok(Tidied {
-            tables: self.drop_old_tables(keep, audience).await?,
+            tables: of_runs + of_no_run,
             runs: self.forget_old_runs(keep, except).await?,
         })
     }
 
     /// A table is a run's by the hash in its name, and the run's row says when
-    /// it ended. One whose run has no row is left alone: it may be about to
-    /// be admitted.
+    /// it ended. One whose run has no row is not judged here.
     async fn drop_old_tables(
         &self,
         keep: Retention,
@@ -54,7 +55,7 @@ impl SqlWarehouse {
         Ok(dropped)
     }
 
-    async fn tables_of_runs(&self) -> Result<HashSet<String>, WarehouseError> {
+    pub(super) async fn tables_of_runs(&self) -> Result<HashSet<String>, WarehouseError> {
         let mut session = self.pool.session().await?;
         let there = first_column(&mut session, &run_tables(&self.schema)).await?;
         session.hand_back();
@@ -97,7 +98,7 @@ impl SqlWarehouse {
         Ok(dropped)
     }
 
-    async fn drop_each(
+    pub(super) async fn drop_each(
         &self,
         session: &mut Session,
         what: &str,
