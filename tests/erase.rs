@@ -2,7 +2,6 @@
 //! built program.
 
 #![cfg(test)]
-#![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
 mod support;
 
