@@ -98,7 +98,7 @@ async fn a_run_that_ended_long_ago_is_forgotten_with_its_batches(ledger: &dyn Le
     forget(ledger, minute(0)).await;
     assert_eq!(there(ledger).await, [old.clone(), young.clone()]);
     forget(ledger, minute(2)).await;
-    assert_eq!(there(ledger).await, [young.clone()]);
+    assert_eq!(there(ledger).await, vec![young.clone()]);
     assert_eq!(ledger.batches(&old).await.unwrap(), []);
     let kept = ledger.run(&young).await.unwrap().unwrap();
     assert_eq!(kept.spec, "{}");
