@@ -127,6 +127,28 @@ async fn rows_go_after_their_time_save_those_of_the_newest_run(mut place: Place)
     assert_eq!(rows_of(&mut place, "runs", &newest).await, "1");
 }
 
+async fn a_table_of_no_run_goes_once_it_was_seen_long_enough(mut place: Place) {
+    let open = facts_of("hello", PEOPLE);
+    place.laid_out(&open).await;
+    for table in ["run_0123456789abcdef", "run_of_the_mill"] {
+        let create = format!("create table campaignd.{table} as select 1 as n");
+        place.run_ours(&create).await;
+    }
+    assert_eq!(tidied(&place, None).await, Tidied::default());
+    assert_eq!(tidied(&place, None).await, Tidied::default());
+    let keep = Retention {
+        tables: Duration::from_nanos(1),
+        ..KEEP
+    };
+    let expected = Tidied { runs: 0, tables: 1 };
+    assert_eq!(place.warehouse.tidy(keep, None).await.unwrap(), expected);
+    assert_eq!(place.tables_of(&open).await, ["run"]);
+    let kept = place.rows("select n || '' from campaignd.run_of_the_mill");
+    assert_eq!(kept.await, ["1"]);
+    let again = place.warehouse.tidy(keep, None).await.unwrap();
+    assert_eq!(again, Tidied::default());
+}
+
 macro_rules! on_each {
     ($($name:ident)*) => {
         mod sqlite {
@@ -150,4 +172,5 @@ on_each! {
     tables_go_after_their_time_and_stay_until_then
     the_table_of_a_run_that_was_opened_again_stays
     rows_go_after_their_time_save_those_of_the_newest_run
+    a_table_of_no_run_goes_once_it_was_seen_long_enough
 }

@@ -131,6 +131,7 @@ async fn an_ended_run_is_opened_again_with_what_it_did_not_deliver_still_open(pl
     place.warehouse.settle(&settled).await.unwrap();
     let end = Closing {
         keep_run_table: true,
+        withheld_rows: true,
         cancels_rest: Some("the run was cancelled".to_owned()),
         ..closing(&facts, funnel, RunStatus::Cancelled)
     };
@@ -170,6 +171,7 @@ async fn a_run_that_history_knows_more_of_is_not_opened_again_to_send(place: &mu
     place.warehouse.settle(&settled).await.unwrap();
     let end = Closing {
         keep_run_table: true,
+        withheld_rows: true,
         ..closing(&facts, funnel, RunStatus::Incomplete)
     };
     place.warehouse.close(&end).await.unwrap();
@@ -193,6 +195,7 @@ async fn what_is_left_of_a_cut_batch_is_cancelled_with_the_rest(place: &mut Plac
     place.warehouse.settle(&settled).await.unwrap();
     let end = Closing {
         keep_run_table: true,
+        withheld_rows: true,
         cancels_rest: Some("the run was cancelled".to_owned()),
         ..closing(&facts, funnel, RunStatus::Cancelled)
     };

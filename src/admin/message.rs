@@ -77,6 +77,24 @@ pub enum Request {
         /// As it was paused.
         scope: String,
     },
+    /// Notes that members are erased, or what came of it.
+    NoteErasure {
+        /// Where, how many and when.
+        erasing: Erasing,
+        /// What came of it, if that is known.
+        outcome: Option<String>,
+    },
+}
+
+/// Members being erased. Their keys are said to no one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Erasing {
+    /// The connector.
+    pub connector: ConnectorName,
+    /// How many keys were listed.
+    pub keys: u64,
+    /// When it was asked.
+    pub at: Timestamp,
 }
 
 /// What of a plan is asked for.

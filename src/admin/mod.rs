@@ -5,5 +5,5 @@ mod message;
 mod user;
 
 pub use control::{ControlError, Handler, ask, serve};
-pub use message::{PlanWish, Reply, Request, Seen};
+pub use message::{Erasing, PlanWish, Reply, Request, Seen};
 pub use user::{own_name, user_name};

@@ -10,6 +10,7 @@ mod connector_report;
 mod count;
 mod demo;
 mod destination;
+mod erase;
 mod exit;
 mod follow;
 mod forecast;
@@ -125,6 +126,9 @@ enum Command {
     /// The SQL an administrator runs once.
     #[command(after_help = "Example: campaignd bootstrap warehouse > bootstrap.sql")]
     Bootstrap(bootstrap::Args),
+    /// Removes members from history and from the tables of runs.
+    #[command(after_help = "Example: campaignd erase warehouse --keys keys.txt")]
+    Erase(erase::Args),
 }
 
 /// Runs the command that was typed. A command line that is wrong ends the
@@ -182,6 +186,7 @@ async fn carry_out(cli: Cli) -> Result<(), Failure> {
         Command::Unpause(args) => pause::run(&cli.config, args, false, cli.format).await,
         Command::Schema(args) => schema::run(&args),
         Command::Bootstrap(args) => bootstrap::run(&cli.config, &args, cli.format).await,
+        Command::Erase(args) => erase::run(&cli.config, &args, cli.format).await,
     }
 }
 

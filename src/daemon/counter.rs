@@ -191,6 +191,9 @@ impl Handler for Counter {
             Request::Look { run } => self.look(&run).await,
             Request::Pause { scope } => self.desk.set_pause(&scope, true, by).await,
             Request::Unpause { scope } => self.desk.set_pause(&scope, false, by).await,
+            Request::NoteErasure { erasing, outcome } => {
+                self.desk.note_erasure(&erasing, outcome, by).await
+            }
             Request::AcceptConnector { connector } => self.desk.accept(&connector, by).await,
             Request::Resume { run } => match self.desk.resume(&run, by).await {
                 Ok(record) => {

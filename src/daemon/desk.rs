@@ -1,7 +1,7 @@
 //! What people ask of the running daemon, done.
 
 use super::runs::Runs;
-use crate::admin::Reply;
+use crate::admin::{Erasing, Reply};
 use crate::id::{ConnectorName, RunId};
 use crate::run::{
     Action, Clock, Ledger, LedgerError, PauseChange, PauseScope, Pauses, RunChange, RunEvent,
@@ -188,6 +188,25 @@ impl Desk {
         match accepted.await {
             Ok(()) => Reply::Done(format!("{connector} is accepted as it is")),
             Err(reply) => reply,
+        }
+    }
+
+    /// Notes that `by` erases members, or what came of it.
+    pub async fn note_erasure(
+        &self,
+        erasing: &Erasing,
+        outcome: Option<String>,
+        by: &str,
+    ) -> Reply {
+        let target = format!("{}: {} keys", erasing.connector, erasing.keys);
+        let action = Action {
+            outcome: outcome.as_deref().map(cut),
+            at: erasing.at,
+            ..self.action(by, "erase", &target)
+        };
+        match self.ledger.note_action(action).await {
+            Ok(()) => Reply::Done("noted".to_owned()),
+            Err(error) => Reply::Failed(error.to_string()),
         }
     }
 

@@ -1,4 +1,5 @@
-//! Removes from each warehouse what has been kept long enough.
+//! Removes from each warehouse, and from the ledger, what has been kept long
+//! enough.
 
 use super::runs::Runs;
 use crate::id::ConnectorName;
@@ -8,6 +9,9 @@ use tokio_util::sync::CancellationToken;
 /// How long after its time something is removed at the latest.
 const TIDY_EVERY: Duration = Duration::from_secs(3600);
 
+/// The time between two steps in the ledger, most of which is free for others.
+const STEP_EVERY: Duration = Duration::from_millis(200);
+
 impl Runs {
     /// Tidies each connector, now and every hour, until `stop`. A connector
     /// that hangs holds up no other.
@@ -15,6 +19,29 @@ impl Runs {
         for connector in self.world().connectors() {
             let tidying = self.clone().tidy(connector.clone(), stop.clone());
             self.tasks.spawn(tidying);
+        }
+        self.tasks.spawn(self.clone().keep_forgetting(stop.clone()));
+    }
+
+    /// Removes from the ledger what has been kept long enough, now and every
+    /// hour, until `stop`: step by step, so that what else is written waits
+    /// for one step at most.
+    async fn keep_forgetting(self, stop: CancellationToken) {
+        loop {
+            let world = self.world();
+            let wait = match world.ledger.forget(world.forget(world.clock.now())).await {
+                Ok(0) => TIDY_EVERY,
+                Ok(_) => STEP_EVERY,
+                Err(error) => {
+                    tracing::warn!("the state store was not tidied: {error}");
+                    TIDY_EVERY
+                }
+            };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = world.clock.sleep(wait) => {}
+            }
         }
     }
 

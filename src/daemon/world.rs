@@ -8,12 +8,13 @@ use crate::delivery::{Rate, Rules};
 use crate::history::Retention;
 use crate::id::{ConnectorName, DestinationName};
 use crate::run::{
-    Clock, Destination, Guards, Kit, Ledger, Limit, Settler, Throttle, ThrottleOptions, Turns,
-    Warehouse, WarehouseError,
+    Clock, Destination, Forget, Guards, Kit, Ledger, Limit, Settler, Throttle, ThrottleOptions,
+    Turns, Warehouse, WarehouseError,
 };
 use crate::warehouse;
 use crate::warehouse::ConnectorOptions;
 use crate::webhook::{HttpDestination, WebhookError};
+use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -102,7 +103,7 @@ pub struct World {
     /// When runs stop sending by themselves.
     pub guards: Guards,
     lease: Duration,
-    keep_history: Duration,
+    keep: settings::Keep,
     shares_ledger: bool,
     /// Where people's requests are done.
     pub desk: Arc<Desk>,
@@ -277,10 +278,11 @@ impl World {
             guards: Guards {
                 adopt_after: settings.adopt_after,
                 recheck_after: settings.recheck_after,
+                withheld_rows: settings.keep.withheld_rows,
                 ..Guards::default()
             },
             lease: settings.lease,
-            keep_history: settings.keep_history,
+            keep: settings.keep,
             desk,
             shares_ledger: matches!(settings.state, StateStore::Postgres(_)),
             tasks,
@@ -356,9 +358,24 @@ impl World {
     /// the settings define it.
     pub fn retention(&self, name: &ConnectorName) -> Option<Retention> {
         self.connectors.get(name).map(|connector| Retention {
-            history: self.keep_history,
+            history: self.keep.history,
             tables: connector.settings.stage_retention(),
         })
+    }
+
+    /// What is old enough at `now` to be removed from the ledger. A run stays
+    /// at least as long as its table may.
+    pub fn forget(&self, now: Timestamp) -> Forget {
+        let tables = self
+            .connectors
+            .values()
+            .map(|c| c.settings.stage_retention());
+        let runs = tables.fold(self.keep.ledger, Duration::max);
+        let before = |age: Duration| now.checked_sub(age).unwrap_or(Timestamp::MIN);
+        Forget {
+            runs_before: before(runs),
+            actions_before: before(self.keep.history),
+        }
     }
 
     /// The destination, if the settings define it.

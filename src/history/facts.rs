@@ -217,6 +217,9 @@ pub struct Closing {
     pub cancels_rest: Option<String>,
     /// Whether its run table stays, for a later resume or resolve.
     pub keep_run_table: bool,
+    /// Whether each withheld member has a row in history, and not only a count
+    /// in `runs`.
+    pub withheld_rows: bool,
 }
 
 /// Where a run's planned members are. The rule that holds at every commit:

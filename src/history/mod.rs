@@ -7,6 +7,7 @@ mod bootstrap;
 mod cancelled;
 pub mod carried;
 mod cells;
+pub mod erase;
 mod facts;
 pub mod register;
 pub mod reopen;
@@ -20,6 +21,7 @@ mod withheld;
 pub use adoption::{Remains, SilentRun};
 pub use bootstrap::{BootstrapOptions, bootstrap, bootstrap_for_stages};
 pub use cancelled::cancelled;
+pub use erase::{BadKeys, ErasedKeys};
 pub use facts::{
     BatchOutcome, BatchStatus, Closing, RefusedMember, RunFacts, RunStatus, Settlement, Tally,
     UnstartedRun,

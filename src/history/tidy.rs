@@ -12,7 +12,7 @@ const STEP: &str = "tidy";
 const RUNS_PER_DELETE: usize = 200;
 
 /// What names the tables of runs; what follows is 16 hexadecimal digits.
-const PREFIXES: [&str; 3] = ["run_", "stage_", "admit_"];
+pub(super) const PREFIXES: [&str; 3] = ["run_", "stage_", "admit_"];
 
 /// How long the warehouse keeps what runs have left there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +102,16 @@ pub fn run_tables(schema: &Schema) -> Statement {
         ),
     };
     Statement::new(STEP, "tables", &sql)
+}
+
+/// Every run there is, open or ended: one id a row.
+pub fn all_runs(schema: &Schema) -> Statement {
+    let sql = format!(
+        "select run_id from {} union all select run_id from {}",
+        schema.table("runs"),
+        schema.table("open_runs"),
+    );
+    Statement::new(STEP, "tables of no run", &sql)
 }
 
 /// Whether the run is in `open_runs`: a row if it is.

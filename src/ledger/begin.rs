@@ -20,7 +20,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Reads at a time: a status page, a resume and a settle beside each other.
 const MAX_READERS: u32 = 4;
 
-const MIGRATIONS: [(i64, &str, &str); 10] = [
+const MIGRATIONS: [(i64, &str, &str); 11] = [
     (1, "ledger", include_str!("migrations/0001_ledger.sql")),
     (2, "lease", include_str!("migrations/0002_lease.sql")),
     (
@@ -41,6 +41,11 @@ const MIGRATIONS: [(i64, &str, &str); 10] = [
         26,
         "unsettled",
         include_str!("migrations/0026_unsettled.sql"),
+    ),
+    (
+        30,
+        "forgotten",
+        include_str!("migrations/0030_forgotten.sql"),
     ),
     (
         33,

@@ -1,9 +1,12 @@
 //! The writes a ledger takes, as values.
 
-use super::{bundle, connectors, write_adopted, write_batch, write_pause, write_reopen, write_run};
+use super::{
+    bundle, connectors, write_adopted, write_batch, write_forget, write_pause, write_reopen,
+    write_run,
+};
 use crate::id::{BatchPath, ConnectorName, RunId};
 use crate::run::{
-    Action, Adopted, AttemptBegun, BatchChange, BatchStatus, Claim, LedgerError, NewRun,
+    Action, Adopted, AttemptBegun, BatchChange, BatchStatus, Claim, Forget, LedgerError, NewRun,
     PauseChange, Reopen, Resolution, RunChange,
 };
 use jiff::Timestamp;
@@ -23,6 +26,7 @@ pub(super) enum Command {
     Adopt(Box<Adopted>),
     SetPause(PauseChange),
     Note(Action),
+    Forget(Forget),
     Cancel {
         run: RunId,
         by: String,
@@ -73,11 +77,16 @@ pub(super) struct Written {
     pub(super) runs: Vec<RunId>,
     /// The term of a lease that was taken.
     pub(super) term: Option<i32>,
+    /// How many rows were removed.
+    pub(super) removed: u64,
 }
 
 impl From<Vec<RunId>> for Written {
     fn from(runs: Vec<RunId>) -> Self {
-        Self { runs, term: None }
+        Self {
+            runs,
+            ..Self::default()
+        }
     }
 }
 
@@ -113,6 +122,13 @@ impl Command {
                 connectors::set_alarm(db, connector, alarm.as_deref()).await?;
             }
             Self::SetPause(change) => write_pause::set(db, change).await?,
+            Self::Forget(forget) => {
+                let removed = write_forget::forget(db, forget).await?;
+                return Ok(Written {
+                    removed,
+                    ..Written::default()
+                });
+            }
             Self::Note(action) => write_pause::note(db, action).await?,
             Self::Cancel { run, by, at } => write_pause::cancel(db, run, by, *at).await?,
             Self::Accept(connector) => connectors::accept(db, connector).await?,

@@ -16,7 +16,7 @@ use super::trouble::unreadable;
 use super::writer::Writer;
 use crate::id::{BatchPath, CampaignName, ConnectorName, RunId};
 use crate::run::{
-    Action, Adopted, AttemptBegun, BatchChange, BatchRecord, BatchStatus, Claim, Cursor,
+    Action, Adopted, AttemptBegun, BatchChange, BatchRecord, BatchStatus, Claim, Cursor, Forget,
     Installation, Lease, Ledger, LedgerError, NewRun, PauseChange, PauseScope, Paused, Reopen,
     Reopening, Resolution, RunChange, RunRecord,
 };
@@ -32,7 +32,7 @@ use uuid::Uuid;
 /// The longest a read may take, a server that has gone silent included.
 const READ_LIMIT: Duration = Duration::from_secs(40);
 
-const MIGRATIONS: [(i64, &str, &str); 9] = [
+const MIGRATIONS: [(i64, &str, &str); 10] = [
     (
         1,
         "ledger",
@@ -72,6 +72,11 @@ const MIGRATIONS: [(i64, &str, &str); 9] = [
         26,
         "unsettled",
         include_str!("migrations/postgres/0026_unsettled.sql"),
+    ),
+    (
+        30,
+        "forgotten",
+        include_str!("migrations/postgres/0030_forgotten.sql"),
     ),
     (
         33,
@@ -454,6 +459,10 @@ impl Ledger for PostgresLedger {
 
     async fn note_action(&self, action: Action) -> Result<(), LedgerError> {
         self.write(Command::Note(action)).await.map(drop)
+    }
+
+    async fn forget(&self, forget: Forget) -> Result<u64, LedgerError> {
+        Ok(self.write(Command::Forget(forget)).await?.removed)
     }
 
     async fn reopen(&self, reopen: Reopen) -> Result<(), LedgerError> {

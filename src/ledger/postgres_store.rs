@@ -6,6 +6,7 @@ use super::command::{Command, Failure, Written};
 use super::postgres_adopted as adopted;
 use super::postgres_batches::{self as batches, Terms, hold_term};
 use super::postgres_connectors as connectors;
+use super::postgres_forget as forgotten;
 use super::postgres_options::PostgresOptions;
 use super::postgres_pauses as pauses;
 use super::postgres_reopen as reopened;
@@ -163,6 +164,13 @@ async fn apply(
         Command::ChangeRun(change) => runs::change(db, change).await?,
         Command::Adopt(adopted) => adopted::adopt(db, adopted).await?,
         Command::SetPause(change) => pauses::set(db, change).await?,
+        Command::Forget(forget) => {
+            let removed = forgotten::forget(db, forget).await?;
+            return Ok(Written {
+                removed,
+                ..Written::default()
+            });
+        }
         Command::Note(action) => pauses::note(db, action).await?,
         Command::Cancel { run, by, at } => pauses::cancel(db, run, by, *at).await?,
         Command::SetAlarm { connector, alarm } => {

@@ -11,7 +11,7 @@ use super::write_reopen;
 use super::writer::{SqliteStore, Writer};
 use crate::id::{BatchPath, CampaignName, ConnectorName, RunId};
 use crate::run::{
-    Action, Adopted, AttemptBegun, BatchChange, BatchRecord, BatchStatus, Claim, Cursor,
+    Action, Adopted, AttemptBegun, BatchChange, BatchRecord, BatchStatus, Claim, Cursor, Forget,
     Installation, Lease, Ledger, LedgerError, NewRun, PauseChange, PauseScope, Paused, Reopen,
     Reopening, Resolution, RunChange, RunRecord,
 };
@@ -363,6 +363,10 @@ impl Ledger for SqliteLedger {
 
     async fn note_action(&self, action: Action) -> Result<(), LedgerError> {
         self.write(Command::Note(action)).await.map(drop)
+    }
+
+    async fn forget(&self, forget: Forget) -> Result<u64, LedgerError> {
+        Ok(self.write(Command::Forget(forget)).await?.removed)
     }
 
     async fn reopen(&self, reopen: Reopen) -> Result<(), LedgerError> {

@@ -2,6 +2,16 @@
 
 use jiff::Timestamp;
 
+/// What is old enough to be removed from the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forget {
+    /// Runs that ended before this, with their batches, and specifications
+    /// that no run names any more.
+    pub runs_before: Timestamp,
+    /// Commands of people before this.
+    pub actions_before: Timestamp,
+}
+
 /// One command of one person, and what came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Action {

@@ -57,7 +57,8 @@ pub async fn adopt_silent(
             _ => {
                 let remains = warehouse.adopt(&silent, us, guards.adopt_after).await?;
                 if let Some(remains) = remains {
-                    end(connector, warehouse.as_ref(), ledger, remains, now).await?;
+                    let rows = guards.withheld_rows;
+                    end(connector, warehouse.as_ref(), ledger, (remains, rows), now).await?;
                     adopted += 1;
                 }
             }
@@ -86,7 +87,7 @@ async fn end(
     connector: &ConnectorName,
     warehouse: &dyn Warehouse,
     ledger: &dyn Ledger,
-    remains: Remains,
+    (remains, withheld_rows): (Remains, bool),
     now: Timestamp,
 ) -> Result<(), RunError> {
     let (status, state, why) = match remains.laid_out {
@@ -152,6 +153,7 @@ async fn end(
         error: Some(why.to_owned()),
         cancels_rest: None,
         keep_run_table: remains.laid_out,
+        withheld_rows,
     };
     let tally = warehouse.close(&closing).await?;
     let term = ledger.run(&facts.run).await?.map_or(0, |run| run.term);

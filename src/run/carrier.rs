@@ -419,6 +419,7 @@ impl Carrier {
             error,
             cancels_rest: self.why_cancelled(status),
             keep_run_table: matches!(status, RunStatus::Incomplete | RunStatus::Cancelled),
+            withheld_rows: self.kit.guards.withheld_rows,
         }
     }
 

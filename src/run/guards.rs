@@ -9,7 +9,7 @@ const SEEN_EVERY: Duration = Duration::from_mins(1);
 /// first act of who takes its run over: clocks differ, and statements wait.
 const MARGIN: Duration = Duration::from_mins(1);
 
-/// When a run stops sending by itself, and how often it reports.
+/// When a run stops sending by itself, how often it reports, and of whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Guards {
     /// How long a run must be silent before another daemon takes it over.
@@ -27,6 +27,9 @@ pub struct Guards {
     pub settle_every: Duration,
     /// How often `fresh_when` is asked while the data is stale.
     pub fresh_every: Duration,
+    /// Whether members who were withheld have rows in history, and not only
+    /// counts in `runs`.
+    pub withheld_rows: bool,
 }
 
 impl Default for Guards {
@@ -38,6 +41,7 @@ impl Default for Guards {
             behind_outcomes: 2_000_000,
             settle_every: Duration::from_mins(1),
             fresh_every: Duration::from_secs(30),
+            withheld_rows: true,
         }
     }
 }

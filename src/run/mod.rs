@@ -38,7 +38,7 @@ mod strain;
 mod throttle;
 mod turns;
 
-pub use actions::Action;
+pub use actions::{Action, Forget};
 pub use adoption::adopt_silent;
 pub use carrier::{Carrier, Kit, RunError};
 pub use clock::{Clock, SystemClock};

@@ -1,6 +1,6 @@
 //! What the engine needs from the world, as traits.
 
-use super::actions::Action;
+use super::actions::{Action, Forget};
 use super::lease::Lease;
 use super::pauses::{PauseChange, PauseScope, Paused};
 use super::records::{
@@ -434,6 +434,14 @@ pub trait Ledger: Send + Sync {
     /// Notes who asked what of which run. One with an outcome completes the
     /// one without that was noted before it, if there is one.
     async fn note_action(&self, action: Action) -> Result<(), LedgerError>;
+
+    /// Takes one bounded step in removing what ended long ago, and returns how
+    /// many rows it removed: none when nothing is left to do. What is open or
+    /// held stays, and so does a run with outcomes that are not settled, and
+    /// the newest of each campaign that ended as it did.
+    async fn forget(&self, _forget: Forget) -> Result<u64, LedgerError> {
+        Ok(0)
+    }
 
     /// Opens a run that has ended; refused with [`LedgerError::Conflict`]
     /// unless it is in the state the change expects, and, where something

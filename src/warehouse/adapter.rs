@@ -17,6 +17,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 /// A warehouse behind sqlx.
@@ -34,6 +35,10 @@ pub(super) struct SqlWarehouse {
     /// What the run tables of open runs look like; at most
     /// [`MAX_LAYOUTS`]. A blocking mutex: never held across an await.
     pub(super) layouts: Mutex<HashMap<RunId, Arc<Layout>>>,
+    /// The tables that are named as those of runs, and since when they have
+    /// been seen: what is of no run is dropped by its age. A blocking mutex:
+    /// never held across an await.
+    pub(super) tables_seen: Mutex<HashMap<String, Instant>>,
     /// Whether history is elsewhere: only a run's own tables are here.
     pub(super) only_audiences: bool,
     /// Where contacts are counted, if history is elsewhere.
@@ -88,6 +93,7 @@ impl SqlWarehouse {
                     under_way: Vec::new(),
                 }),
             mark: String::new(),
+            tables_seen: Mutex::new(HashMap::new()),
             ready: OnceCell::new(),
             layouts: Mutex::new(HashMap::new()),
         }
@@ -238,7 +244,7 @@ impl Warehouse for SqlWarehouse {
         keep: Retention,
         except: Option<&RunId>,
     ) -> Result<Tidied, WarehouseError> {
-        self.tidy_up(keep, except).await
+        self.tidy_up(keep, except, None).await
     }
 
     async fn has_run(&self, run: &RunId) -> Result<bool, WarehouseError> {

@@ -12,7 +12,8 @@ use super::{ApartOptions, ConnectorOptions};
 use crate::audience::{Dialect, FreshWhen, Funnel, Lock, OpenMembers, ShownContacts, TableNames};
 use crate::history::carried::{admitted_runs, mark, places};
 use crate::history::{
-    Closing, Remains, RunFacts, Settlement, SilentRun, Tally, UnstartedRun, Withheld,
+    Closing, Remains, Retention, RunFacts, Settlement, SilentRun, Tally, Tidied, UnstartedRun,
+    Withheld,
 };
 use crate::id::RunId;
 use crate::run::{Page, Registration, Warehouse, WarehouseError, WarehouseErrorClass};
@@ -277,6 +278,15 @@ impl Warehouse for Apart {
         self.history
             .reopen_run(run, funnel, known, resends, audience)
             .await
+    }
+
+    async fn tidy(
+        &self,
+        keep: Retention,
+        except: Option<&RunId>,
+    ) -> Result<Tidied, WarehouseError> {
+        let audience = Some(&self.audience);
+        self.history.tidy_up(keep, except, audience).await
     }
 
     async fn forget_unstaged(&self, run: &RunFacts) -> Result<(), WarehouseError> {

@@ -317,7 +317,8 @@ impl SqlWarehouse {
         // find other reasons.
         let begins_anew = closing.status == RunStatus::Held && tally.still_open == tally.total();
         let is_here = matches!(source, Source::Here);
-        if closing.funnel.withheld() > 0 && is_here && has_members && !begins_anew {
+        let has_rows = closing.withheld_rows && closing.funnel.withheld() > 0;
+        if has_rows && is_here && has_members && !begins_anew {
             let rows = withheld_history(&self.schema, facts).map_err(unwritable)?;
             session.run(&rows).await?;
         }

@@ -13,7 +13,7 @@ use crate::run::{WarehouseError, gone};
 
 /// The run's frozen members are not there any more.
 const NO_TABLE: &str = "its frozen members are not in the warehouse any more: they are kept for \
-    `stage_retention` after its end; start a new run";
+    `stage_retention` after its end, or until a member of it is erased; start a new run";
 
 /// Somebody else has sent of it, or settled for it.
 const OTHERS_WORK: &str = "the warehouse's history has more of it than the state store knows: \

@@ -311,5 +311,6 @@ pub fn closing(facts: &RunFacts, funnel: Funnel, status: RunStatus) -> Closing {
         error: None,
         cancels_rest: None,
         keep_run_table: false,
+        withheld_rows: true,
     }
 }

@@ -2,6 +2,7 @@
 
 use super::connector::Connector;
 use super::destination::DestinationSettings;
+use super::keep::Keep;
 use super::state::StateStore;
 use crate::campaign::Known;
 use crate::id::{ConnectorName, DestinationName};
@@ -29,8 +30,8 @@ pub struct Settings {
     pub adopt_after: Duration,
     /// How long after staging suppression is asked again.
     pub recheck_after: Duration,
-    /// How long the rows of ended runs stay in the warehouse.
-    pub keep_history: Duration,
+    /// How long what has ended is kept.
+    pub keep: Keep,
     /// Where commands reach the running daemon.
     pub control: PathBuf,
     /// How long a shutdown waits for what is open.

@@ -4,6 +4,7 @@ use super::connector::Connector;
 use super::destination::DestinationSettings;
 use super::file::{Limits, LogFormat, LogLevel, LogSettings, Settings, SettingsFile};
 use super::history::check_histories;
+use super::keep::Keep;
 use super::state::{self, StateStore};
 use crate::campaign::yaml::{self, Document, Field, Reader, Section};
 use crate::campaign::{Problem, Source};
@@ -26,11 +27,6 @@ const ADOPT_AFTER: RangeInclusive<Duration> =
 /// The range of `recheck_after`.
 const RECHECK_AFTER: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600);
-
-/// The range of `keep.history`, and its least what it is unless something else
-/// is said: as long as a cap or cooldown may look back.
-const HISTORY: RangeInclusive<Duration> =
-    Duration::from_secs(400 * 24 * 3600)..=Duration::from_secs(36_500 * 24 * 3600);
 
 /// Both, unless something else is said.
 const USUAL_WAIT: Duration = Duration::from_mins(15);
@@ -106,8 +102,8 @@ fn read(mut top: Section) -> Option<Settings> {
     let adopt_after = adopt_after(&mut top, destinations.as_ref());
     let recheck_after = top.optional("recheck_after");
     let recheck_after = recheck_after.map_or(Some(USUAL_WAIT), |f| f.duration(RECHECK_AFTER));
-    let keep_history = top.optional("keep");
-    let keep_history = keep_history.map_or(Some(*HISTORY.start()), |f| keep_of(f.section()?));
+    let keep = top.optional("keep");
+    let keep = keep.map_or(Some(Keep::default()), |f| Keep::read(f.section()?));
     let log = top.optional("log");
     let log = log.map_or(Some(LogSettings::default()), |f| log_of(f.section()?));
     let control = top.optional("control").map(|f| f.filled_text());
@@ -128,7 +124,7 @@ fn read(mut top: Section) -> Option<Settings> {
         limits: limits?,
         adopt_after: adopt_after?,
         recheck_after: recheck_after?,
-        keep_history: keep_history?,
+        keep: keep?,
         shutdown_grace: grace?,
         log: log?,
     })
@@ -202,15 +198,6 @@ fn limits_of(mut section: Section) -> Option<Limits> {
         max_in_flight: in_flight?,
         memory: memory?,
     })
-}
-
-/// How long history is kept.
-fn keep_of(mut section: Section) -> Option<Duration> {
-    let history = section.optional("history");
-    let history = history.map_or(Some(*HISTORY.start()), |f| f.duration(HISTORY));
-    section.not_yet(&["ledger", "withheld"]);
-    section.finish();
-    history
 }
 
 fn log_of(mut section: Section) -> Option<LogSettings> {
