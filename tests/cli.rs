@@ -361,7 +361,10 @@ async fn a_run_that_does_not_deliver_everything_ends_with_4_and_says_why() {
     let mended = ["destination", "resume", "sink"];
     said += &told(&site, &run).await;
     said += &told(&site, &mended).await;
-    site.receiver.rule(|_| Answer::status(401));
+    // All three are on the wire when the first answer is here.
+    let meanwhile = Duration::from_millis(500);
+    site.receiver
+        .rule(move |_| Answer::status(401).after(meanwhile));
     said += &told(&site, &run).await;
     insta::assert_snapshot!(said);
     insta::assert_snapshot!("runs_with_errors", told(&site, &["runs"]).await);
