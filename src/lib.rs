@@ -11,5 +11,6 @@ pub mod id;
 pub mod ledger;
 pub mod run;
 pub mod schedule;
+pub mod tls;
 pub mod warehouse;
 pub mod webhook;

@@ -25,19 +25,20 @@ const ROOMS: &[(&str, Kind, &str)] = &[
         Kind::Edge,
         "id schedule audience delivery history campaign",
     ),
-    ("warehouse", Kind::Edge, "id audience history run"),
-    ("webhook", Kind::Edge, "id delivery run"),
+    ("tls", Kind::Edge, ""),
+    ("warehouse", Kind::Edge, "id audience history run tls"),
+    ("webhook", Kind::Edge, "id delivery run tls"),
     ("ledger", Kind::Edge, "id run"),
     ("admin", Kind::Edge, "id run"),
     (
         "daemon",
         Kind::Edge,
-        "id schedule audience delivery history campaign run warehouse webhook ledger admin",
+        "id schedule audience delivery history campaign run tls warehouse webhook ledger admin",
     ),
     (
         "cli",
         Kind::Edge,
-        "id schedule audience delivery history campaign run warehouse webhook ledger admin daemon",
+        "id schedule audience delivery history campaign run tls warehouse webhook ledger admin daemon",
     ),
 ];
 

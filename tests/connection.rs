@@ -5,7 +5,7 @@
 mod support;
 
 use campaignd::run::WarehouseErrorClass;
-use campaignd::warehouse::{ConnectorOptions, ServerOptions, Tls, open};
+use campaignd::warehouse::{ConnectorOptions, ServerOptions, Tls, open, report};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -142,14 +142,17 @@ async fn behind_tls(plain: SocketAddr, own: &Pair, tasks: &TaskTracker) -> (u16,
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let tls = front.port();
+    let each = tasks.clone();
     tasks.spawn(async move {
         for _ in 0..8 {
             let (mut client, _) = listener.accept().await.unwrap();
-            let mut request = [0; 8];
-            client.read_exact(&mut request).await.unwrap();
-            client.write_all(b"S").await.unwrap();
-            let mut server = TcpStream::connect(("127.0.0.1", tls)).await.unwrap();
-            drop(copy_bidirectional(&mut client, &mut server).await);
+            each.spawn(async move {
+                let mut request = [0; 8];
+                client.read_exact(&mut request).await.unwrap();
+                client.write_all(b"S").await.unwrap();
+                let mut server = TcpStream::connect(("127.0.0.1", tls)).await.unwrap();
+                drop(copy_bidirectional(&mut client, &mut server).await);
+            });
         }
     });
     (port, front)
@@ -204,6 +207,31 @@ async fn the_certificate_is_checked_by_the_servers_real_name() {
             }
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_report_names_the_certificate_and_what_speaks_no_tls() {
+    let place = Place::redshift().await;
+    let ConnectorOptions::Server(server) = place.options.clone() else {
+        panic!("it is a server");
+    };
+    let tasks = TaskTracker::new();
+    let own = Authority::new().sign("warehouse.example", 2999);
+    let (port, _front) = behind_tls(place.gate().address(), &own, &tasks).await;
+    let options = ServerOptions {
+        host: "localhost".to_owned(),
+        port,
+        tls: Tls::Require,
+        ..server
+    };
+    let found = report(ConnectorOptions::Server(options), &[])
+        .await
+        .unwrap();
+    let tls = found.tls.unwrap();
+    assert_eq!(tls.version, "1.3");
+    assert!(tls.issuer.contains("root "), "{tls:?}");
+    assert_eq!(tls.expires.strftime("%Y-%m-%d").to_string(), "2999-12-31");
+    assert_eq!(found.tls_error, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,10 +8,20 @@ mod support;
 use serde_json::Value;
 use support::site::{Site, World};
 
+const CAMPAIGN: &str = "name: hello
+connector: warehouse
+schedule: { cron: '0 9 * * *', timezone: UTC }
+audience:
+  key: profile_id
+  sql: select profile_id, email from shared.active_people
+activation: { destination: sink }
+";
+
 /// A site whose connector logs in as `app`, who may do what the bootstrap
 /// grants, and `more`.
 async fn site(world: World, name: &str, more: &str) -> Site {
     let site = Site::of(world, name).await;
+    site.write("campaigns/hello.yaml", CAMPAIGN);
     let text = site.settings();
     let (before, rest) = text.split_once("user: ").unwrap();
     let end = rest.find([',', ' ']).unwrap();
@@ -22,6 +32,8 @@ async fn site(world: World, name: &str, more: &str) -> Site {
     site.sql("create role app login").await;
     for sql in [
         "create table people (profile_id varchar(64), email varchar(200))",
+        "insert into people values ('p-1', 'a@example.com'), ('p-2', 'b@example.com'), \
+         ('p-2', 'b@example.org'), (null, 'c@example.com')",
         "create schema shared",
         "create view shared.active_people as select profile_id, email from people",
         "grant usage on schema shared to app",
@@ -69,6 +81,11 @@ async fn a_good_connector_has_nothing_to_put_right() {
         assert_eq!(found["report"]["findings"], serde_json::json!([]));
         let columns = &found["report"]["relations"][0]["columns"];
         assert_eq!(columns[1]["name"], "email");
+        let keys = &found["report"]["relations"][0]["keys"];
+        let counted = serde_json::json!(
+            [{ "column": "profile_id", "rows": 4, "nulls": 1, "duplicates": 1 }]
+        );
+        assert_eq!(*keys, counted);
         site.check_gate();
     }
 }

@@ -1,12 +1,14 @@
 //! `campaignd connector list` and `connector test`.
 
 use super::exit::{Failure, PROBLEMS, UNREACHABLE};
+use super::load;
 use super::show::{Format, lines, say, say_json, table};
 use crate::audience::Dialect;
 use crate::daemon::settings::{Connector, Secrets, Settings};
 use crate::id::ConnectorName;
-use crate::warehouse::{ConnectorReport, MAX_RELATIONS, Relation, report};
+use crate::warehouse::{ConnectorReport, KeySample, MAX_RELATIONS, MAX_SAMPLED, Relation, report};
 use serde::Serialize;
+use std::collections::BTreeSet;
 
 /// A connector, as the operator's file has it.
 #[derive(Debug, Serialize)]
@@ -112,7 +114,14 @@ pub(super) async fn test(
     let options = settings
         .connector_options(name, connector, &Secrets::from_process())
         .map_err(|error| Failure::new(PROBLEMS, error))?;
-    let found = report(options).await;
+    let folder = load::campaigns(settings);
+    let campaigns = folder.campaigns.values().map(|loaded| &loaded.campaign);
+    let of_this = campaigns.filter(|campaign| campaign.connector == *name);
+    let keys: BTreeSet<String> = of_this
+        .map(|campaign| campaign.audience.key.clone())
+        .collect();
+    let keys: Vec<String> = keys.into_iter().collect();
+    let found = report(options, &keys).await;
     let (report, error) = match found {
         Ok(report) => (Some(report), None),
         Err(error) => (None, Some(error.to_string())),
@@ -150,6 +159,15 @@ fn text(tested: &Tested) -> String {
     shown.push(format!("  logged in   {}", report.login));
     shown.push(format!("  server      {}", report.version));
     shown.push(format!("  encryption  {}", report.encryption));
+    if let Some(tls) = &report.tls {
+        shown.push(format!(
+            "  TLS         {}, {}, issued by {}, until {}",
+            tls.version, tls.subject, tls.issuer, tls.expires
+        ));
+    }
+    if let Some(why) = &report.tls_error {
+        shown.push(format!("  TLS         could not be looked at: {why}"));
+    }
     let isolation = report.isolation.as_deref();
     let hidden = "only a superuser may see it";
     shown.push(format!("  isolation   {}", isolation.unwrap_or(hidden)));
@@ -166,7 +184,10 @@ fn text(tested: &Tested) -> String {
         0 => "  campaigns can read nothing here".to_owned(),
         _ => "  campaigns can read:".to_owned(),
     });
-    shown.extend(report.relations.iter().map(relation));
+    for one in &report.relations {
+        shown.push(relation(one));
+        shown.extend(one.keys.iter().map(key));
+    }
     if report.relations_left_out {
         shown.push(format!("    and more than these {MAX_RELATIONS}"));
     }
@@ -178,6 +199,20 @@ fn text(tested: &Tested) -> String {
         shown.extend(findings.map(|finding| format!("    - {finding}")));
     }
     shown.join("\n")
+}
+
+fn key(sample: &KeySample) -> String {
+    let KeySample {
+        column,
+        rows,
+        nulls,
+        duplicates,
+    } = sample;
+    let seen = match *rows < u64::from(MAX_SAMPLED) {
+        true => format!("{rows} rows"),
+        false => format!("the first {rows} rows"),
+    };
+    format!("      key {column}: {seen} looked at, {nulls} without, {duplicates} repeated")
 }
 
 fn relation(relation: &Relation) -> String {

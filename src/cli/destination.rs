@@ -8,8 +8,8 @@ use crate::daemon::settings::{DestinationSettings, Secrets, Settings};
 use crate::delivery::{OnAmbiguous, Outcome, Rate, Verdict, trial, verdict};
 use crate::id::{BatchPath, DestinationName, MessageId, RunId};
 use crate::run::{Clock as _, Destination as _, PauseScope, Request, SystemClock};
-use crate::webhook::{HttpDestination, JudgedAddress, TlsReport};
-use jiff::Timestamp;
+use crate::tls::TlsReport;
+use crate::webhook::{HttpDestination, JudgedAddress};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -175,7 +175,8 @@ struct Report {
     /// Why the host has no addresses, where that is so.
     lookup_error: Option<String>,
     /// None where it is `http://`, or could not be found out.
-    tls: Option<Tls>,
+    /// What it shows of itself, trusted or not.
+    tls: Option<TlsReport>,
     /// Why it could not.
     tls_error: Option<String>,
     status: Option<u16>,
@@ -183,32 +184,6 @@ struct Report {
     accepted: bool,
     /// What it means for a batch, and the one thing to do.
     verdict: String,
-}
-
-/// What it shows of itself, trusted or not.
-#[derive(Debug, Serialize)]
-struct Tls {
-    version: &'static str,
-    subject: String,
-    issuer: String,
-    expires: Timestamp,
-}
-
-impl From<TlsReport> for Tls {
-    fn from(report: TlsReport) -> Self {
-        let TlsReport {
-            version,
-            subject,
-            issuer,
-            expires,
-        } = report;
-        Self {
-            version,
-            subject,
-            issuer,
-            expires,
-        }
-    }
 }
 
 #[derive(Debug, Serialize)]
@@ -293,7 +268,7 @@ async fn tried(
     let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     let follows = verdict(&outcome, &destination.rules);
     let (tls, tls_error) = match adapter.tls().await {
-        Some(Ok(shown)) => (Some(Tls::from(shown)), None),
+        Some(Ok(shown)) => (Some(shown), None),
         Some(Err(why)) => (None, Some(why)),
         None => (None, None),
     };

@@ -1,15 +1,18 @@
 //! What a connector leads to, as somebody who has to answer for it wants to
-//! know: reached how, as whom, allowed what, and what is there. Only catalogs
-//! are read.
+//! know: reached how, as whom, allowed what, and what is there. Catalogs are
+//! read, and of the columns that campaigns name as keys some rows are counted.
 
 use super::adapter::SqlWarehouse;
 use super::connect::Rows;
 use super::pool::Session;
+use super::report_keys::{self, KeySample};
 use super::report_sql as ask;
+use super::report_tls;
 use super::{ApartOptions, ConnectorOptions};
 use crate::audience::{Dialect, Statement};
 use crate::history::TABLES;
 use crate::run::WarehouseError;
+use crate::tls::TlsReport;
 use serde::Serialize;
 use std::path::Path;
 use std::time::Duration;
@@ -31,6 +34,11 @@ pub struct ConnectorReport {
     /// The encryption of this connection where the server shows it
     /// (PostgreSQL), else what the connector asks for.
     pub encryption: String,
+    /// What the server shows of itself in TLS, over a connection of its own;
+    /// none where the connector asks for no TLS.
+    pub tls: Option<TlsReport>,
+    /// Why that could not be seen.
+    pub tls_error: Option<String>,
     /// The isolation of transactions; none where only a superuser may see it
     /// (Redshift).
     pub isolation: Option<String>,
@@ -70,6 +78,9 @@ pub struct Relation {
     pub kind: &'static str,
     /// Its columns in order.
     pub columns: Vec<Column>,
+    /// What some of its rows say of the columns that campaigns of the
+    /// connector name as keys.
+    pub keys: Vec<KeySample>,
 }
 
 /// A column of a relation.
@@ -82,9 +93,12 @@ pub struct Column {
     pub data_type: String,
 }
 
-/// Connects, looks around, and reports. Writes nothing; a SQLite file that is
-/// not there is not made.
-pub async fn report(options: ConnectorOptions) -> Result<ConnectorReport, WarehouseError> {
+/// Connects, looks around, and reports. `keys` are the columns that campaigns
+/// name as keys. Writes nothing; a SQLite file that is not there is not made.
+pub async fn report(
+    options: ConnectorOptions,
+    keys: &[String],
+) -> Result<ConnectorReport, WarehouseError> {
     if let ConnectorOptions::Sqlite { path, .. } = &options
         && !path.exists()
     {
@@ -100,11 +114,18 @@ pub async fn report(options: ConnectorOptions) -> Result<ConnectorReport, Wareho
         session.run(&statement("select 1")).await?;
         shortest = shortest.min(began.elapsed());
     }
+    let (tls, tls_error) = match report_tls::shown(&options).await {
+        None => (None, None),
+        Some(Ok(shown)) => (Some(shown), None),
+        Some(Err(why)) => (None, Some(why)),
+    };
     let dialect = options.dialect();
     let mut found = ConnectorReport {
         version: text(&mut session, ask::version(dialect)).await?,
         login: login(&mut session, dialect).await?,
         encryption: encryption(&mut session, &options).await?,
+        tls,
+        tls_error,
         isolation: isolation(&mut session, dialect).await?,
         connect_ms,
         round_trip_ms: (shortest.as_secs_f64() * 100_000.0).round() / 100.0,
@@ -119,7 +140,7 @@ pub async fn report(options: ConnectorOptions) -> Result<ConnectorReport, Wareho
         None => found.own_tables(&warehouse, &mut session).await?,
         Some(apart) => found.shown_contacts(apart, &mut session).await,
     }
-    found.shared(&warehouse, &mut session).await?;
+    found.shared(&warehouse, &mut session, keys).await?;
     session.hand_back();
     Ok(found)
 }
@@ -129,6 +150,8 @@ fn not_made_yet(path: &Path) -> ConnectorReport {
         version: "SQLite".to_owned(),
         login: "whoever may write the file".to_owned(),
         encryption: "none; it is a file".to_owned(),
+        tls: None,
+        tls_error: None,
         isolation: None,
         connect_ms: 0,
         round_trip_ms: 0.0,
@@ -240,6 +263,7 @@ impl ConnectorReport {
         &mut self,
         warehouse: &SqlWarehouse,
         session: &mut Session,
+        keys: &[String],
     ) -> Result<(), WarehouseError> {
         let schema = &warehouse.schema;
         let literal = schema.name_literal();
@@ -272,11 +296,26 @@ impl ConnectorReport {
             }
             let columns = ask::columns(schema.dialect, &space, &table);
             let columns = rows(session, &columns).await?;
-            self.relations.push(Relation {
+            let mut relation = Relation {
                 name,
                 kind,
                 columns: columns.into_iter().filter_map(column).collect(),
-            });
+                keys: Vec::new(),
+            };
+            for key in report_keys::keys_of(&relation, keys) {
+                let question = report_keys::question(&space, &table, &key);
+                match rows(session, &question).await {
+                    Ok(answer) => {
+                        let sample = answer.iter().find_map(|row| report_keys::answer(&key, row));
+                        relation.keys.extend(sample);
+                    }
+                    Err(failed) => self.findings.push(format!(
+                        "`{}` cannot be read ({}); its owner must mend it",
+                        relation.name, failed.message
+                    )),
+                }
+            }
+            self.relations.push(relation);
         }
         Ok(())
     }

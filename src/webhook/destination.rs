@@ -8,10 +8,10 @@ use super::failure::{handshake_refusal, why_ambiguous, why_not_sent};
 use super::headers::fixed_headers;
 use super::oauth::{Token, Tokens};
 use super::options::{Auth, DestinationOptions};
-use super::reach::{JudgedAddress, judged, reach};
-use super::tls_report::{TlsReport, shown};
+use super::reach::{JudgedAddress, connected, judged, reach};
 use crate::delivery::{Outcome, SigningKey, sign};
 use crate::run::{Destination, Request};
+use crate::tls::{self, TlsReport};
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -115,7 +115,11 @@ impl HttpDestination {
     /// was in the way.
     pub async fn tls(&self) -> Option<Result<TlsReport, String>> {
         match self.url.scheme() {
-            "https" => Some(shown(&self.url, self.allow_private_network).await),
+            "https" => {
+                let connecting = connected(&self.url, self.allow_private_network);
+                let host = self.url.host_str().unwrap_or_default();
+                Some(tls::look(host, connecting).await)
+            }
             _ => None,
         }
     }

@@ -12,11 +12,9 @@ mod oauth;
 mod options;
 mod reach;
 mod resolver;
-mod tls_report;
 
 pub use destination::HttpDestination;
 pub use error::WebhookError;
 pub use guard::AddressRefused;
 pub use options::{Auth, ClientCertificate, DestinationOptions, OAuth2};
 pub use reach::JudgedAddress;
-pub use tls_report::TlsReport;

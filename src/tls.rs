@@ -1,15 +1,15 @@
-//! What a destination shows of itself in TLS, for a person to read. Whether it
-//! is trusted is not judged here: that is for the request itself.
+//! What another side shows of itself in TLS, for a person to read. Whether it
+//! is trusted is not judged here: that is for the connection that is used.
 
-use super::reach::connected;
 use jiff::Timestamp;
-use reqwest::Url;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, ProtocolVersion, SignatureScheme};
+use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 /// How long a person waits to be told.
@@ -19,8 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// other side's words.
 const MAX_NAME: usize = 128;
 
-/// What a destination shows of itself in TLS.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What the other side of a connection shows of itself in TLS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TlsReport {
     /// `1.2` or `1.3`.
     pub version: &'static str,
@@ -32,23 +32,25 @@ pub struct TlsReport {
     pub expires: Timestamp,
 }
 
-/// Shakes hands with the host of `url`, behind the address guard, says nothing
-/// more, and returns what it showed; an error says what was in the way.
-pub(super) async fn shown(url: &Url, allow_private_network: bool) -> Result<TlsReport, String> {
-    match tokio::time::timeout(PATIENCE, shake_hands(url, allow_private_network)).await {
+/// Shakes hands with `host` over what `connecting` comes to, says nothing
+/// more, and returns what it showed; an error says what was in the way. Five
+/// seconds at most.
+pub async fn look(
+    host: &str,
+    connecting: impl Future<Output = Result<TcpStream, String>>,
+) -> Result<TlsReport, String> {
+    let looking = async { shake_hands(host, connecting.await?).await };
+    match tokio::time::timeout(PATIENCE, looking).await {
         Ok(shown) => shown,
         Err(_) => Err(format!("no TLS handshake within {PATIENCE:?}")),
     }
 }
 
-async fn shake_hands(url: &Url, allow_private_network: bool) -> Result<TlsReport, String> {
+async fn shake_hands(host: &str, stream: TcpStream) -> Result<TlsReport, String> {
     let failed = |_| "the TLS handshake failed".to_owned();
-    let host = url.host_str().unwrap_or_default();
-    let host = host
-        .trim_start_matches('[')
-        .trim_end_matches(']')
-        .to_owned();
-    let name = ServerName::try_from(host).map_err(|_| "its host is no name".to_owned())?;
+    let name = host.trim_start_matches('[').trim_end_matches(']');
+    let name =
+        ServerName::try_from(name.to_owned()).map_err(|_| "its host is no name".to_owned())?;
     let provider = Arc::new(aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -56,7 +58,6 @@ async fn shake_hands(url: &Url, allow_private_network: bool) -> Result<TlsReport
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Onlooker(provider)))
         .with_no_client_auth();
-    let stream = connected(url, allow_private_network).await?;
     let stream = TlsConnector::from(Arc::new(config))
         .connect(name, stream)
         .await
