@@ -1,12 +1,21 @@
 //! A run that a person cancels, with the built program: what is on the wire
 //! ends, what was not sent is recorded as cancelled, and it stays so.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
 mod support;
 
 use std::time::Duration;
 use support::oracle;
 use support::receiver::Answer;
-use support::site::{Site, TextRow};
+use support::site::{Site, TextRow, World};
+
+in_both_worlds! {
+    Postgres
+    a_run_cancelled_in_the_middle_ends_with_the_rest_cancelled_even_after_a_kill
+    a_held_run_is_cancelled_without_a_daemon_and_its_members_are_accounted_for
+    a_held_run_goes_on_once_its_destination_is_mended_with_and_without_a_daemon
+}
 
 const CAMPAIGN: &str = "name: hello
 connector: warehouse
@@ -15,8 +24,8 @@ audience: { key: profile_id, sql: 'select profile_id, n from people' }
 activation: { destination: sink, batch_size: 5 }
 ";
 
-async fn site(name: &str) -> Site {
-    let site = Site::new(name).await;
+async fn site(world: World, name: &str) -> Site {
+    let site = Site::of(world, name).await;
     site.sql(
         "create table people as select 'p-' || n as profile_id, n from generate_series(1, 1000) n",
     )
@@ -28,8 +37,8 @@ async fn site(name: &str) -> Site {
 }
 
 /// A daemon that sends, slowly, the run it found in the ledger.
-async fn sending(name: &str) -> (Site, String) {
-    let site = site(name).await;
+async fn sending(world: World, name: &str) -> (Site, String) {
+    let site = site(world, name).await;
     site.receiver
         .rule(|_| Answer::status(200).after(Duration::from_millis(100)));
     let due = CAMPAIGN.replace("0 9 1 1 *", "* * * * * *");
@@ -45,10 +54,11 @@ fn number(row: &TextRow, column: &str) -> u64 {
         .expect("a count")
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_run_cancelled_in_the_middle_ends_with_the_rest_cancelled_even_after_a_kill() {
+async fn a_run_cancelled_in_the_middle_ends_with_the_rest_cancelled_even_after_a_kill(
+    world: World,
+) {
     for kills in [false, true] {
-        let (site, runs) = sending("cancelled").await;
+        let (site, runs) = sending(world, "cancelled").await;
         let mut daemon = site.serve();
         site.receiver.wait_for(10).await;
         let run = site.sql(&runs).await[0]["run_id"].clone().unwrap();
@@ -84,9 +94,8 @@ async fn a_run_cancelled_in_the_middle_ends_with_the_rest_cancelled_even_after_a
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_held_run_is_cancelled_without_a_daemon_and_its_members_are_accounted_for() {
-    let site = site("held_cancelled").await;
+async fn a_held_run_is_cancelled_without_a_daemon_and_its_members_are_accounted_for(world: World) {
+    let site = site(world, "held_cancelled").await;
     site.receiver.rule(|_| Answer::status(401));
     let output = site.campaignd(&["run", "hello"]).await;
     assert_eq!(output.status.code(), Some(4));
@@ -110,10 +119,9 @@ async fn a_run_that_is_not_there_cannot_be_cancelled() {
     assert_eq!(output.status.code(), Some(2), "{output:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_held_run_goes_on_once_its_destination_is_mended_with_and_without_a_daemon() {
+async fn a_held_run_goes_on_once_its_destination_is_mended_with_and_without_a_daemon(world: World) {
     for with_daemon in [false, true] {
-        let site = site("held_resumed").await;
+        let site = site(world, "held_resumed").await;
         site.receiver.rule(|_| Answer::status(401));
         let output = site.campaignd(&["run", "hello"]).await;
         assert_eq!(output.status.code(), Some(4));

@@ -6,7 +6,13 @@ mod support;
 use std::time::Duration;
 use support::oracle;
 use support::receiver::Answer;
-use support::site::Site;
+use support::site::{Site, World};
+
+in_both_worlds! {
+    Postgres
+    a_pause_stops_every_request_at_once_outlives_the_process_and_is_lifted_again
+    a_pause_without_a_daemon_holds_for_the_next_one
+}
 
 const CAMPAIGN: &str = "name: hello
 connector: warehouse
@@ -16,8 +22,8 @@ activation: { destination: sink, batch_size: 5 }
 ";
 
 /// A daemon whose receiver takes a tenth of a second, in the middle of a run.
-async fn sending(name: &str) -> Site {
-    let site = Site::new(name).await;
+async fn sending(world: World, name: &str) -> Site {
+    let site = Site::of(world, name).await;
     site.sql(
         "create table people as select 'p-' || n as profile_id, n from generate_series(1, 1000) n",
     )
@@ -52,10 +58,11 @@ async fn finishes(site: &Site) {
         .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_pause_stops_every_request_at_once_outlives_the_process_and_is_lifted_again() {
+async fn a_pause_stops_every_request_at_once_outlives_the_process_and_is_lifted_again(
+    world: World,
+) {
     for scope in [&["--all"][..], &["hello"], &["--destination", "sink"]] {
-        let site = sending("paused").await;
+        let site = sending(world, "paused").await;
         let daemon = site.serve();
         site.receiver.wait_for(10).await;
         let told = verb(&site, &[&["pause"], scope].concat()).await;
@@ -77,9 +84,8 @@ async fn a_pause_stops_every_request_at_once_outlives_the_process_and_is_lifted_
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_pause_without_a_daemon_holds_for_the_next_one() {
-    let site = sending("paused_before").await;
+async fn a_pause_without_a_daemon_holds_for_the_next_one(world: World) {
+    let site = sending(world, "paused_before").await;
     verb(&site, &["pause", "--all"]).await;
     let mut daemon = site.serve();
     site.wait_for_log("ready; ", 1).await;

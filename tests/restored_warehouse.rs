@@ -6,7 +6,12 @@
 mod support;
 
 use support::oracle;
-use support::site::Site;
+use support::site::{Site, World};
+
+in_both_worlds! {
+    Postgres
+    nothing_is_sent_on_a_restored_server_until_a_person_says_so
+}
 
 const CAMPAIGN: &str = "name: hello
 connector: warehouse
@@ -71,7 +76,7 @@ async fn nothing_is_sent_on_a_restored_sqlite_until_a_person_says_so() {
     nothing_is_sent_until_a_person_says_so(Site::sqlite().await).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_sent_on_a_restored_postgresql_until_a_person_says_so() {
-    nothing_is_sent_until_a_person_says_so(Site::new("restored").await).await;
+async fn nothing_is_sent_on_a_restored_server_until_a_person_says_so(world: World) {
+    let site = Site::of(world, "restored").await;
+    nothing_is_sent_until_a_person_says_so(site).await;
 }

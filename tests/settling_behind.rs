@@ -6,7 +6,7 @@
 mod support;
 
 use campaignd::campaign::{RunSpec, Source, compile};
-use campaignd::daemon::World;
+use campaignd::daemon::World as Assembled;
 use campaignd::daemon::settings::{self, Secrets};
 use campaignd::id::{RunId, Trigger};
 use campaignd::ledger::SqliteLedger;
@@ -19,8 +19,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use support::oracle;
 use support::receiver::Answer;
-use support::site::Site;
+use support::site::{Site, World};
 use tokio_util::sync::CancellationToken;
+
+in_both_worlds! {
+    Postgres
+    a_warehouse_that_is_down_stops_sending_at_the_bound_and_it_goes_on_when_it_is_back
+    sending_stops_while_history_is_behind_and_goes_on_when_it_has_caught_up
+}
 
 const CAMPAIGN: &str = "name: hello
 connector: warehouse
@@ -34,7 +40,7 @@ const BEHIND_AFTER: Duration = Duration::from_secs(2);
 
 /// The site's settings and campaign, assembled in this process: the bound
 /// cannot be set from outside.
-async fn assemble(site: &Site) -> (World, RunRecord) {
+async fn assemble(site: &Site) -> (Assembled, RunRecord) {
     let text = site.settings();
     let name = "campaignd.yaml";
     let file = settings::compile(&Source { name, text: &text }).unwrap();
@@ -48,7 +54,7 @@ async fn assemble(site: &Site) -> (World, RunRecord) {
     let ledger: Arc<dyn Ledger> = Arc::new(ledger.unwrap());
     let secrets = Secrets::from_process();
     let clock = Arc::new(SystemClock);
-    let mut world = World::assemble(&settings, &secrets, clock, Arc::clone(&ledger)).unwrap();
+    let mut world = Assembled::assemble(&settings, &secrets, clock, Arc::clone(&ledger)).unwrap();
     world.guards = Guards {
         behind_after: BEHIND_AFTER,
         settle_every: Duration::from_millis(200),
@@ -118,9 +124,10 @@ async fn sent_through(
     oracle::check(site).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_warehouse_that_is_down_stops_sending_at_the_bound_and_it_goes_on_when_it_is_back() {
-    let site = Site::new("warehouse_down").await;
+async fn a_warehouse_that_is_down_stops_sending_at_the_bound_and_it_goes_on_when_it_is_back(
+    world: World,
+) {
+    let site = Site::of(world, "warehouse_down").await;
     // The second page has been read by then, and is all of the rest: nothing
     // but the bound stops sending.
     sent_through(&site, (4_000, 1_200), async |ledger, run| {
@@ -147,9 +154,8 @@ async fn a_warehouse_that_is_down_stops_sending_at_the_bound_and_it_goes_on_when
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn sending_stops_while_history_is_behind_and_goes_on_when_it_has_caught_up() {
-    let site = Site::new("settling_behind").await;
+async fn sending_stops_while_history_is_behind_and_goes_on_when_it_has_caught_up(world: World) {
+    let site = Site::of(world, "settling_behind").await;
     sent_through(&site, (3_000, 20), async |ledger, run| {
         site.sql("begin; lock table campaignd.settle_lock; select pg_sleep(8)")
             .await;

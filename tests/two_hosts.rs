@@ -11,7 +11,16 @@ use std::time::Duration;
 use support::oracle;
 use support::postgres::ConnDetails;
 use support::receiver::{Answer, Recorded};
-use support::site::{Daemon, Site, TextRow, postgres_rows, sqlite_rows};
+use support::site::{Daemon, Site, TextRow, World, postgres_rows, sqlite_rows};
+
+in_both_worlds! {
+    Postgres
+    on_one_ledger_each_fire_time_is_one_run_carried_by_one_host
+    a_host_that_is_killed_has_its_run_carried_on_by_the_other
+    a_host_frozen_past_its_lease_begins_no_new_batch
+    daemons_that_share_only_the_warehouse_send_each_fire_time_once
+    a_daemon_that_comes_an_hour_late_finds_that_another_has_carried_the_run
+}
 
 /// The hosts, as their files and the header of their requests name them.
 const HOSTS: [&str; 2] = ["ada", "bob"];
@@ -28,8 +37,8 @@ activation: {{ destination: sink, batch_size: 7 }}
 }
 
 /// A warehouse with 350 people, and two hosts' files with these state stores.
-async fn site(name: &str, state: impl Fn(&Site, &str) -> String) -> Site {
-    let site = Site::new(name).await;
+async fn site(world: World, name: &str, state: impl Fn(&Site, &str) -> String) -> Site {
+    let site = Site::of(world, name).await;
     site.sql(
         "create table people as select 'p-' || n as profile_id, n from generate_series(1, 350) n",
     )
@@ -47,7 +56,7 @@ async fn site(name: &str, state: impl Fn(&Site, &str) -> String) -> Site {
 
 /// Two hosts on one ledger, and the ledger's database. A lease lasts seven
 /// seconds: twice the destination's time-out, and margins.
-async fn one_ledger(name: &str) -> (Site, ConnDetails) {
+async fn one_ledger(world: World, name: &str) -> (Site, ConnDetails) {
     let database = std::cell::OnceCell::new();
     let state = |site: &Site, _: &str| {
         let place: &ConnDetails = database.get_or_init(|| site.another_database("ledger"));
@@ -59,7 +68,7 @@ async fn one_ledger(name: &str) -> (Site, ConnDetails) {
         } = place;
         format!("url: 'postgres://{user}@127.0.0.1:{port}/{database}', lease: 2s")
     };
-    let site = site(name, state).await;
+    let site = site(world, name, state).await;
     (site, database.into_inner().unwrap())
 }
 
@@ -128,9 +137,8 @@ async fn stop(mut daemons: Vec<Daemon>, site: &Site) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn on_one_ledger_each_fire_time_is_one_run_carried_by_one_host() {
-    let (site, database) = one_ledger("shared").await;
+async fn on_one_ledger_each_fire_time_is_one_run_carried_by_one_host(world: World) {
+    let (site, database) = one_ledger(world, "shared").await;
     site.write("campaigns/hello.yaml", &campaign("cron: '*/3 * * * * *'"));
     let daemons = HOSTS.map(|host| site.serve_as(host));
     let ended = wait_for("four finished runs", async || {
@@ -169,9 +177,8 @@ async fn on_one_ledger_each_fire_time_is_one_run_carried_by_one_host() {
     assert_eq!(distinct.len(), 50 * finished.count());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_host_that_is_killed_has_its_run_carried_on_by_the_other() {
-    let (site, database) = one_ledger("killed").await;
+async fn a_host_that_is_killed_has_its_run_carried_on_by_the_other(world: World) {
+    let (site, database) = one_ledger(world, "killed").await;
     site.receiver
         .rule(|_| Answer::status(200).after(Duration::from_millis(150)));
     site.write("campaigns/hello.yaml", &fires_once());
@@ -201,9 +208,8 @@ async fn a_host_that_is_killed_has_its_run_carried_on_by_the_other() {
     assert!(requests.len() <= 50 + 8, "{}", requests.len());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_host_frozen_past_its_lease_begins_no_new_batch() {
-    let (site, database) = one_ledger("frozen").await;
+async fn a_host_frozen_past_its_lease_begins_no_new_batch(world: World) {
+    let (site, database) = one_ledger(world, "frozen").await;
     site.receiver
         .rule(|_| Answer::status(200).after(Duration::from_millis(400)));
     site.write("campaigns/hello.yaml", &fires_once());
@@ -245,10 +251,9 @@ async fn a_host_frozen_past_its_lease_begins_no_new_batch() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn daemons_that_share_only_the_warehouse_send_each_fire_time_once() {
+async fn daemons_that_share_only_the_warehouse_send_each_fire_time_once(world: World) {
     let state = |_: &Site, host: &str| format!("url: 'sqlite://./{host}.db'");
-    let site = site("warehouse_only", state).await;
+    let site = site(world, "warehouse_only", state).await;
     site.receiver
         .rule(|_| Answer::status(200).after(Duration::from_millis(50)));
     site.write("campaigns/hello.yaml", &campaign("cron: '*/5 * * * * *'"));
@@ -318,10 +323,9 @@ async fn an_hour_ago(site: &Site, host: &str) {
     sqlite_rows(&store, back).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_daemon_that_comes_an_hour_late_finds_that_another_has_carried_the_run() {
+async fn a_daemon_that_comes_an_hour_late_finds_that_another_has_carried_the_run(world: World) {
     let state = |_: &Site, host: &str| format!("url: 'sqlite://./{host}.db'");
-    let site = site("hour_late", state).await;
+    let site = site(world, "hour_late", state).await;
     site.write("campaigns/hello.yaml", &campaign("cron: '0 * * * *'"));
     for host in HOSTS {
         an_hour_ago(&site, host).await;

@@ -6,7 +6,10 @@ use md5::{Digest as _, Md5};
 use std::collections::BTreeMap;
 
 /// The model: what becomes of each key, and the rows without a member.
-pub fn expected(world: &World, is_sqlite: bool) -> (BTreeMap<String, &'static str>, [u64; 3]) {
+pub(super) fn expected(
+    world: &World,
+    is_sqlite: bool,
+) -> (BTreeMap<String, &'static str>, [u64; 3]) {
     let policy = &world.policy;
     let (mut none, mut bad, mut rows) = (0, 0, 0);
     let mut members: BTreeMap<String, Vec<&Person>> = BTreeMap::new();
@@ -94,7 +97,7 @@ fn reason(world: &World, key: &str, is_sqlite: bool) -> Option<&'static str> {
 }
 
 /// The bucket of a key as each database is documented to compute it.
-pub fn bucket(salt: &str, key: &str, is_sqlite: bool) -> u32 {
+fn bucket(salt: &str, key: &str, is_sqlite: bool) -> u32 {
     if !is_sqlite {
         let digest: [u8; 16] = Md5::digest(format!("{salt}:{key}")).into();
         return u32::from_be_bytes(digest[..4].try_into().unwrap()) % 10_000;
