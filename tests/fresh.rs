@@ -132,3 +132,41 @@ async fn an_answer_that_is_no_timestamp_fails_the_run_and_says_so() {
         "{error}"
     );
 }
+
+async fn templates_are_those_of_the_fire_time(site: &Site) {
+    prepared(
+        site,
+        "0 0 1 1 *",
+        "
+  sql: >-
+    select current_timestamp as at from loads where at < '{{ fire_time }}' and at > '{{ days_ago(1) }}'
+    and at > '{{ hours_ago(9) }}' and '{{ date }}' = '{{ var('day') }}'
+  max_age: 1h
+vars: { day: \"2026-01-02\" }",
+    )
+    .await;
+    let ask = async |fire_time: &str| {
+        let asked = ["run", "fresh", "--fire-time", fire_time];
+        site.campaignd(&asked).await.status.code()
+    };
+    assert_eq!(ask("2026-01-02T03:04:05Z").await, Some(4), "not before");
+    assert_eq!(
+        ask("2026-01-02T13:04:05Z").await,
+        Some(4),
+        "too long before"
+    );
+    assert_eq!(site.receiver.count(), 0);
+    assert_eq!(ask("2026-01-02T12:00:00Z").await, Some(0));
+    assert_eq!(site.receiver.members().len(), 2);
+    oracle::check(site).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_sqlite_how_recent_data_is_may_be_asked_relative_to_the_fire_time() {
+    templates_are_those_of_the_fire_time(&Site::sqlite().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_postgres_how_recent_data_is_may_be_asked_relative_to_the_fire_time() {
+    templates_are_those_of_the_fire_time(&Site::new("fresh_templates").await).await;
+}

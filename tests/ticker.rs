@@ -323,3 +323,49 @@ async fn time_spent_disabled_is_not_missed_although_the_daemon_was_started_anew(
     tokio::join!(host.serve(stop.clone()), disabled_for_a_while);
     assert!(is_past().await, "the cursor moves on while it is disabled");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_passed_before_a_campaign_was_disabled_is_missed_although_nothing_ran() {
+    let host = Host::new().await;
+    host.campaign("* * * * * *", true);
+    let runs = host.serve_until(|runs| !runs.is_empty()).await;
+    let last = host.ledger.runs(None, 1).await.unwrap()[0].fire_time;
+    assert!(runs.iter().all(|run| run.state != RunState::Missed));
+    // Nothing is running for a while, then the campaign is disabled.
+    tokio::time::sleep(Duration::from_millis(3_200)).await;
+    host.campaign("* * * * * *", false);
+    let path = host.dir.path().join("campaigns/hello.yaml");
+    let disabled: Timestamp = std::fs::metadata(path)
+        .unwrap()
+        .modified()
+        .unwrap()
+        .try_into()
+        .unwrap();
+    tokio::time::sleep(Duration::from_millis(2_200)).await;
+    let is_missed = |run: &&RunRecord| run.state == RunState::Missed;
+    let runs = host
+        .serve_until(|runs| runs.iter().any(|run| is_missed(&run)))
+        .await;
+    let mut missed: Vec<Timestamp> = runs
+        .iter()
+        .filter(is_missed)
+        .map(|run| run.fire_time)
+        .collect();
+    missed.sort();
+    let until = disabled.as_second();
+    let expect: Vec<Timestamp> = (last.as_second() + 1..=until)
+        .map(|second| Timestamp::from_second(second).unwrap())
+        .collect();
+    assert!(expect.len() >= 3, "{last} {disabled}");
+    assert_eq!(
+        missed, expect,
+        "each of them, and none of the time disabled"
+    );
+    let newest = runs.iter().map(|run| run.fire_time).max();
+    assert_eq!(newest, missed.last().copied(), "nothing fires");
+    let reason = runs.iter().find(is_missed).unwrap().error.clone().unwrap();
+    assert!(
+        reason.ends_with("its campaign is disabled since"),
+        "{reason}"
+    );
+}

@@ -55,6 +55,8 @@ pub enum Request {
         /// The run.
         run: RunId,
     },
+    /// How the campaign files are, as they were last read.
+    Files,
     /// Lets a held run go on.
     Resume {
         /// The run.

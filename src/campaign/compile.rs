@@ -103,7 +103,9 @@ fn read(mut top: Section, known: &Known) -> Option<Campaign> {
         counts_elsewhere(&mut top, connector, policy, known);
     }
     let fresh_when = top.optional("fresh_when");
-    let fresh_when = fresh_when.map_or(Some(None), |f| Some(Some(fresh_when_of(f.section()?)?)));
+    let fresh_when = fresh_when.map_or(Some(None), |f| {
+        fresh_when_of(f.section()?, &values).map(Some)
+    });
     top.finish();
     Some(Campaign {
         name: name?,

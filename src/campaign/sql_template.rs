@@ -1,9 +1,10 @@
-//! Templates in `audience.sql`: checked with the file, rendered with the run.
+//! Templates in `audience.sql` and `fresh_when.sql`: checked with the file,
+//! rendered with the run.
 
 use super::RunSpec;
 use super::activation::{line_and_column, place_of, unreadable_at};
 use super::yaml::{Field, suggestion};
-use crate::audience::{AudienceSpec, Dialect, Selected, lint, selected_columns};
+use crate::audience::{AudienceSpec, Dialect, FreshWhen, Selected, lint, selected_columns};
 use crate::delivery::template::{
     Parsed, RUN_NAMES, RunValues, Unreadable, is_template, misuse, render_text, unreadable,
 };
@@ -12,10 +13,11 @@ use jiff::Timestamp;
 use minijinja::value::Value;
 use minijinja::{Environment, Error};
 
-/// `audience.sql` cannot be rendered for a run.
+/// A query of the campaign cannot be rendered for a run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("audience.sql cannot be rendered: {reason}")]
+#[error("{key} cannot be rendered: {reason}")]
 pub struct UnfitSql {
+    key: &'static str,
     reason: String,
 }
 
@@ -28,20 +30,49 @@ impl RunSpec {
         fire_time: Timestamp,
         dialect: Dialect,
     ) -> Result<AudienceSpec, UnfitSql> {
-        let values = RunValues {
+        let values = self.values_of(run, fire_time);
+        let sql = rendered(&self.audience.sql, &values, dialect);
+        Ok(AudienceSpec {
+            key: self.audience.key.clone(),
+            sql: sql.map_err(|unreadable| unfit("audience.sql", unreadable))?,
+        })
+    }
+
+    /// How recent the run's data must be: the campaign's `fresh_when` with its
+    /// SQL as it reads for the run `run` at `fire_time`; none if the campaign
+    /// has none. The same each time it is asked.
+    pub fn fresh_when_of(
+        &self,
+        run: &RunId,
+        fire_time: Timestamp,
+        dialect: Dialect,
+    ) -> Result<Option<FreshWhen>, UnfitSql> {
+        let Some(fresh_when) = &self.fresh_when else {
+            return Ok(None);
+        };
+        let values = self.values_of(run, fire_time);
+        let sql = rendered(&fresh_when.sql, &values, dialect);
+        Ok(Some(FreshWhen {
+            sql: sql.map_err(|unreadable| unfit("fresh_when.sql", unreadable))?,
+            ..fresh_when.clone()
+        }))
+    }
+
+    fn values_of(&self, run: &RunId, fire_time: Timestamp) -> RunValues {
+        RunValues {
             campaign: self.campaign.clone(),
             run: run.clone(),
             channel: self.channel.clone(),
             fire_time,
             vars: self.vars.clone(),
-        };
-        let sql = rendered(&self.audience.sql, &values, dialect);
-        Ok(AudienceSpec {
-            key: self.audience.key.clone(),
-            sql: sql.map_err(|unreadable| UnfitSql {
-                reason: unreadable.message,
-            })?,
-        })
+        }
+    }
+}
+
+fn unfit(key: &'static str, unreadable: Unreadable) -> UnfitSql {
+    UnfitSql {
+        key,
+        reason: unreadable.message,
     }
 }
 
@@ -290,5 +321,28 @@ mod tests {
         assert_eq!(ask(&stored), ask(&spec));
         assert!(ask(&stored).ends_with("'2026-11-21 14:00:00'"));
         assert!(stored.audience.sql.contains("{{ days_ago(1) }}"));
+    }
+
+    #[test]
+    fn how_recent_data_must_be_is_asked_relative_to_the_fire_time() {
+        let mut spec = crate::campaign::run_spec::tests::spec();
+        let (run, at) = (values().run, values().fire_time);
+        let ask = |spec: &RunSpec| spec.fresh_when_of(&run, at, Dialect::Redshift);
+        assert_eq!(ask(&spec), Ok(None));
+        let fresh_when = |sql: &str| FreshWhen {
+            sql: sql.to_owned(),
+            max_age_secs: 60,
+            wait_secs: 0,
+        };
+        spec.vars = values().vars;
+        let by_template = "select max(at) from t where at <= '{{ hours_ago(1) }}' \
+             and day = '{{ date }}' and land = {{ var('country') | literal }}";
+        spec.fresh_when = Some(fresh_when(by_template));
+        let rendered = "select max(at) from t where at <= '2026-11-22 13:00:00' \
+             and day = '2026-11-22' and land = 'AT'";
+        assert_eq!(ask(&spec), Ok(Some(fresh_when(rendered))));
+        spec.fresh_when = Some(fresh_when("select '{{ var('quoted') }}'"));
+        let refused = ask(&spec).unwrap_err().to_string();
+        assert!(refused.starts_with("fresh_when.sql cannot"), "{refused}");
     }
 }

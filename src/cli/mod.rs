@@ -12,6 +12,7 @@ mod demo;
 mod destination;
 mod erase;
 mod exit;
+mod files_line;
 mod follow;
 mod forecast;
 mod forecast_view;

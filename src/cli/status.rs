@@ -1,11 +1,13 @@
 //! `campaignd status`.
 
 use super::exit::Failure;
+use super::files_line::files_line;
 use super::load;
-use super::show::{Format, count, counted, instant, lines, say, say_json, table};
+use super::show::{Format, count, instant, lines, say, say_json, table};
 use super::view::RunView;
-use crate::campaign::{Campaign, Severity};
-use crate::daemon::folder::Folder;
+use crate::admin::{Reply, Request, ask};
+use crate::campaign::Campaign;
+use crate::daemon::{FilesView, invalid};
 use crate::run::{Clock as _, PauseScope, Paused, SystemClock};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -103,7 +105,9 @@ pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<()
         Format::Text => {
             // Also what holds up none of the campaigns that were asked for.
             let pauses: String = paused.iter().map(|pause| pause_line(pause, now)).collect();
-            say(text(&views, errors(&folder), now) + &pauses);
+            let told = told_of_files(&settings.control).await;
+            let files = files_line(told.as_ref(), &invalid(&folder), now);
+            say(text(&views, now) + &files + &pauses);
         }
     }
     Ok(())
@@ -138,9 +142,13 @@ fn pause_line(pause: &Paused, now: Timestamp) -> String {
     format!("\n\n{what} is paused{by}{since}; `campaignd unpause {lift}` lifts it")
 }
 
-fn errors(folder: &Folder) -> usize {
-    let problems = folder.problems.iter();
-    problems.filter(|p| p.severity == Severity::Error).count()
+/// What the daemon says of the files; nothing where none is running, or it
+/// cannot be asked: reading goes on without it.
+async fn told_of_files(control: &Path) -> Option<FilesView> {
+    match ask(control, &Request::Files).await {
+        Ok(Reply::Told(told)) => serde_json::from_value(told).ok(),
+        _ => None,
+    }
 }
 
 fn view(campaign: &Campaign, last_run: Option<RunView>, now: Timestamp) -> CampaignView {
@@ -162,7 +170,7 @@ fn view(campaign: &Campaign, last_run: Option<RunView>, now: Timestamp) -> Campa
     }
 }
 
-fn text(views: &[CampaignView], problems: usize, now: Timestamp) -> String {
+fn text(views: &[CampaignView], now: Timestamp) -> String {
     let mut rows = table(&[
         "campaign",
         "next fire time",
@@ -208,12 +216,6 @@ fn text(views: &[CampaignView], problems: usize, now: Timestamp) -> String {
         .collect();
     for alarm in alarms {
         text.push_str(&format!("\n\n{alarm}"));
-    }
-    if problems > 0 {
-        text.push_str(&format!(
-            "\n\n{} in campaign files; see `campaignd check`",
-            counted(problems, "problem")
-        ));
     }
     text
 }

@@ -150,6 +150,13 @@ impl Counter {
     }
 }
 
+impl Counter {
+    fn files(&self) -> Reply {
+        let told = serde_json::to_value(&self.campaigns.borrow().files);
+        told.map_or_else(|error| Reply::Failed(error.to_string()), Reply::Told)
+    }
+}
+
 /// A question waits as a run that is not under way does.
 fn standing(campaign: &Campaign, now: Timestamp) -> Standing {
     Standing {
@@ -189,6 +196,7 @@ impl Handler for Counter {
                 told.unwrap_or_else(|reply| reply)
             }
             Request::Look { run } => self.look(&run).await,
+            Request::Files => self.files(),
             Request::Pause { scope } => self.desk.set_pause(&scope, true, by).await,
             Request::Unpause { scope } => self.desk.set_pause(&scope, false, by).await,
             Request::NoteErasure { erasing, outcome } => {

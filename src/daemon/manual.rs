@@ -1,6 +1,7 @@
 //! Runs that people begin.
 
 use super::desk::failed;
+use super::files::FilesView;
 use super::folder::{self, Folder};
 use super::world::World;
 use crate::admin::Reply;
@@ -21,16 +22,22 @@ const PATIENCE: Duration = Duration::from_mins(1);
 pub(super) struct Directory {
     campaigns: BTreeMap<CampaignName, Arc<Campaign>>,
     has_problems: bool,
+    /// How the files were read.
+    pub(super) files: FilesView,
 }
 
 impl Directory {
-    pub(super) fn of(folder: &Folder) -> Self {
+    /// The campaigns of `folder`, read at `now`; `files` was said before, and
+    /// is what is to be said now.
+    pub(super) fn of(folder: &Folder, files: &mut FilesView, now: Timestamp) -> Self {
+        *files = FilesView::after(files, folder, now);
         let all = folder.campaigns.iter();
         Self {
             campaigns: all
                 .map(|(name, loaded)| (name.clone(), Arc::clone(&loaded.campaign)))
                 .collect(),
             has_problems: folder.refused > 0,
+            files: files.clone(),
         }
     }
 

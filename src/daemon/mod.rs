@@ -3,6 +3,7 @@
 
 mod counter;
 mod desk;
+mod files;
 pub mod folder;
 pub mod log;
 mod look;
@@ -22,6 +23,7 @@ mod wake;
 mod world;
 
 pub use desk::Desk;
+pub use files::{FilesView, invalid};
 pub use manual::{OpenRun, Wish};
 pub use plan::{Asked, CountView, FireTime, PlanView, refused};
 pub use reload::{Operator, Reloaded, Why, fixed_keys};

@@ -1,6 +1,7 @@
 //! The daemon: wakes, looks, reloads, drains.
 
 use super::counter::Counter;
+use super::files::FilesView;
 use super::folder::Folder;
 use super::look::keep_looking;
 use super::manual::Directory;
@@ -76,7 +77,10 @@ pub async fn serve(
     let runs = Runs::new(Arc::clone(&service.world), service.max_runs, stop.clone());
     service.world.desk.look().await?;
     let helpers = TaskTracker::new();
-    let (tell, campaigns_in_force) = watch::channel(Arc::new(Directory::of(&service.folder)));
+    let mut files_seen = FilesView::default();
+    let now = service.world.clock.now();
+    let directory = Directory::of(&service.folder, &mut files_seen, now);
+    let (tell, campaigns_in_force) = watch::channel(Arc::new(directory));
     attend(&service, &runs, campaigns_in_force, (&helpers, &stop));
     take_up(&service.world, &runs).await?;
     let mut silent = stop.child_token();
@@ -129,7 +133,9 @@ pub async fn serve(
             runs.look_after_silent(&silent);
             runs.keep_tidy(&silent);
         }
-        tell.send_replace(Arc::new(Directory::of(ticker.folder())));
+        let now = service.world.clock.now();
+        let directory = Directory::of(ticker.folder(), &mut files_seen, now);
+        tell.send_replace(Arc::new(directory));
     }
     tell_systemd(&[NotifyState::Stopping]);
     wake_ups.stop().await;

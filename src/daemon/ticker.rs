@@ -8,7 +8,7 @@ use crate::delivery::Format;
 use crate::id::{CampaignName, RunId, Trigger};
 use crate::run::{Claim, Cursor, LedgerError, NewRun, RunState};
 use crate::schedule::{
-    Due, Look, Schedule, Seen, Start, due, in_force_from, left_behind, passed_over, start,
+    Ceased, Due, Look, Schedule, Seen, Start, due, in_force_from, left_behind, passed_over, start,
 };
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -376,9 +376,9 @@ impl Ticker {
 }
 
 /// Looks at the schedule from where it was left. What its file has said since
-/// `changed_at` counts from then: a schedule that was edited leaves what it
-/// had not taken as missed, and one that was disabled makes up for nothing of
-/// that time.
+/// `changed_at` counts from then: a schedule that was edited or is disabled
+/// since leaves what it had not taken as missed, and one that was disabled
+/// makes up for nothing of that time.
 fn look_from(
     campaign: &Campaign,
     before: Option<&Cursor>,
@@ -390,8 +390,8 @@ fn look_from(
     let schedule = &campaign.schedule;
     let hash = schedule.hash();
     let is_edited = before.is_some_and(|before| before.schedule_hash != hash);
-    let is_back = campaign.enabled && was_disabled;
-    let seen_until = before.map(|before| match is_edited || is_back {
+    let is_switched = campaign.enabled == was_disabled;
+    let seen_until = before.map(|before| match is_edited || is_switched {
         true => in_force_from(changed_at, before.seen_until, now),
         false => before.seen_until,
     });
@@ -403,12 +403,20 @@ fn look_from(
         true => due(schedule, seen, now, is_open),
         false => passed_over(schedule, seen, now),
     };
-    if let (Some(before), Some(until)) = (before.filter(|_| is_edited && !was_disabled), seen_until)
-    {
-        let replaced = before.schedule.as_deref().and_then(Schedule::from_text);
+    let has_ceased = !was_disabled && (is_edited || !campaign.enabled);
+    if let (Some(before), Some(until)) = (before.filter(|_| has_ceased), seen_until) {
+        let replaced = match is_edited {
+            true => before.schedule.as_deref().and_then(Schedule::from_text),
+            false => Some(schedule.clone()),
+        };
         let replaced = replaced.map(|replaced| replaced.under(schedule.terms().clone()));
-        let mut left =
-            replaced.map_or_else(Vec::new, |old| left_behind(&old, before.seen_until, until));
+        let ceased = match campaign.enabled {
+            true => Ceased::Edited,
+            false => Ceased::Disabled,
+        };
+        let mut left = replaced.map_or_else(Vec::new, |old| {
+            left_behind(&old, before.seen_until, until, ceased)
+        });
         left.append(&mut look.due);
         look.due = left;
     }

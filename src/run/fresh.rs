@@ -28,7 +28,11 @@ impl Carrier {
     /// Asks once. While the data is stale and there is time, the run is laid
     /// aside with [`RunError::NotFresh`], so that it waits without a permit.
     pub(super) async fn look_whether_fresh(&self) -> Result<Step, RunError> {
-        let Some(fresh_when) = &self.spec.fresh_when else {
+        let (run, fire_time) = (&self.facts.run, self.facts.fire_time);
+        let dialect = self.kit.warehouse.dialect();
+        let fresh_when = self.spec.fresh_when_of(run, fire_time, dialect);
+        let Some(fresh_when) = &fresh_when.map_err(|error| RunError::Spec(error.to_string()))?
+        else {
             return Ok(RunEvent::Fresh.into());
         };
         if self.cancel.is_cancelled() {

@@ -1,5 +1,5 @@
-//! A schedule that was edited: where the new one begins, and what the old one
-//! leaves behind.
+//! A schedule that was edited or switched off: where what its file says now
+//! begins to count, and what was there before leaves behind.
 
 use super::due::{Due, MAX_FIRE_TIMES, skipped};
 use super::plan::Schedule;
@@ -11,12 +11,35 @@ pub fn in_force_from(changed_at: Timestamp, seen_until: Timestamp, now: Timestam
     changed_at.max(seen_until).min(now)
 }
 
-/// The fire times of a schedule that was replaced at `until`, which nothing
-/// took while it was in force, in order: missed, or skipped where they lie in
+/// How a schedule ceased to be in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ceased {
+    /// Another one took its place.
+    Edited,
+    /// Its campaign was disabled.
+    Disabled,
+}
+
+impl Ceased {
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Edited => "passed while nothing was running; its schedule has changed since",
+            Self::Disabled => "passed while nothing was running; its campaign is disabled since",
+        }
+    }
+}
+
+/// The fire times of a schedule that was in force until `until`, and `ceased`
+/// then, which nothing took, in order: missed, or skipped where they lie in
 /// its blackout.
 ///
 /// They are at most 10,000; the last one then speaks for those after it.
-pub fn left_behind(replaced: &Schedule, seen_until: Timestamp, until: Timestamp) -> Vec<Due> {
+pub fn left_behind(
+    replaced: &Schedule,
+    seen_until: Timestamp,
+    until: Timestamp,
+    ceased: Ceased,
+) -> Vec<Due> {
     if seen_until >= until {
         return Vec::new();
     }
@@ -31,8 +54,7 @@ pub fn left_behind(replaced: &Schedule, seen_until: Timestamp, until: Timestamp)
             Some(dates) => skipped(fire_time, &dates),
             None => Due::Missed {
                 fire_time,
-                reason: "passed while nothing was running; its schedule has changed since"
-                    .to_owned(),
+                reason: ceased.reason().to_owned(),
             },
         })
         .collect();
@@ -81,7 +103,8 @@ mod tests {
             blackout,
             ..Terms::default()
         });
-        let left = left_behind(&old, at("2026-11-20T11:00:00Z"), at("2026-11-23T11:00:00Z"));
+        let (since, until) = (at("2026-11-20T11:00:00Z"), at("2026-11-23T11:00:00Z"));
+        let left = left_behind(&old, since, until, Ceased::Edited);
         let told: Vec<String> = left
             .iter()
             .map(|due| match due {
@@ -96,10 +119,7 @@ mod tests {
             "-2026-11-23T11:00:00Z",
         ];
         assert_eq!(told, expect);
-        assert_eq!(
-            left_behind(&old, at("2026-11-23T11:00:00Z"), at("2026-11-20T11:00:00Z")),
-            []
-        );
+        assert_eq!(left_behind(&old, until, since, Ceased::Edited), []);
     }
 
     #[test]
@@ -108,6 +128,7 @@ mod tests {
             &cron("* * * * *"),
             at("2026-01-01T00:00:00Z"),
             at("2026-02-01T00:00:30Z"),
+            Ceased::Disabled,
         );
         assert_eq!(left.len(), MAX_FIRE_TIMES);
         let Some(Due::Missed { reason, .. }) = left.last() else {
@@ -163,7 +184,7 @@ mod tests {
             let now = changed + hours(after);
             let (old, new) = (cron("20 */2 * * *"), cron("20 */3 * * *"));
             let from = in_force_from(changed, seen_until, now);
-            let left = left_behind(&old, seen_until, from);
+            let left = left_behind(&old, seen_until, from, Ceased::Edited);
             let hash = new.hash();
             let seen = Seen { schedule_hash: &hash, seen_until: from };
             let look = due(&new, Some(seen), now, false);

@@ -19,7 +19,7 @@ mod zone;
 
 pub use changes::ClockNote;
 pub use due::{Due, Look, Seen, due, passed_over};
-pub use edited::{in_force_from, left_behind};
+pub use edited::{Ceased, in_force_from, left_behind};
 pub use line::{Line, Standing, Ticket};
 pub use notes::clock_note;
 pub use overlap::{Start, start};

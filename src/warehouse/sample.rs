@@ -1,4 +1,5 @@
-//! Invented customers, their orders and a newsletter list, in a SQLite file:
+//! Invented customers, their orders, a newsletter list and who wants no contact,
+//! in a SQLite file:
 //! what the demo's campaigns are about. Nobody in it exists.
 
 use crate::run::{WarehouseError, WarehouseErrorClass};
@@ -15,11 +16,16 @@ const TABLES: &str = "/* campaignd sample: tables */
 drop table if exists customers;
 drop table if exists orders;
 drop table if exists newsletter_signups;
+drop table if exists do_not_contact;
 create table customers (
   profile_id text, email text, phone text, first_name text, country text, tier text,
   consent_email boolean, consent_sms boolean, created_at timestamp);
 create table orders (order_id integer, profile_id text, total numeric, ordered_at timestamp);
-create table newsletter_signups (profile_id text, email text, signed_up_at timestamp);";
+create table newsletter_signups (profile_id text, email text, signed_up_at timestamp);
+create table do_not_contact (profile_id text, since timestamp);";
+
+/// One customer in so many wants to hear nothing, whatever they agreed to.
+const OBJECTS_EVERY: u32 = 40;
 
 /// Some of these are hard to quote, on purpose.
 const FIRST_NAMES: &[&str] = &[
@@ -97,10 +103,15 @@ async fn write(path: &Path, customers: u32, seed: u64, now: Timestamp) -> Result
         Inserts::into("customers"),
         Inserts::into("orders"),
         Inserts::into("newsletter_signups"),
+        Inserts::into("do_not_contact"),
     ];
     for number in 1..=customers {
-        let [people, orders, signups] = &mut tables;
+        let [people, orders, signups, objections] = &mut tables;
         invent(number, now, &mut dice, people, orders, signups);
+        if number.is_multiple_of(OBJECTS_EVERY) {
+            let id = quoted(&customer(number));
+            objections.row(&[&id, &now.strftime("'%Y-%m-%d 00:00:00'").to_string()]);
+        }
         for table in &mut tables {
             if table.rows >= ROWS_PER_INSERT {
                 table.flush(&mut transaction).await?;
@@ -114,6 +125,10 @@ async fn write(path: &Path, customers: u32, seed: u64, now: Timestamp) -> Result
     connection.close().await
 }
 
+fn customer(number: u32) -> String {
+    format!("p-{number:06}")
+}
+
 /// One customer, with what they ordered and where they signed up.
 fn invent(
     number: u32,
@@ -123,7 +138,7 @@ fn invent(
     orders: &mut Inserts,
     signups: &mut Inserts,
 ) {
-    let id = format!("p-{number:06}");
+    let id = customer(number);
     let email = format!("customer{number}@example.com");
     let age_days = dice.between(30, 1500);
     let phone = match dice.percent(85) {

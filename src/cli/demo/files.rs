@@ -13,7 +13,7 @@ pub(super) const SANDBOX: &str = "sandbox.db";
 /// Signs what the demo sends to itself; not a secret.
 pub(super) const SIGNING_SECRET: &str = "whsec_Y2FtcGFpZ25kLWRlbW8tc2lnbmluZy1rZXktMzI=";
 
-const CAMPAIGNS: [(&str, &str); 4] = [
+const CAMPAIGNS: [(&str, &str); 6] = [
     (
         "winback-lapsed-buyers.yaml",
         include_str!("../../../campaigns/winback-lapsed-buyers.yaml"),
@@ -29,6 +29,14 @@ const CAMPAIGNS: [(&str, &str); 4] = [
     (
         "second-purchase-nudge.yaml",
         include_str!("../../../campaigns/second-purchase-nudge.yaml"),
+    ),
+    (
+        "welcome-new-subscribers.yaml",
+        include_str!("../../../campaigns/welcome-new-subscribers.yaml"),
+    ),
+    (
+        "winter-sale-early-access.yaml",
+        include_str!("../../../campaigns/winter-sale-early-access.yaml"),
     ),
 ];
 

@@ -114,10 +114,11 @@ impl Book {
     }
 }
 
-/// The little of a batch that is looked at.
+/// The little of a batch that is looked at. A body of the campaign's own has
+/// no `data`, and is one member.
 #[derive(Deserialize)]
 struct Batch {
-    data: BatchData,
+    data: Option<BatchData>,
 }
 
 #[derive(Deserialize)]
@@ -132,7 +133,7 @@ async fn receive(State(book): State<Arc<Book>>, headers: HeaderMap, body: Bytes)
     let signatures = text("webhook-signature").unwrap_or_default();
     let is_ours = book.key.verifies(id, timestamp, &body, signatures);
     let batch = serde_json::from_slice::<Batch>(&body).ok();
-    let members = batch.map(|batch| batch.data.members.len() as u64);
+    let members = batch.map(|batch| batch.data.map_or(1, |data| data.members.len() as u64));
     book.pages().answer(id, is_ours, members)
 }
 

@@ -1,0 +1,73 @@
+//! How the campaign files are, as the running daemon has read them.
+
+use super::folder::Folder;
+use crate::campaign::Severity;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// What the daemon says of the campaign files.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilesView {
+    /// Campaigns in force, last good versions included.
+    pub in_force: usize,
+    /// The files that are not valid, by name, or the folder where it cannot be
+    /// read.
+    pub invalid: BTreeSet<String>,
+    /// When the folder was last read and had nothing invalid in it; none if
+    /// that has not been since the daemon was started.
+    pub read_well_at: Option<Timestamp>,
+}
+
+impl FilesView {
+    /// What `folder`, read at `now`, makes of what was said `before`.
+    pub fn after(before: &Self, folder: &Folder, now: Timestamp) -> Self {
+        let invalid = invalid(folder);
+        Self {
+            in_force: folder.campaigns.len(),
+            read_well_at: match invalid.is_empty() {
+                true => Some(now),
+                false => before.read_well_at,
+            },
+            invalid,
+        }
+    }
+}
+
+/// The files of `folder` that have an error, by name.
+pub fn invalid(folder: &Folder) -> BTreeSet<String> {
+    let problems = folder.problems.iter();
+    problems
+        .filter(|problem| problem.severity == Severity::Error)
+        .map(|problem| problem.file.clone())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::folder;
+
+    #[test]
+    fn a_folder_is_read_well_when_no_file_of_it_is_refused() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let load = || folder::load(dir.path(), &Default::default(), Folder::default());
+        let well = FilesView::after(&FilesView::default(), &load(), at(1));
+        assert_eq!((well.read_well_at, well.invalid.len()), (Some(at(1)), 0));
+
+        let file = dir.path().join("a.yaml");
+        std::fs::write(&file, "name: 7\n").unwrap();
+        let ill = FilesView::after(&well, &load(), at(2));
+        let names = [file.display().to_string()].into();
+        assert_eq!((ill.read_well_at, &ill.invalid), (Some(at(1)), &names));
+
+        std::fs::remove_file(&file).unwrap();
+        let well = FilesView::after(&ill, &load(), at(3));
+        assert_eq!((well.read_well_at, well.invalid.len()), (Some(at(3)), 0));
+
+        drop(std::fs::remove_dir(dir.path()));
+        let gone = FilesView::after(&well, &load(), at(4));
+        assert_eq!((gone.read_well_at, gone.invalid.len()), (Some(at(3)), 1));
+    }
+}
