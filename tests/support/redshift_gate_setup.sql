@@ -9,6 +9,10 @@ create function pg_catalog.redshift_version() returns text language sql immutabl
   $$ select 'PostgreSQL 8.0.2 on i686-pc-linux-gnu, compiled by GCC gcc (GCC) 3.4.2 20041017 (Red Hat 3.4.2-6.fc3), Redshift 1.0.61687'::text $$;
 create function pg_catalog.len(text) returns int language sql immutable as
   $$ select length($1) $$;
+-- Base 16 alone, up to eight digits.
+create function pg_catalog.strtol(text, int) returns bigint language sql immutable as
+  $$ select case when $2 = 16 and length($1) <= 8
+       then ('x' || lpad($1, 16, '0'))::bit(64)::bigint end $$;
 create function pg_catalog.dateadd(unit text, amount int, at timestamp) returns timestamp
   language sql immutable as $$ select at + (amount || ' ' || unit)::interval $$;
 create function pg_catalog.datediff(unit text, first timestamp, last timestamp) returns bigint
