@@ -195,7 +195,15 @@ async fn whose_page_was_read_before_a_pause_is_asked_again(site: Site) {
     assert!(paused.status.success());
     // Those that were begun keep their bytes: their outcomes come in first.
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let begun = sqlite_rows(&site.path().join("state.db"), "select batch from batches").await;
+    // Those that were only written down ahead of the wire are taken back.
+    let state = site.path().join("state.db");
+    let begun = sqlite_rows(&state, "select batch, state from batches").await;
+    assert!(
+        begun
+            .iter()
+            .all(|row| row["state"].as_deref() == Some("accepted")),
+        "{begun:?}"
+    );
     let begun: BTreeSet<u64> = begun
         .iter()
         .map(|row| row["batch"].as_deref().unwrap().parse().unwrap())

@@ -72,6 +72,18 @@ pub(super) fn changed(change: &BatchChange, done: &Done) -> Result<(), LedgerErr
     written((&change.run, &change.path), done, what)
 }
 
+/// Refused where no row of a first attempt was removed: the batch is elsewhere,
+/// or the run under another term.
+pub(super) fn taken_back(change: &BatchChange, removed: u64) -> Result<(), LedgerError> {
+    let what = || {
+        format!(
+            "batch {} of {} at its first attempt",
+            change.path, change.run
+        )
+    };
+    (removed == 1).then_some(()).ok_or_else(|| conflict(what()))
+}
+
 fn written(
     (run, path): (&RunId, &BatchPath),
     done: &Done,

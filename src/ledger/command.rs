@@ -39,6 +39,7 @@ pub(super) enum Command {
     Accept(ConnectorName),
     BeginAttempt(AttemptBegun),
     ChangeBatch(BatchChange),
+    TakeBack(BatchChange),
     MarkSettled {
         run: RunId,
         term: i32,
@@ -142,6 +143,7 @@ impl Command {
             Self::ChangeBatch(change) => {
                 bundle::changed(change, &write_batch::change(db, &[change]).await?)?;
             }
+            Self::TakeBack(change) => write_batch::take_back(db, change).await?,
             Self::MarkSettled { run, term, settled } => {
                 write_batch::mark_settled(db, (run, *term), settled).await?;
             }

@@ -357,6 +357,10 @@ impl Ledger for PostgresLedger {
         self.write(Command::ChangeBatch(change)).await.map(drop)
     }
 
+    async fn take_back(&self, change: BatchChange) -> Result<bool, LedgerError> {
+        self.write(Command::TakeBack(change)).await.map(|_| true)
+    }
+
     async fn batches(&self, run: &RunId) -> Result<Vec<BatchRecord>, LedgerError> {
         let query = sqlx::query(concat!(
             "/* batches */ select ",

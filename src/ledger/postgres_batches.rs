@@ -1,6 +1,6 @@
 //! Writes to batches on the ledger's server.
 
-use super::bundle::{ChangeRow, Done, FirstRow};
+use super::bundle::{self, ChangeRow, Done, FirstRow};
 use super::command::Failure;
 use super::rows::to_json;
 use super::trouble::conflict;
@@ -46,6 +46,10 @@ const CHANGE_BATCHES: &str = "/* change batches */ \
     where b.run_id = c.run_id and b.batch = c.batch and b.part = c.part \
     and b.attempts = c.attempt and b.state = c.from_state \
     returning b.run_id, b.batch, b.part";
+
+const TAKE_BACK: &str = "/* take back */ \
+    delete from batches where run_id = $1 and batch = $2 and part = $3 and state = 'sending' \
+    and generation = 0 and attempts = 1 and not was_ambiguous and not settled";
 
 const MARK_SETTLED: &str = "/* mark settled */ \
     update batches b set settled = true from unnest($2::bigint[], $3::text[], $4::text[]) \
@@ -99,6 +103,17 @@ pub(super) async fn change(
     let rows: Vec<ChangeRow<'_>> = changes.iter().map(|change| ChangeRow::of(change)).collect();
     let query = sqlx::query_as(CHANGE_BATCHES).bind(to_json(&rows));
     Ok(query.fetch_all(db).await?.into_iter().collect())
+}
+
+/// Takes back the first attempt of a batch, of which nothing has left.
+pub(super) async fn take_back(db: &mut PgConnection, change: &BatchChange) -> Result<(), Failure> {
+    let done = sqlx::query(TAKE_BACK)
+        .bind(change.run.as_str())
+        .bind(i64::from(change.path.batch))
+        .bind(&change.path.part)
+        .execute(db)
+        .await?;
+    Ok(bundle::taken_back(change, done.rows_affected())?)
 }
 
 /// Writes the intent to send a batch again, or says why it must not be sent.

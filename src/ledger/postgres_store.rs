@@ -189,6 +189,10 @@ async fn apply(
             hold_term(db, terms, &change.run, change.term).await?;
             bundle::changed(change, &batches::change(db, &[change]).await?)?;
         }
+        Command::TakeBack(change) => {
+            hold_term(db, terms, &change.run, change.term).await?;
+            batches::take_back(db, change).await?;
+        }
         Command::MarkSettled { run, term, settled } => {
             hold_term(db, terms, run, *term).await?;
             batches::mark_settled(db, run, settled).await?;

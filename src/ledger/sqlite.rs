@@ -250,6 +250,10 @@ impl Ledger for SqliteLedger {
         self.write(Command::ChangeBatch(change)).await.map(drop)
     }
 
+    async fn take_back(&self, change: BatchChange) -> Result<bool, LedgerError> {
+        self.write(Command::TakeBack(change)).await.map(|_| true)
+    }
+
     async fn batches(&self, run: &RunId) -> Result<Vec<BatchRecord>, LedgerError> {
         let found = sqlx::query(concat!(
             "/* batches */ select ",

@@ -1,6 +1,6 @@
 //! Writes to batches.
 
-use super::bundle::{ChangeRow, Done, FirstRow};
+use super::bundle::{self, ChangeRow, Done, FirstRow};
 use super::command::Failure;
 use super::rows;
 use super::trouble::conflict;
@@ -46,6 +46,11 @@ const CHANGE_BATCHES: &str = "/* change batches */ \
     and b.attempts = c.attempt and b.state = c.from_state \
     and not exists (select 1 from runs where run_id = c.run_id and term <> c.term) \
     returning run_id, batch, part";
+
+const TAKE_BACK: &str = "/* take back */ \
+    delete from batches where run_id = ?1 and batch = ?2 and part = ?3 and state = 'sending' \
+    and generation = 0 and attempts = 1 and not was_ambiguous and not settled \
+    and not exists (select 1 from runs where run_id = ?1 and term <> ?4)";
 
 /// Rows a statement, the largest first: so few different ones that all stay
 /// prepared.
@@ -115,6 +120,21 @@ pub(super) async fn change(
         done.extend(query.fetch_all(&mut *db).await?);
     }
     Ok(done)
+}
+
+/// Takes back the first attempt of a batch, of which nothing has left.
+pub(super) async fn take_back(
+    db: &mut SqliteConnection,
+    change: &BatchChange,
+) -> Result<(), Failure> {
+    let done = sqlx::query(TAKE_BACK)
+        .bind(change.run.as_str())
+        .bind(change.path.batch)
+        .bind(&change.path.part)
+        .bind(change.term)
+        .execute(db)
+        .await?;
+    Ok(bundle::taken_back(change, done.rows_affected())?)
 }
 
 /// `all` in pieces of [`ROWS_AT_ONCE`].

@@ -396,8 +396,18 @@ impl Courier {
         self.may_send() && !self.rest.is_due() && self.budget().may_send(&batch.path)
     }
 
-    /// An attempt was begun, and no byte of it has left.
+    /// An attempt was begun, and no byte of it has left. A batch that was never
+    /// sent is as it was before: its members may be asked about again.
     async fn unsent(&self, mut batch: Batch) -> Result<Next, RunError> {
+        if batch.is_first_attempt() {
+            let change = self.change(&batch, BatchState::Waiting, None);
+            if self.kit.ledger.take_back(change).await? {
+                batch.forget_attempt();
+            } else {
+                batch.state = Some(BatchState::Waiting);
+            }
+            return Ok(Next::Again(batch));
+        }
         let was_ambiguous = batch.course.was_ambiguous;
         let why = "not sent: paused, outside the send window, or the run was silent for too long"
             .to_owned();

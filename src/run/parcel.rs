@@ -37,6 +37,19 @@ impl Batch {
         self.state.is_none() && self.fresh_until.is_some_and(|until| now > until)
     }
 
+    /// Whether nothing was attempted before the attempt that is begun.
+    pub(super) fn is_first_attempt(&self) -> bool {
+        self.attempts == 1 && self.generation == 0 && !self.course.was_ambiguous
+    }
+
+    /// The ledger has taken its first attempt back.
+    pub(super) fn forget_attempt(&mut self) {
+        self.attempts = 0;
+        self.state = None;
+        self.course = Course::default();
+        self.next_at = None;
+    }
+
     /// Notes that it waited for us. Before its first attempt there is nothing
     /// to use up.
     pub(super) fn excuse(&mut self, waited: Duration) {

@@ -372,6 +372,15 @@ pub trait Ledger: Send + Sync {
     /// attempt and the run's term are what the change expects.
     async fn change_batch(&self, change: BatchChange) -> Result<(), LedgerError>;
 
+    /// Takes back the first attempt of a batch, of which no byte has left: it
+    /// is as if it had never been begun. Refused like [`Self::change_batch`],
+    /// and where there was an earlier attempt.
+    ///
+    /// Returns whether it is; a ledger that cannot does `change` instead.
+    async fn take_back(&self, change: BatchChange) -> Result<bool, LedgerError> {
+        self.change_batch(change).await.map(|()| false)
+    }
+
     /// Every batch of a run, in order.
     async fn batches(&self, run: &RunId) -> Result<Vec<BatchRecord>, LedgerError>;
 

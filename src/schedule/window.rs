@@ -63,7 +63,15 @@ impl SendWindow {
             true => local.date().tomorrow().unwrap_or(local.date()),
             false => local.date(),
         };
-        Some(self.next_time(day.to_datetime(self.from), now))
+        let opens = self.next_time(day.to_datetime(self.from), now);
+        Some(self.goes_back(now).map_or(opens, |back| back.min(opens)))
+    }
+
+    /// The next change of the clock after `now`, if it goes back: it may show
+    /// the window once more.
+    fn goes_back(&self, now: Timestamp) -> Option<Timestamp> {
+        let change = self.zone.following(now).next()?;
+        (change.offset() < self.zone.to_offset(now)).then(|| change.timestamp())
     }
 
     /// The instant after `now` at which the clock shows `at`.

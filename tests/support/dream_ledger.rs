@@ -4,8 +4,8 @@ use super::dream::{Dream, begin, change, conflict};
 use async_trait::async_trait;
 use campaignd::id::{BatchPath, CampaignName, ConnectorName, RunId};
 use campaignd::run::{
-    Action, Adopted, AttemptBegun, BatchChange, BatchRecord, BatchStatus, Claim, Cursor,
-    Installation, Lease, Ledger, LedgerError, NewRun, PauseChange, PauseScope, RunChange,
+    Action, Adopted, AttemptBegun, BatchChange, BatchRecord, BatchState, BatchStatus, Claim,
+    Cursor, Installation, Lease, Ledger, LedgerError, NewRun, PauseChange, PauseScope, RunChange,
     RunRecord, RunState,
 };
 use jiff::Timestamp;
@@ -67,6 +67,19 @@ impl Ledger for Dream {
 
     async fn change_batch(&self, to: BatchChange) -> Result<(), LedgerError> {
         self.write(|kept| change(kept, to)).await
+    }
+
+    async fn take_back(&self, to: BatchChange) -> Result<bool, LedgerError> {
+        self.write(|kept| {
+            let batch = kept.batches.get(&to.path).ok_or_else(conflict)?;
+            let is_first = batch.attempts == 1 && batch.generation == 0 && !batch.was_ambiguous;
+            if batch.state != BatchState::Sending || !is_first {
+                return Err(conflict());
+            }
+            kept.batches.remove(&to.path);
+            Ok(true)
+        })
+        .await
     }
 
     async fn batches(&self, _: &RunId) -> Result<Vec<BatchRecord>, LedgerError> {
