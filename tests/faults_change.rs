@@ -1,13 +1,20 @@
 //! Everything around a run changes in its middle, and then the process dies:
 //! what is sent again is what was sent.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use support::night::{self, NEVER, change_settings, furnish, number, start_run};
 use support::receiver::Answer;
-use support::site::Site;
+use support::site::{Site, World};
+
+in_both_worlds! {
+    Postgres
+    a_run_whose_world_changed_in_the_middle_sends_the_same_bytes_under_the_same_ids
+}
 
 const PEOPLE: u32 = 100;
 /// Of seven members each.
@@ -50,9 +57,10 @@ async fn changed_in_the_middle(site: &Site) -> usize {
     before
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_run_whose_world_changed_in_the_middle_sends_the_same_bytes_under_the_same_ids() {
-    let site = Site::new("changed").await;
+async fn a_run_whose_world_changed_in_the_middle_sends_the_same_bytes_under_the_same_ids(
+    world: World,
+) {
+    let site = Site::of(world, "changed").await;
     furnish(&site, PEOPLE, NEVER).await;
     change_settings(&site, "timeout: 2s", "timeout: 2s\n    max_in_flight: 4");
     let before = changed_in_the_middle(&site).await;

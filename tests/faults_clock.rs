@@ -4,9 +4,16 @@
 mod support;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use support::night::{self, NEVER, change_settings, furnish, ledger, number, start_run, text};
 use support::receiver::Answer;
-use support::site::Site;
+use support::site::{Site, World};
+
+in_both_worlds! {
+    Postgres
+    a_clock_that_was_set_back_while_nothing_ran_does_not_open_the_window_again
+    with_the_clock_as_it_was_the_same_batches_are_sent_again_under_their_ids
+}
 
 /// Batches of seven: four are accepted, two are on their way at the kill, and
 /// the ledger may have others as sent that wait for their turn on the wire.
@@ -15,8 +22,8 @@ const ACCEPTED: usize = 4;
 const HANGING: usize = 2;
 
 /// A site whose run was killed with two requests on their way.
-async fn killed(name: &str) -> Site {
-    let site = Site::new(name).await;
+async fn killed(world: World, name: &str) -> Site {
+    let site = Site::of(world, name).await;
     furnish(&site, PEOPLE, NEVER).await;
     change_settings(&site, "timeout: 2s", "timeout: 60s\n    max_in_flight: 2");
     let seen = AtomicUsize::new(0);
@@ -28,10 +35,24 @@ async fn killed(name: &str) -> Site {
     );
     let run = start_run(&site);
     site.receiver.wait_for(ACCEPTED + HANGING).await;
+    // The wire is free again before an answer is written down.
+    let all_accepted = async {
+        while accepted(&site).await < ACCEPTED {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(Duration::from_secs(30), all_accepted);
+    assert!(in_time.await.is_ok(), "{}", site.log());
     night::kill(run).await;
     assert!(sending(&site).await >= HANGING);
     site.receiver.rule(|_| Answer::status(200));
     site
+}
+
+/// Batches whose answer the ledger has.
+async fn accepted(site: &Site) -> usize {
+    let accepted = "select batch from batches where state = 'accepted'";
+    ledger(site, accepted).await.len()
 }
 
 /// Batches that may have arrived.
@@ -55,9 +76,8 @@ fn ids(site: &Site) -> Vec<String> {
     requests.iter().map(|r| r.id().to_owned()).collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_was_set_back_while_nothing_ran_does_not_open_the_window_again() {
-    let site = killed("set_back").await;
+async fn a_clock_that_was_set_back_while_nothing_ran_does_not_open_the_window_again(world: World) {
+    let site = killed(world, "set_back").await;
     clock_was_set_back(&site).await;
     let ambiguous = sending(&site).await;
     let before = ids(&site);
@@ -74,9 +94,8 @@ async fn a_clock_that_was_set_back_while_nothing_ran_does_not_open_the_window_ag
     assert_eq!(number(&site, unknown).await, 7 * ambiguous as u64);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn with_the_clock_as_it_was_the_same_batches_are_sent_again_under_their_ids() {
-    let site = killed("not_set_back").await;
+async fn with_the_clock_as_it_was_the_same_batches_are_sent_again_under_their_ids(world: World) {
+    let site = killed(world, "not_set_back").await;
     let before = ids(&site);
     night::finish(&site).await;
     let again = ids(&site);

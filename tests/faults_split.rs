@@ -9,10 +9,20 @@ mod support;
 use std::collections::BTreeSet;
 use support::oracle;
 use support::receiver::{Answer, Recorded};
-use support::site::{Site, TextRow};
+use support::site::{Site, TextRow, World};
 
-async fn site(name: &str, members: u32, batch_size: u32) -> Site {
-    let site = Site::new(name).await;
+in_both_worlds! {
+    Postgres
+    a_destination_that_refuses_everything_is_paused_within_its_budget_and_goes_on_when_mended
+    one_poisoned_member_costs_no_other_member_anything_even_through_a_kill
+    a_body_that_is_too_large_for_the_receiver_is_cut_until_it_is_not
+    a_body_over_max_body_is_cut_before_it_is_sent_the_same_way_each_time
+    a_member_that_is_larger_than_max_body_travels_alone
+    a_batch_that_may_have_arrived_is_never_cut
+}
+
+async fn site(world: World, name: &str, members: u32, batch_size: u32) -> Site {
+    let site = Site::of(world, name).await;
     let people = format!(
         "create table people as select 'p-' || n as profile_id, n, repeat('x', 40) as note \
          from generate_series(1, {members}) n"
@@ -53,10 +63,9 @@ fn is_poisoned(request: &Recorded) -> bool {
     keys(request).iter().any(|key| key == "p-123")
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn one_poisoned_member_costs_no_other_member_anything_even_through_a_kill() {
+async fn one_poisoned_member_costs_no_other_member_anything_even_through_a_kill(world: World) {
     for kills in [0, 3] {
-        let site = site("poison", 1_000, 200).await;
+        let site = site(world, "poison", 1_000, 200).await;
         let slow = std::time::Duration::from_millis(40);
         site.receiver.rule(move |request| {
             Answer::status(if is_poisoned(request) { 422 } else { 200 }).after(slow)
@@ -93,9 +102,8 @@ async fn one_poisoned_member_costs_no_other_member_anything_even_through_a_kill(
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_is_too_large_for_the_receiver_is_cut_until_it_is_not() {
-    let site = site("too_large", 300, 100).await;
+async fn a_body_that_is_too_large_for_the_receiver_is_cut_until_it_is_not(world: World) {
+    let site = site(world, "too_large", 300, 100).await;
     site.receiver
         .rule(|request| Answer::status(if request.body.len() > 3_000 { 413 } else { 200 }));
     let row = run(&site, 0).await;
@@ -107,11 +115,10 @@ async fn a_body_that_is_too_large_for_the_receiver_is_cut_until_it_is_not() {
     assert_eq!(site.sql(parts).await, []);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_body_over_max_body_is_cut_before_it_is_sent_the_same_way_each_time() {
+async fn a_body_over_max_body_is_cut_before_it_is_sent_the_same_way_each_time(world: World) {
     let mut ids = Vec::new();
     for _ in 0..2 {
-        let site = site("max_body", 300, 100).await;
+        let site = site(world, "max_body", 300, 100).await;
         let settings = site
             .settings()
             .replace("    timeout: 2s", "    max_body: 2KiB\n    timeout: 2s");
@@ -135,9 +142,8 @@ async fn a_body_over_max_body_is_cut_before_it_is_sent_the_same_way_each_time() 
     assert_eq!(ids[0], ids[1]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_member_that_is_larger_than_max_body_travels_alone() {
-    let site = site("alone", 10, 10).await;
+async fn a_member_that_is_larger_than_max_body_travels_alone(world: World) {
+    let site = site(world, "alone", 10, 10).await;
     site.sql("update people set note = repeat('y', 3000) where n = 4")
         .await;
     let settings = site
@@ -150,10 +156,10 @@ async fn a_member_that_is_larger_than_max_body_travels_alone() {
     assert_eq!((count(&row, "delivered"), count(&row, "rejected")), (9, 1));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_destination_that_refuses_everything_is_paused_within_its_budget_and_goes_on_when_mended()
-{
-    let site = site("refuses_all", 3_000, 512).await;
+async fn a_destination_that_refuses_everything_is_paused_within_its_budget_and_goes_on_when_mended(
+    world: World,
+) {
+    let site = site(world, "refuses_all", 3_000, 512).await;
     let settings = site
         .settings()
         .replace("    timeout: 2s", "    max_in_flight: 1\n    timeout: 2s");
@@ -188,9 +194,8 @@ async fn a_destination_that_refuses_everything_is_paused_within_its_budget_and_g
     oracle::check(&site).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_batch_that_may_have_arrived_is_never_cut() {
-    let site = site("ambiguous", 40, 20).await;
+async fn a_batch_that_may_have_arrived_is_never_cut(world: World) {
+    let site = site(world, "ambiguous", 40, 20).await;
     // First nothing is heard of either, then both are refused.
     site.receiver.rule(|_| Answer::status(422));
     site.receiver.script([Answer::close(), Answer::close()]);

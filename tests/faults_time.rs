@@ -5,13 +5,24 @@ mod support;
 use std::time::Duration;
 use support::night::{self, CAMPAIGN, campaign, change_settings, furnish, ledger, number, text};
 use support::receiver::Answer;
-use support::site::Site;
+use support::site::{Site, World};
+
+in_both_worlds! {
+    Postgres
+    of_a_schedule_edited_while_nothing_ran_the_old_is_missed_and_the_new_makes_up_for_nothing
+    of_the_fire_times_while_nothing_ran_the_newest_runs_and_the_others_are_recorded
+    a_daemon_killed_while_it_makes_up_for_fire_times_records_each_of_them_once
+    a_schedule_edited_by_a_version_that_did_not_keep_it_leaves_nothing_behind
+    time_spent_disabled_is_not_missed_although_it_is_enabled_while_nothing_runs
+    a_fire_time_that_finds_the_last_run_open_is_skipped_and_recorded
+    a_queue_holds_one_fire_time_behind_the_open_run_and_the_others_are_skipped
+}
 
 const EVERY_MINUTE: &str = "* * * * *";
 
 /// A site whose daemon has looked at the schedule once and has been stopped.
-async fn looked_at(name: &str) -> Site {
-    let site = Site::new(name).await;
+async fn looked_at(world: World, name: &str) -> Site {
+    let site = Site::of(world, name).await;
     furnish(&site, 10, EVERY_MINUTE).await;
     let mut daemon = site.serve();
     wait_for_cursor(&site, "").await;
@@ -69,11 +80,12 @@ async fn every_minute_is_recorded(site: &Site, at_least: u64) {
     assert_eq!(number(site, missed).await, rows - run);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn of_the_fire_times_while_nothing_ran_the_newest_runs_and_the_others_are_recorded() {
+async fn of_the_fire_times_while_nothing_ran_the_newest_runs_and_the_others_are_recorded(
+    world: World,
+) {
     // One look takes 10,000, and the minute may turn in the middle.
     for minutes in [1, 5, 9_998] {
-        let site = looked_at("down").await;
+        let site = looked_at(world, "down").await;
         was_down_for(&site, minutes).await;
         let mut daemon = site.serve();
         site.wait_for_row("select * from campaignd.runs where status = 'finished'")
@@ -89,9 +101,8 @@ async fn of_the_fire_times_while_nothing_ran_the_newest_runs_and_the_others_are_
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_daemon_killed_while_it_makes_up_for_fire_times_records_each_of_them_once() {
-    let site = looked_at("killed_catching_up").await;
+async fn a_daemon_killed_while_it_makes_up_for_fire_times_records_each_of_them_once(world: World) {
+    let site = looked_at(world, "killed_catching_up").await;
     let minutes = 3_000;
     was_down_for(&site, minutes).await;
     for pause in [0, 40, 5] {
@@ -128,10 +139,10 @@ async fn start_with(site: &Site, edited: &str) {
     assert_eq!(daemon.ended().await, Some(0), "{}", site.log());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn of_a_schedule_edited_while_nothing_ran_the_old_is_missed_and_the_new_makes_up_for_nothing()
-{
-    let site = looked_at("edited").await;
+async fn of_a_schedule_edited_while_nothing_ran_the_old_is_missed_and_the_new_makes_up_for_nothing(
+    world: World,
+) {
+    let site = looked_at(world, "edited").await;
     was_down_for(&site, 60).await;
     start_with(&site, &campaign("30 30 0 1 1 *", 7)).await;
     night::check(&site).await;
@@ -144,9 +155,8 @@ async fn of_a_schedule_edited_while_nothing_ran_the_old_is_missed_and_the_new_ma
     assert!((60..=62).contains(&missed), "{missed}: {}", site.log());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_schedule_edited_by_a_version_that_did_not_keep_it_leaves_nothing_behind() {
-    let site = looked_at("edited_by_an_older").await;
+async fn a_schedule_edited_by_a_version_that_did_not_keep_it_leaves_nothing_behind(world: World) {
+    let site = looked_at(world, "edited_by_an_older").await;
     was_down_for(&site, 60).await;
     ledger(&site, "update cursors set schedule = null").await;
     let runs = number(&site, "select count(*) from campaignd.runs").await;
@@ -156,9 +166,8 @@ async fn a_schedule_edited_by_a_version_that_did_not_keep_it_leaves_nothing_behi
     night::check(&site).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn time_spent_disabled_is_not_missed_although_it_is_enabled_while_nothing_runs() {
-    let site = looked_at("enabled_while_down").await;
+async fn time_spent_disabled_is_not_missed_although_it_is_enabled_while_nothing_runs(world: World) {
+    let site = looked_at(world, "enabled_while_down").await;
     let enabled = campaign(EVERY_MINUTE, 7);
     let disabled = enabled.replacen("connector:", "enabled: false\nconnector:", 1);
     start_with(&site, &disabled).await;
@@ -170,9 +179,8 @@ async fn time_spent_disabled_is_not_missed_although_it_is_enabled_while_nothing_
     night::check(&site).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_fire_time_that_finds_the_last_run_open_is_skipped_and_recorded() {
-    let site = Site::new("overlap").await;
+async fn a_fire_time_that_finds_the_last_run_open_is_skipped_and_recorded(world: World) {
+    let site = Site::of(world, "overlap").await;
     furnish(&site, 100, "* * * * * *").await;
     change_settings(&site, "timeout: 2s", "timeout: 2s\n    max_in_flight: 1");
     site.receiver
@@ -199,9 +207,8 @@ async fn a_fire_time_that_finds_the_last_run_open_is_skipped_and_recorded() {
     assert_eq!(number(&site, gaps).await, 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_queue_holds_one_fire_time_behind_the_open_run_and_the_others_are_skipped() {
-    let site = Site::new("overlap_queue").await;
+async fn a_queue_holds_one_fire_time_behind_the_open_run_and_the_others_are_skipped(world: World) {
+    let site = Site::of(world, "overlap_queue").await;
     furnish(&site, 70, "* * * * * *").await;
     let queued =
         campaign("* * * * * *", 7).replace("timezone: UTC", "timezone: UTC, overlap: queue");

@@ -9,10 +9,17 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use support::oracle;
 use support::receiver::Answer;
-use support::site::{Site, TextRow};
+use support::site::{Site, TextRow, World};
 
-async fn site(name: &str, activation: &str) -> Site {
-    let site = Site::new(name).await;
+in_both_worlds! {
+    Postgres
+    members_refused_one_by_one_are_rejected_and_the_others_of_their_batch_delivered
+    an_answer_that_cannot_be_read_takes_nothing_back
+    what_is_not_sent_in_time_is_cancelled_and_stays_so
+}
+
+async fn site(world: World, name: &str, activation: &str) -> Site {
+    let site = Site::of(world, name).await;
     site.sql(
         "create table people as select 'p-' || n as profile_id, n from generate_series(1, 60) n",
     )
@@ -43,9 +50,10 @@ const TWICE_AND_STRANGERS: &str = r#"{"rejected":[
     {"key":"stranger","reason":"who?"}
 ]}"#;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn members_refused_one_by_one_are_rejected_and_the_others_of_their_batch_delivered() {
-    let site = site("one_by_one", "rejected_at: /rejected").await;
+async fn members_refused_one_by_one_are_rejected_and_the_others_of_their_batch_delivered(
+    world: World,
+) {
+    let site = site(world, "one_by_one", "rejected_at: /rejected").await;
     site.receiver.rule(|_| {
         let json = [("content-type", "application/json")];
         Answer::reply(200, &json, TWICE_AND_STRANGERS)
@@ -79,15 +87,14 @@ async fn members_refused_one_by_one_are_rejected_and_the_others_of_their_batch_d
     assert!(!String::from_utf8_lossy(&ledger).contains("no such address"));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_cannot_be_read_takes_nothing_back() {
+async fn an_answer_that_cannot_be_read_takes_nothing_back(world: World) {
     for answer in [
         "{",
         r#"{"rejected":7}"#,
         r#"{"rejected":[{"no":"key"}]}"#,
         "",
     ] {
-        let site = site("unreadable", "rejected_at: /rejected").await;
+        let site = site(world, "unreadable", "rejected_at: /rejected").await;
         let answer = answer.to_owned();
         site.receiver
             .rule(move |_| Answer::reply(200, &[], &answer));
@@ -99,9 +106,8 @@ async fn an_answer_that_cannot_be_read_takes_nothing_back() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_sent_in_time_is_cancelled_and_stays_so() {
-    let site = site("expired", "expires_after: 3s").await;
+async fn what_is_not_sent_in_time_is_cancelled_and_stays_so(world: World) {
+    let site = site(world, "expired", "expires_after: 3s").await;
     // The second batch is told to wait for longer than there is time.
     site.receiver
         .rule(|request| match request.json()["data"]["batch"].as_u64() {

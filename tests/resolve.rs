@@ -8,7 +8,18 @@ mod support;
 use std::time::Duration;
 use support::oracle;
 use support::receiver::Answer;
-use support::site::{Site, TextRow};
+use support::site::{Site, TextRow, World};
+
+in_both_worlds! {
+    Postgres
+    a_parked_batch_that_its_receiver_has_is_resolved_as_delivered_with_and_without_a_daemon
+    a_batch_resolved_as_not_delivered_is_sent_under_another_id_when_its_run_is_resumed
+    a_run_that_was_given_up_on_is_resumed_under_the_same_ids
+    a_cancelled_run_is_resumed_from_what_is_not_yet_delivered_through_kills
+    a_run_whose_frozen_members_are_gone_is_not_resumed_and_says_so
+    a_run_that_failed_before_it_was_staged_is_begun_again
+    a_parked_batch_of_a_held_run_is_resolved_and_history_hears_of_it
+}
 
 const CAMPAIGN: &str = "name: hello
 connector: warehouse
@@ -19,8 +30,8 @@ activation: { destination: sink, batch_size: 5 }
 
 /// A site whose destination promises no dedupe window, so that what may have
 /// arrived is parked, and is given up on quickly.
-async fn site(name: &str, members: u32) -> Site {
-    let site = Site::new(name).await;
+async fn site(world: World, name: &str, members: u32) -> Site {
+    let site = Site::of(world, name).await;
     let people = format!(
         "create table people as select 'p-' || n as profile_id, n from generate_series(1, {members}) n"
     );
@@ -64,8 +75,8 @@ async fn campaignd(site: &Site, code: i32, args: &[&str]) -> String {
 }
 
 /// A run of 20 members whose second batch was taken and not answered.
-async fn with_a_parked_batch(name: &str) -> (Site, String) {
-    let site = site(name, 20).await;
+async fn with_a_parked_batch(world: World, name: &str) -> (Site, String) {
+    let site = site(world, name, 20).await;
     site.receiver
         .rule(|request| match request.json()["data"]["batch"].as_u64() {
             Some(2) => Answer::close(),
@@ -78,10 +89,11 @@ async fn with_a_parked_batch(name: &str) -> (Site, String) {
     (site, run)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_parked_batch_that_its_receiver_has_is_resolved_as_delivered_with_and_without_a_daemon() {
+async fn a_parked_batch_that_its_receiver_has_is_resolved_as_delivered_with_and_without_a_daemon(
+    world: World,
+) {
     for with_daemon in [false, true] {
-        let (site, run) = with_a_parked_batch("resolve_delivered").await;
+        let (site, run) = with_a_parked_batch(world, "resolve_delivered").await;
         let requests = site.receiver.count();
         let mut daemon = with_daemon.then(|| site.serve());
         if with_daemon {
@@ -105,9 +117,10 @@ async fn a_parked_batch_that_its_receiver_has_is_resolved_as_delivered_with_and_
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_batch_resolved_as_not_delivered_is_sent_under_another_id_when_its_run_is_resumed() {
-    let (site, run) = with_a_parked_batch("resolve_not_delivered").await;
+async fn a_batch_resolved_as_not_delivered_is_sent_under_another_id_when_its_run_is_resumed(
+    world: World,
+) {
+    let (site, run) = with_a_parked_batch(world, "resolve_not_delivered").await;
     let parked = site.receiver.requests()[..]
         .iter()
         .find(|request| request.json()["data"]["batch"] == 2)
@@ -133,9 +146,8 @@ async fn a_batch_resolved_as_not_delivered_is_sent_under_another_id_when_its_run
     oracle::check_with_ids(&site, 2).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_was_given_up_on_is_resumed_under_the_same_ids() {
-    let site = site("resume_incomplete", 20).await;
+async fn a_run_that_was_given_up_on_is_resumed_under_the_same_ids(world: World) {
+    let site = site(world, "resume_incomplete", 20).await;
     site.receiver
         .rule(|request| match request.json()["data"]["batch"].as_u64() {
             Some(1 | 3) => Answer::status(429),
@@ -160,9 +172,8 @@ async fn a_run_that_was_given_up_on_is_resumed_under_the_same_ids() {
     assert!(refused.contains("finished"), "{refused}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_cancelled_run_is_resumed_from_what_is_not_yet_delivered_through_kills() {
-    let site = site("resume_cancelled", 400).await;
+async fn a_cancelled_run_is_resumed_from_what_is_not_yet_delivered_through_kills(world: World) {
+    let site = site(world, "resume_cancelled", 400).await;
     let slow = Duration::from_millis(60);
     site.receiver.rule(move |_| Answer::status(200).after(slow));
     let daemon = site.serve();
@@ -212,9 +223,8 @@ async fn a_cancelled_run_is_resumed_from_what_is_not_yet_delivered_through_kills
     oracle::check(&site).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_run_whose_frozen_members_are_gone_is_not_resumed_and_says_so() {
-    let (site, run) = with_a_parked_batch("resume_gone").await;
+async fn a_run_whose_frozen_members_are_gone_is_not_resumed_and_says_so(world: World) {
+    let (site, run) = with_a_parked_batch(world, "resume_gone").await;
     campaignd(
         &site,
         0,
@@ -233,9 +243,8 @@ async fn a_run_whose_frozen_members_are_gone_is_not_resumed_and_says_so() {
     oracle::check(&site).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_failed_before_it_was_staged_is_begun_again() {
-    let site = site("begin_again", 20).await;
+async fn a_run_that_failed_before_it_was_staged_is_begun_again(world: World) {
+    let site = site(world, "begin_again", 20).await;
     site.sql("alter table people rename to others").await;
     campaignd(&site, 4, &["run", "hello"]).await;
     assert_eq!(status(&site).await, "failed");
@@ -247,9 +256,8 @@ async fn a_run_that_failed_before_it_was_staged_is_begun_again() {
     oracle::check(&site).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_parked_batch_of_a_held_run_is_resolved_and_history_hears_of_it() {
-    let site = site("resolve_held", 20).await;
+async fn a_parked_batch_of_a_held_run_is_resolved_and_history_hears_of_it(world: World) {
+    let site = site(world, "resolve_held", 20).await;
     site.receiver
         .rule(|request| match request.json()["data"]["batch"].as_u64() {
             Some(1) => Answer::close(),

@@ -100,11 +100,16 @@ fn logs(site: &Site) -> String {
 }
 
 async fn logged(site: &Site, host: &str, text: &str, times: usize) {
-    let what = format!("`{text}` in the log of {host}");
-    wait_for(&what, async || {
-        (log(site, host).matches(text).count() >= times).then_some(())
-    })
-    .await;
+    for _ in 0..1_200 {
+        if log(site, host).matches(text).count() >= times {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!(
+        "not after a minute: `{text}` in the log of {host}:\n{}",
+        log(site, host)
+    );
 }
 
 fn sent_by<'a>(requests: &'a [Recorded], host: &str) -> Vec<&'a Recorded> {

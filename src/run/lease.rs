@@ -168,6 +168,14 @@ impl Keeper {
         *self.lease.borrow()
     }
 
+    /// Whether the run is under another term: what was done for it may have
+    /// been refused before the lease was due to be renewed.
+    async fn is_lost(&self) -> bool {
+        let term = self.current().term;
+        let renewed = self.ledger.renew_lease(&self.run, term, self.ttl).await;
+        matches!(renewed, Err(LedgerError::Conflict { .. }))
+    }
+
     /// Gives the lease back. Where that fails it lapses by itself.
     async fn release(&self) {
         let released = self.ledger.release_lease(&self.run, self.current().term);
@@ -192,6 +200,11 @@ impl Carrier {
             () = keeper.keep() => None,
         };
         if let Some(result) = result {
+            if let Err(RunError::Ledger(LedgerError::Conflict { .. })) = result
+                && keeper.is_lost().await
+            {
+                return Err(RunError::Elsewhere);
+            }
             keeper.release().await;
             return result;
         }

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
+use tokio::time::Instant;
 
 const HERE: u8 = 0;
 const LEFT: u8 = 1;
@@ -34,15 +35,18 @@ impl BodyHold {
     }
 }
 
-/// Bytes that go out in one frame, once.
+/// Bytes that go out in one frame, once, and not after their time: a process
+/// that was stopped on the way to the wire sends nothing when it wakes, for its
+/// run may be somebody else's by then.
 pub(super) struct HeldBody {
     bytes: Bytes,
+    until: Instant,
     hold: BodyHold,
 }
 
 impl HeldBody {
-    /// A body, and the hold on it.
-    pub(super) fn new(bytes: Bytes) -> (Self, BodyHold) {
+    /// A body that may leave until then, and the hold on it.
+    pub(super) fn new(bytes: Bytes, until: Instant) -> (Self, BodyHold) {
         // An empty body is never asked for: the head alone is the request.
         let state = if bytes.is_empty() { LEFT } else { HERE };
         let hold = BodyHold {
@@ -50,6 +54,7 @@ impl HeldBody {
         };
         let body = Self {
             bytes,
+            until,
             hold: hold.clone(),
         };
         (body, hold)
@@ -69,7 +74,10 @@ impl Body for HeldBody {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyWithdrawn>>> {
-        let frame = match self.hold.move_from_here(LEFT) {
+        let in_time = Instant::now() <= self.until;
+        let to = if in_time { LEFT } else { WITHDRAWN };
+        let frame = match self.hold.move_from_here(to) {
+            Ok(_) if !in_time => Some(Err(BodyWithdrawn)),
             Err(WITHDRAWN) => Some(Err(BodyWithdrawn)),
             _ if self.bytes.is_empty() => None,
             _ => Some(Ok(Frame::data(std::mem::take(&mut self.bytes)))),
@@ -90,6 +98,11 @@ impl Body for HeldBody {
 mod tests {
     use super::*;
     use std::task::Waker;
+    use std::time::Duration;
+
+    fn in_a_minute() -> Instant {
+        Instant::now() + Duration::from_secs(60)
+    }
 
     fn poll(body: &mut HeldBody) -> Option<Result<Bytes, BodyWithdrawn>> {
         let mut context = Context::from_waker(Waker::noop());
@@ -103,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_body_that_was_asked_for_cannot_be_withdrawn() {
-        let (mut body, hold) = HeldBody::new(Bytes::from_static(b"{}"));
+        let (mut body, hold) = HeldBody::new(Bytes::from_static(b"{}"), in_a_minute());
         assert_eq!(poll(&mut body).unwrap().unwrap(), "{}");
         assert!(!hold.withdraw());
         assert!(body.is_end_stream() && poll(&mut body).is_none());
@@ -111,15 +124,23 @@ mod tests {
 
     #[test]
     fn a_withdrawn_body_never_leaves() {
-        let (mut body, hold) = HeldBody::new(Bytes::from_static(b"{}"));
+        let (mut body, hold) = HeldBody::new(Bytes::from_static(b"{}"), in_a_minute());
         assert!(hold.withdraw());
         assert!(poll(&mut body).unwrap().is_err());
         assert!(hold.withdraw());
     }
 
     #[test]
+    fn a_body_whose_time_is_over_never_leaves() {
+        let past = Instant::now().checked_sub(Duration::from_millis(1));
+        let (mut body, hold) = HeldBody::new(Bytes::from_static(b"{}"), past.unwrap());
+        assert!(poll(&mut body).unwrap().is_err());
+        assert!(hold.withdraw());
+    }
+
+    #[test]
     fn an_empty_body_counts_as_gone_from_the_start() {
-        let (_body, hold) = HeldBody::new(Bytes::new());
+        let (_body, hold) = HeldBody::new(Bytes::new(), in_a_minute());
         assert!(!hold.withdraw());
     }
 }

@@ -151,7 +151,7 @@ impl HttpDestination {
         if let Some(token) = token {
             headers.insert(AUTHORIZATION, token.header.clone());
         }
-        let (body, hold) = HeldBody::new(request.body.clone());
+        let (body, hold) = HeldBody::new(request.body.clone(), begun + self.timeout);
         let sending = self
             .client
             .post(self.url.clone())

@@ -1,6 +1,7 @@
 //! Why an attempt brought no answer, in our words: the client's own errors
 //! quote addresses, queries and what the other side said.
 
+use super::body::BodyWithdrawn;
 use super::guard::AddressRefused;
 use std::error::Error;
 use std::io::{self, ErrorKind};
@@ -11,6 +12,9 @@ pub(super) fn why_not_sent(error: &reqwest::Error, host: &str) -> String {
     for cause in causes(error) {
         if let Some(refused) = cause.downcast_ref::<AddressRefused>() {
             return format!("{host} is not dialled: {refused}");
+        }
+        if cause.is::<BodyWithdrawn>() {
+            return format!("this process was stopped before it could send to {host}");
         }
         if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
             return format!("no TLS connection to {host}: {}", what_tls_says(tls));
