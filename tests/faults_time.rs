@@ -76,8 +76,13 @@ async fn every_minute_is_recorded(site: &Site, at_least: u64) {
     let run = "select count(*) from campaignd.runs where status = 'finished'";
     let run = number(site, run).await;
     assert!((1..=2).contains(&run), "{run}");
+    // The newest minute may have come while the one before was under way, or
+    // been left for the next start.
+    let newest = "select count(*) from campaignd.runs where status in ('open', 'skipped')
+                  and fire_time = (select max(fire_time) from campaignd.runs)";
+    let newest = number(site, newest).await;
     let missed = "select count(*) from campaignd.runs where status = 'missed'";
-    assert_eq!(number(site, missed).await, rows - run);
+    assert_eq!(number(site, missed).await, rows - run - newest);
 }
 
 async fn of_the_fire_times_while_nothing_ran_the_newest_runs_and_the_others_are_recorded(

@@ -4,7 +4,13 @@ use super::state::RunState;
 use crate::audience::Funnel;
 use crate::history::{BatchStatus, Tally};
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use std::sync::Arc;
+use tokio::sync::{Notify, watch};
+
+/// Members after whose outcomes history is brought up to date without waiting
+/// for its minute: a transaction of some seconds that goes on beside sending,
+/// where it would otherwise come after it.
+const MANY: u64 = 250_000;
 
 /// A run's counts, now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,7 +27,10 @@ pub struct Progress {
 
 /// Where the carrier reports to; whoever is interested takes a receiver.
 #[derive(Debug, Clone)]
-pub struct Reporter(watch::Sender<Progress>);
+pub struct Reporter {
+    progress: watch::Sender<Progress>,
+    many: Arc<Notify>,
+}
 
 impl Reporter {
     /// A reporter for a run in `state`, and the receiver of its reports.
@@ -32,15 +41,17 @@ impl Reporter {
             tally: Tally::default(),
             requests: 0,
         });
-        (Self(sender), receiver)
+        let many = Arc::new(Notify::new());
+        let progress = sender;
+        (Self { progress, many }, receiver)
     }
 
     pub(super) fn entered(&self, state: RunState) {
-        self.0.send_modify(|progress| progress.state = state);
+        self.progress.send_modify(|progress| progress.state = state);
     }
 
     pub(super) fn admitted(&self, funnel: Funnel, already: Tally) {
-        self.0.send_modify(|progress| {
+        self.progress.send_modify(|progress| {
             progress.funnel = Some(funnel);
             progress.tally = already;
             progress.tally.still_open = funnel.planned.saturating_sub(already.total());
@@ -48,13 +59,23 @@ impl Reporter {
     }
 
     pub(super) fn requested(&self) {
-        self.0.send_modify(|progress| progress.requests += 1);
+        self.progress.send_modify(|progress| progress.requests += 1);
     }
 
     pub(super) fn ended(&self, status: BatchStatus, members: u64) {
-        self.0.send_modify(|progress| {
+        self.progress.send_modify(|progress| {
+            let open = progress.tally.still_open;
             progress.tally.add(status, members);
-            progress.tally.still_open = progress.tally.still_open.saturating_sub(members);
+            progress.tally.still_open = open.saturating_sub(members);
+            if open / MANY != progress.tally.still_open / MANY {
+                self.many.notify_one();
+            }
         });
+    }
+
+    /// Returns once the outcomes of many members have come in since the last
+    /// time.
+    pub(super) async fn many(&self) {
+        self.many.notified().await;
     }
 }

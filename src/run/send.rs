@@ -1,5 +1,5 @@
 //! Sends a run's batches: pages in, deliveries side by side, outcomes settled
-//! every minute meanwhile.
+//! every minute meanwhile, or sooner where they are many.
 
 use super::behind::Backlog;
 use super::carrier::{Carrier, RunError, Step};
@@ -281,7 +281,7 @@ impl Carrier {
         }
     }
 
-    /// Settles every minute until sending is `over`. An error that no retry
+    /// Settles every minute, and after many members, until sending is `over`. An error that no retry
     /// mends halts sending: outcomes must not pile up unseen.
     async fn settle_meanwhile(
         &self,
@@ -293,6 +293,7 @@ impl Carrier {
                 biased;
                 () = over.cancelled() => return Ok(()),
                 () = self.kit.clock.sleep(self.kit.guards.settle_every) => {}
+                () = self.reporter.many() => {}
             }
             let _busy = self.place.as_ref().map(Place::begin);
             if let Err(error) = self.settle_ended(RunStatus::Open, None).await {
