@@ -28,17 +28,24 @@ pub fn outcomes(schema: &Schema, settlements: &[Settlement]) -> Result<Vec<State
     // if it looked like one; ours never does.
     let mut script = vec![Statement::new(STEP, "outcomes", create)];
     let mut rows = Vec::new();
+    let mut insert = |rows: &mut Vec<String>| {
+        let sql = format!("insert into cd_outcomes values ({})", rows.join("), ("));
+        script.push(Statement::new(STEP, "outcomes", &sql));
+        rows.clear();
+    };
     for settlement in settlements {
         let mut seen = HashSet::new();
         for outcome in &settlement.outcomes {
             if seen.insert(&outcome.path) {
                 rows.push(outcome_row(schema, &settlement.facts, outcome)?);
             }
+            if rows.len() == OUTCOMES_PER_INSERT {
+                insert(&mut rows);
+            }
         }
     }
-    for chunk in rows.chunks(OUTCOMES_PER_INSERT) {
-        let sql = format!("insert into cd_outcomes values ({})", chunk.join("), ("));
-        script.push(Statement::new(STEP, "outcomes", &sql));
+    if !rows.is_empty() {
+        insert(&mut rows);
     }
     script.extend(refused(schema, settlements)?);
     Ok(script)

@@ -16,6 +16,7 @@ use crate::run::{
     Reopening, Resolution, RunChange, RunRecord,
 };
 use async_trait::async_trait;
+use futures_util::{Stream, TryStreamExt as _};
 use jiff::Timestamp;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{Connection, SqliteConnection};
@@ -255,32 +256,23 @@ impl Ledger for SqliteLedger {
     }
 
     async fn batches(&self, run: &RunId) -> Result<Vec<BatchRecord>, LedgerError> {
-        let found = sqlx::query(concat!(
+        let query = sqlx::query(concat!(
             "/* batches */ select ",
             batch_columns!(),
             " where run_id = ?1 order by batch, part"
-        ))
-        .bind(run.as_str())
-        .fetch_all(&self.readers)
-        .await
-        .map_err(unusable)?;
-        found.iter().map(rows::batch).collect()
+        ));
+        batches(query.bind(run.as_str()).fetch(&self.readers)).await
     }
 
     async fn unsettled(&self, run: &RunId, limit: u32) -> Result<Vec<BatchRecord>, LedgerError> {
-        let found = sqlx::query(concat!(
+        let query = sqlx::query(concat!(
             "/* unsettled */ select ",
             batch_columns!(),
             // Else every batch of the run is looked at, each time.
             " indexed by batches_unsettled where run_id = ?1 and settled = 0 and ended_at is not null \
              order by ended_at, batch, part limit ?2"
-        ))
-        .bind(run.as_str())
-        .bind(limit)
-        .fetch_all(&self.readers)
-        .await
-        .map_err(unusable)?;
-        found.iter().map(rows::batch).collect()
+        ));
+        batches(query.bind(run.as_str()).bind(limit).fetch(&self.readers)).await
     }
 
     async fn mark_settled(
@@ -414,4 +406,17 @@ impl Ledger for SqliteLedger {
     async fn close(&self) {
         Self::close(self).await;
     }
+}
+
+/// The batches of `found`, each read as it comes: a row as the driver holds it
+/// is several times as large.
+async fn batches(
+    found: impl Stream<Item = Result<SqliteRow, sqlx::Error>>,
+) -> Result<Vec<BatchRecord>, LedgerError> {
+    let mut found = std::pin::pin!(found);
+    let mut batches = Vec::new();
+    while let Some(row) = found.try_next().await.map_err(unusable)? {
+        batches.push(rows::batch(&row)?);
+    }
+    Ok(batches)
 }
