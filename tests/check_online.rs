@@ -38,7 +38,12 @@ async fn prepared(site: &Site) {
     );
 }
 
+/// What refuses a file: the place and the message of each.
 async fn problems(site: &Site) -> (Option<i32>, Vec<[String; 2]>) {
+    told(site, "error").await
+}
+
+async fn told(site: &Site, severity: &str) -> (Option<i32>, Vec<[String; 2]>) {
     let output = site
         .campaignd(&["check", "--online", "--format", "json"])
         .await;
@@ -47,6 +52,7 @@ async fn problems(site: &Site) -> (Option<i32>, Vec<[String; 2]>) {
         .as_array()
         .unwrap()
         .iter()
+        .filter(|problem| problem["severity"] == severity)
         .map(|problem| {
             let file = problem["file"]
                 .as_str()
@@ -110,4 +116,53 @@ async fn on_postgres_it_finds_what_the_warehouse_would_refuse_with_its_place() {
     let (_, found) = problems(&site).await;
     assert_eq!(json!(found[0][0]), "a.yaml:7:31");
     assert_eq!(json!(found[1][0]), "b.yaml:8:10");
+}
+
+/// Everybody with everybody else, and a table where there should be a view.
+const EACH_WITH_EACH: &str = "name: pairs
+connector: warehouse
+schedule: { cron: '0 0 1 1 *', timezone: UTC }
+audience:
+  key: profile_id
+  sql: |
+    select a.profile_id, b.email
+    from shoppers a join shoppers b on a.email < b.email
+activation: { destination: sink }
+";
+
+async fn noted(site: Site) -> Vec<String> {
+    let output = site.campaignd(&["bootstrap", "warehouse", "--apply"]).await;
+    assert!(output.status.success());
+    site.sql("create table shoppers (profile_id varchar(20), email varchar(99))")
+        .await;
+    site.write("campaigns/pairs.yaml", EACH_WITH_EACH);
+    let (code, notes) = told(&site, "note").await;
+    assert_eq!(code, Some(0), "notes refuse nothing");
+    notes.into_iter().map(|note| note.join(" ")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_redshift_it_notes_a_dear_plan_and_what_the_connector_test_finds() {
+    let notes = noted(Site::on_redshift("check_online").await).await;
+    let nested = notes.iter().find(|note| note.contains("a nested loop"));
+    assert!(nested.unwrap().starts_with("pairs.yaml:7:"), "{notes:#?}");
+    assert!(
+        notes
+            .iter()
+            .any(|note| note.contains("shoppers") && note.contains("table")),
+        "{notes:#?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_postgres_a_nested_loop_is_nothing_to_note() {
+    let notes = noted(Site::new("check_notes").await).await;
+    assert!(
+        !notes.iter().any(|note| note.contains("loop")),
+        "{notes:#?}"
+    );
+    assert!(
+        notes.iter().any(|note| note.contains("superuser")),
+        "{notes:#?}"
+    );
 }

@@ -8,6 +8,7 @@ mod support;
 use campaignd::run::{Clock as _, SystemClock};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use support::gate::Act;
 use support::oracle;
 use support::receiver::{Answer, Receiver};
@@ -70,6 +71,49 @@ async fn a_password_commands_answer_serves_every_connection_of_a_minute() {
     let runs = std::fs::read_to_string(site.path().join("runs")).unwrap();
     assert_eq!(runs, "run\n");
     oracle::check(&site).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_was_replaced_within_its_minute_is_asked_for_anew() {
+    let (site, _) = site("replaced", |site, user| {
+        let path = site.path().display();
+        let script = format!("#!/bin/sh\necho run >> {path}/runs\necho '{PASSWORD}'\n");
+        let file = site.write("get-secret", &script);
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o700)).unwrap();
+        format!(
+            "{{ user: {user}, password_command: [ '{}' ] }}",
+            file.display()
+        )
+    })
+    .await;
+    // The session is lost, and the next is refused as with an old password.
+    let (is_lost, is_refused) = (AtomicBool::new(false), AtomicBool::new(false));
+    site.gate().rule(move |passing| match &*passing.step {
+        "page" if !is_lost.swap(true, SeqCst) => Act::CutBefore,
+        "session" if is_lost.load(SeqCst) && !is_refused.swap(true, SeqCst) => {
+            Act::wrong_password()
+        }
+        _ => Act::Pass,
+    });
+    let output = site.campaignd(&["run", "hello"]).await;
+    assert!(output.status.success(), "{output:?}");
+    let runs = std::fs::read_to_string(site.path().join("runs")).unwrap();
+    assert_eq!(runs, "run\nrun\n");
+    oracle::check(&site).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_place_for_its_socket_it_says_what_to_set() {
+    let (site, _) = site("no_socket", |_, user| {
+        format!("{{ user: {user}, password: {PASSWORD} }}")
+    })
+    .await;
+    let mut command = site.command(&["run", "hello"]);
+    let output = command.env("TMPDIR", "/nonexistent").output().await;
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(5), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("give TMPDIR a short path"), "{said}");
 }
 
 fn credentials(user: &str, seconds_from_now: i64) -> String {

@@ -120,6 +120,7 @@ async fn what_bootstrap_prints_can_be_run_twice_by_an_administrator() {
     let options = BootstrapOptions {
         schema: "other \"schema\"".to_owned(),
         user: "campaigner".to_owned(),
+        by_iam: false,
         shared: vec!["public.people".to_owned()],
         conversions: Some("public.conversions".parse().unwrap()),
     };

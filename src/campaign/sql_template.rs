@@ -88,7 +88,8 @@ pub(super) fn check(field: &Field, sql: &str, key: Option<&str>, values: &RunVal
         field.at_line(line, column, problem.is_note, problem.message);
     }
     if is_template(sql) && names_are_known(field, sql, values) {
-        match rendered(sql, values, Dialect::Postgres) {
+        // As the lint reads it, where a backslash escapes.
+        match rendered(sql, values, Dialect::Redshift) {
             Err(unreadable) => unreadable_at(field, sql, &unreadable),
             Ok(text) if !refused => {
                 // The masked text cannot show what a value does to its place.
@@ -104,7 +105,7 @@ pub(super) fn check(field: &Field, sql: &str, key: Option<&str>, values: &RunVal
 }
 
 fn names_are_known(field: &Field, sql: &str, values: &RunValues) -> bool {
-    let env = engine(values, Dialect::Postgres);
+    let env = engine(values, Dialect::Redshift);
     let parsed = match Parsed::text_of(&env, sql) {
         Ok(parsed) => parsed,
         Err(unreadable) => {

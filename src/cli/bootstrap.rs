@@ -7,9 +7,10 @@ use crate::daemon::settings::{Connector, Secrets, Settings};
 use crate::history::views::Conversions;
 use crate::history::{BootstrapOptions, bootstrap, bootstrap_for_stages};
 use crate::id::ConnectorName;
-use crate::warehouse::{Applied, Change, apply_bootstrap, apply_lift};
+use crate::warehouse::{Applied, Change, Login, apply_bootstrap, apply_lift};
 use serde::Serialize;
 use std::path::Path;
+use std::str::FromStr;
 
 /// What is asked.
 #[derive(Debug, clap::Args)]
@@ -24,6 +25,26 @@ pub(super) struct Args {
     /// the view `holdout_lift`, which compares contacted with held out by it.
     #[arg(long, value_name = "RELATION")]
     conversions: Option<Conversions>,
+    /// A view that campaigns may read, as schema.view: prints the grant for it;
+    /// may be repeated.
+    #[arg(long, value_name = "RELATION", conflicts_with = "apply")]
+    share: Vec<Shared>,
+}
+
+/// A relation in a schema.
+#[derive(Debug, Clone)]
+struct Shared(String);
+
+impl FromStr for Shared {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_named = text.split('.').all(|name| !name.is_empty());
+        match text.split('.').count() == 2 && is_named {
+            true => Ok(Self(text.to_owned())),
+            false => Err("write it as schema.view, as in `shared.lapsed_buyers`".to_owned()),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -57,6 +78,7 @@ pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<()
     }
     let options = BootstrapOptions {
         conversions: args.conversions.clone(),
+        shared: args.share.iter().map(|Shared(name)| name.clone()).collect(),
         ..options(connector)
     };
     let sql = match connector.history() {
@@ -93,12 +115,14 @@ fn options(connector: &Connector) -> BootstrapOptions {
         Connector::Sqlite(_) => BootstrapOptions {
             schema: String::new(),
             user: String::new(),
+            by_iam: false,
             shared: Vec::new(),
             conversions: None,
         },
         Connector::Server(server) => BootstrapOptions {
             schema: server.schema.clone(),
             user: server.user.clone(),
+            by_iam: matches!(server.login, Login::Iam(_)),
             shared: Vec::new(),
             conversions: None,
         },

@@ -1,12 +1,12 @@
 //! What only the warehouse knows of campaigns and connectors: `check --online`.
 
 use super::plan::asked;
-use crate::campaign::{Campaign, Problem, Source, problem_at};
+use crate::campaign::{Campaign, Problem, Severity, Source, problem_at};
 use crate::daemon::settings::{Secrets, Settings};
 use crate::daemon::source;
 use crate::id::ConnectorName;
 use crate::run::{Clock as _, SystemClock};
-use crate::warehouse::{Blamed, ConnectorOptions, look_at_campaign, open};
+use crate::warehouse::{Blamed, ConnectorOptions, look_at_campaign, open, report};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -36,11 +36,19 @@ pub(super) async fn ask(
             Ok(options) => reach(options).await,
             Err(error) => Err(error.to_string()),
         };
-        if let Err(why) = asked {
-            let message = format!("connector `{name}`: {why}");
-            let problem = Problem::of_file(&config.display().to_string(), message);
-            online.problems.push(problem);
-            online.unreachable.insert(name.clone());
+        let of_connector = |what: &str| {
+            let message = format!("connector `{name}`: {what}");
+            Problem::of_file(&config.display().to_string(), message)
+        };
+        match asked {
+            Ok(findings) => {
+                let notes = findings.iter().map(|finding| noted(of_connector(finding)));
+                online.problems.extend(notes);
+            }
+            Err(why) => {
+                online.problems.push(of_connector(&why));
+                online.unreachable.insert(name.clone());
+            }
         }
     }
     for (file, campaign) in campaigns {
@@ -51,17 +59,28 @@ pub(super) async fn ask(
     online
 }
 
+/// The problem as one that refuses nothing.
+fn noted(problem: Problem) -> Problem {
+    Problem {
+        severity: Severity::Note,
+        ..problem
+    }
+}
+
 /// A server must have our tables; SQLite's are made when they are needed, and
-/// are not made here.
-async fn reach(options: ConnectorOptions) -> Result<(), String> {
+/// are not made here. Returns what `connector test` finds there: privileges
+/// beyond need, and tables where there should be views.
+async fn reach(options: ConnectorOptions) -> Result<Vec<String>, String> {
     if let ConnectorOptions::Sqlite { path, .. } = &options {
         return match path.exists() {
-            true => Ok(()),
+            true => Ok(Vec::new()),
             false => Err(format!("the file {} is not there", path.display())),
         };
     }
-    let warehouse = open(options).map_err(|error| error.to_string())?;
-    warehouse.ping().await.map_err(|error| error.to_string())
+    let warehouse = open(options.clone()).map_err(|error| error.to_string())?;
+    warehouse.ping().await.map_err(|error| error.to_string())?;
+    let report = report(options, &[]).await;
+    Ok(report.map_err(|error| error.to_string())?.findings)
 }
 
 impl Online {
@@ -84,7 +103,11 @@ impl Online {
             name: file,
             text: &text.text,
         };
-        for (blamed, error) in found {
+        for note in found.notes {
+            let problem = problem_at(&source, &["audience", "sql"], None, note.to_owned());
+            self.problems.push(noted(problem));
+        }
+        for (blamed, error) in found.problems {
             let path: &[&'static str] = match blamed {
                 Blamed::Query => &["audience", "sql"],
                 Blamed::Key => &["audience", "key"],

@@ -5,6 +5,11 @@ use super::views::{CONTACT_PERFORMANCE, Conversions, contact_performance, holdou
 use crate::audience::{BadText, Dialect, Schema, Statement, identifier};
 use std::fmt::Write as _;
 
+/// How long a session may do nothing before the server ends it: far longer
+/// than we keep one. In seconds, after the
+/// [`create user`](https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_USER.html) of Redshift.
+const SESSION_TIMEOUT: &str = "session timeout 3600";
+
 /// Whom and what the bootstrap is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BootstrapOptions {
@@ -12,7 +17,10 @@ pub struct BootstrapOptions {
     pub schema: String,
     /// Its login.
     pub user: String,
-    /// The relations that campaigns read, as `schema.relation`.
+    /// Whether it logs in with temporary credentials, without a password.
+    pub by_iam: bool,
+    /// The relations that campaigns read, as `schema.relation`; with none, the
+    /// grants are an example.
     pub shared: Vec<String>,
     /// What `holdout_lift` measures by; without it there is no such view.
     pub conversions: Option<Conversions>,
@@ -68,17 +76,29 @@ pub fn bootstrap_for_stages(
 
 fn user(dialect: Dialect, options: &BootstrapOptions) -> Result<String, BadText> {
     let name = identifier(&options.user);
-    let create = format!("create user {name} password '<password>' connection limit 20");
+    let limit = "connection limit 20";
     Ok(match dialect {
+        Dialect::Redshift if options.by_iam && options.user.starts_with("IAM") => format!(
+            "-- 1. The login is made by IAM when it is used first: log in with it once, as by\n\
+             -- `campaignd connector test`, then run what follows. `IAMR:role` stands for a role:\n\
+             -- put its name there, here {name}. Once it is there, run this too:\n\
+             -- alter user {name} {limit} {SESSION_TIMEOUT};\n"
+        ),
+        Dialect::Redshift if options.by_iam => format!(
+            "-- 1. The login, once: this line fails where it is there already. It logs in with\n\
+             -- temporary credentials alone.\n\
+             -- create user {name} password disable {limit} {SESSION_TIMEOUT};\n"
+        ),
         Dialect::Redshift => format!(
-            "-- 1. The login. Leave the line out when it is there already. Give the password in\n\
-             -- clear text, as here: a login with a SHA-256 digest cannot be used.\n{create};\n"
+            "-- 1. The login, once: this line fails where it is there already. Give the password\n\
+             -- in clear text, as here: a login with a SHA-256 digest cannot be used.\n\
+             -- create user {name} password '<password>' {limit} {SESSION_TIMEOUT};\n"
         ),
         Dialect::Sqlite | Dialect::Postgres => format!(
             "-- 1. The login, unless it is there already.\n\
              do $$ begin\n  \
              if not exists (select 1 from pg_roles where rolname = {}) then\n    \
-             {create};\n  end if;\nend $$;\n",
+             create user {name} password '<password>' {limit};\n  end if;\nend $$;\n",
             dialect.literal(&options.user)?
         ),
     })
@@ -148,6 +168,7 @@ mod tests {
         BootstrapOptions {
             schema: "campaignd".to_owned(),
             user: "campaignd".to_owned(),
+            by_iam: false,
             shared: vec!["shared.lapsed_buyers".to_owned()],
             conversions: Some("shared.conversions".parse().unwrap()),
         }
@@ -173,5 +194,22 @@ mod tests {
         assert!(text.contains("distkey (profile_id) compound sortkey (recorded_at)"));
         assert!(!text.contains("create index"));
         assert!(text.contains("grant select on \"shared\".\"lapsed_buyers\" to \"campaignd\""));
+    }
+
+    #[test]
+    fn a_login_by_iam_gets_no_password() {
+        for (user, wanted) in [
+            ("IAMR:campaigns", "made by IAM"),
+            ("campaigner", "password disable"),
+        ] {
+            let options = BootstrapOptions {
+                user: user.to_owned(),
+                by_iam: true,
+                ..options()
+            };
+            let text = bootstrap(Dialect::Redshift, &options).unwrap();
+            assert!(text.contains(wanted), "{text}");
+            assert!(!text.contains("<password>"), "{text}");
+        }
     }
 }

@@ -20,7 +20,13 @@ pub(super) struct Layout {
     pub(super) columns: Vec<Column>,
     names: Arc<[String]>,
     kinds: Vec<Kind>,
+    /// Which of them the server writes as hexadecimal digits, for want of a
+    /// text.
+    are_bytes: Vec<bool>,
 }
+
+/// The type number of Redshift's VARBYTE.
+const VARBYTE: u32 = 6551;
 
 impl Layout {
     /// Of a run table's columns, ours left out.
@@ -28,6 +34,10 @@ impl Layout {
         Self {
             names: columns.iter().map(|column| column.name.clone()).collect(),
             kinds: columns.iter().map(|column| kind(dialect, column)).collect(),
+            are_bytes: columns
+                .iter()
+                .map(|column| dialect == Dialect::Redshift && column.type_number() == Some(VARBYTE))
+                .collect(),
             columns,
         }
     }
@@ -75,7 +85,7 @@ pub(super) async fn read_page(
             Connection::Postgres(connection) => {
                 let mut rows = sql.fetch(&mut **connection);
                 while let Some(row) = rows.try_next().await? {
-                    push_postgres(&mut page, &row, &layout.kinds)?;
+                    push_postgres(&mut page, &row, layout)?;
                 }
             }
             Connection::Sqlite(connection) => {
@@ -91,8 +101,8 @@ pub(super) async fn read_page(
     Ok(page)
 }
 
-fn push_postgres(page: &mut Page, row: &PgRow, kinds: &[Kind]) -> Result<(), sqlx::Error> {
-    for (index, &kind) in kinds.iter().enumerate() {
+fn push_postgres(page: &mut Page, row: &PgRow, layout: &Layout) -> Result<(), sqlx::Error> {
+    for (index, &kind) in layout.kinds.iter().enumerate() {
         let value = row.try_get_raw(index)?;
         if value.is_null() {
             page.push(Kind::Null, "");
@@ -105,6 +115,10 @@ fn push_postgres(page: &mut Page, row: &PgRow, kinds: &[Kind]) -> Result<(), sql
             Kind::Timestamp | Kind::TimestampTz if !is_infinite(text) && !is_instant(text) => {
                 page.push(Kind::Text, text);
             }
+            Kind::Text if layout.are_bytes[index] => match hex::decode(text) {
+                Ok(bytes) => page.push(kind, &STANDARD.encode(bytes)),
+                Err(_) => page.push(kind, text),
+            },
             _ => page.push(kind, text),
         }
     }

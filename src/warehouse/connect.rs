@@ -24,6 +24,10 @@ const BUSY_LIMIT: Duration = Duration::from_secs(60);
 /// The longest a SQLite statement may take.
 const SQLITE_STATEMENT_LIMIT: Duration = Duration::from_secs(30 * 60);
 
+/// The codes of a refused login: of Redshift and PostgreSQL, and of the latter
+/// where the password is wrong.
+const REFUSED_LOGIN: [&str; 2] = ["28000", "28P01"];
+
 /// An open connection.
 pub(super) enum Connection {
     /// PostgreSQL or Redshift.
@@ -37,8 +41,27 @@ pub(super) type Rows = Vec<Vec<Option<String>>>;
 
 impl Connection {
     /// Connects and prepares the session. What carries the bytes is one of
-    /// `tasks`, and ends with the connection.
+    /// `tasks`, and ends with the connection. A password that was replaced
+    /// since it was learned is learned anew, once.
     pub(super) async fn open(
+        options: &ConnectorOptions,
+        logins: &Logins,
+        tasks: &TaskTracker,
+    ) -> Result<Self, WarehouseError> {
+        let opened = Self::open_as_known(options, logins, tasks).await;
+        let is_refused = |error: &WarehouseError| {
+            let code = error.code.as_deref();
+            code.is_some_and(|code| REFUSED_LOGIN.contains(&code))
+        };
+        match opened {
+            Err(error) if is_refused(&error) && logins.forget().await => {
+                Self::open_as_known(options, logins, tasks).await
+            }
+            opened => opened,
+        }
+    }
+
+    async fn open_as_known(
         options: &ConnectorOptions,
         logins: &Logins,
         tasks: &TaskTracker,

@@ -211,15 +211,28 @@ async fn post(
     if status.is_success() {
         return Ok(body);
     }
-    let class = match status.as_u16() {
-        400..429 => C::Configuration,
-        _ => C::Lost,
-    };
+    let reason = reason(&body);
+    let class = class_of(status.as_u16(), &reason);
     let message = format!(
-        "AWS gives no credentials ({status}{}); check `auth.iam` and what the key's role may do",
-        reason(&body)
+        "AWS gives no credentials ({status}{reason}); check `auth.iam` and what the key's role may do"
     );
     Err(error(class, message))
+}
+
+/// Whether it is worth asking again. AWS says 400 as well where it is asked too
+/// often ([common errors](https://docs.aws.amazon.com/redshift/latest/APIReference/CommonErrors.html)).
+fn class_of(status: u16, reason: &str) -> C {
+    let passes = [
+        "Throttl",
+        "TooManyRequests",
+        "RequestLimitExceeded",
+        "ServiceUnavailable",
+    ];
+    match status {
+        _ if passes.iter().any(|word| reason.contains(word)) => C::Lost,
+        400..429 => C::Configuration,
+        _ => C::Lost,
+    }
 }
 
 /// The kind of refusal, which is a word of AWS's; the rest of what it says may
@@ -292,6 +305,20 @@ mod tests {
     }
 
     /// What botocore 1.44.5 makes of the same requests, key and time.
+    #[test]
+    fn being_asked_too_often_passes_and_being_refused_does_not() {
+        for (status, reason, class) in [
+            (400, ", ThrottlingException", C::Lost),
+            (400, ", Throttling", C::Lost),
+            (400, ", ValidationException", C::Configuration),
+            (403, ", AccessDeniedException", C::Configuration),
+            (429, "", C::Lost),
+            (503, "", C::Lost),
+        ] {
+            assert_eq!(class_of(status, reason), class, "{status}{reason}");
+        }
+    }
+
     #[test]
     fn requests_are_signed_as_another_implementation_signs_them() {
         let workgroup = || IamTarget::Workgroup("wg".to_owned());

@@ -22,6 +22,12 @@ const QUESTIONS: u32 = 4;
 /// How long sent bytes may stay unacknowledged.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(120);
 
+/// The driver comes by a socket in a folder of its own, and there is no place
+/// for it.
+#[derive(Debug, thiserror::Error)]
+#[error("no socket can be made in the folder for temporary files ({0})")]
+pub(super) struct NoSocket(io::Error);
+
 /// A connection to the server that waits for the driver to come and use it.
 pub(super) struct Forwarder {
     server: TcpStream,
@@ -35,12 +41,16 @@ impl Forwarder {
     ///
     /// # Errors
     ///
-    /// The host is not known, or nobody answers there.
-    pub(super) async fn open(host: &str, port: u16) -> io::Result<Self> {
+    /// The host is not known, or nobody answers there; or the folder for
+    /// temporary files cannot hold a socket, which is a matter of set-up.
+    pub(super) async fn open(host: &str, port: u16) -> Result<Self, sqlx::Error> {
         let server = TcpStream::connect((host, port)).await?;
         keep_alive(&server)?;
-        let folder = tempfile::Builder::new().prefix("campaignd").tempdir()?;
-        let listener = UnixListener::bind(folder.path().join(format!(".s.PGSQL.{port}")))?;
+        let no_socket = |error| sqlx::Error::Configuration(Box::new(NoSocket(error)));
+        let folder = tempfile::Builder::new().prefix("campaignd").tempdir();
+        let folder = folder.map_err(no_socket)?;
+        let socket = folder.path().join(format!(".s.PGSQL.{port}"));
+        let listener = UnixListener::bind(socket).map_err(no_socket)?;
         Ok(Self {
             server,
             listener,

@@ -51,6 +51,8 @@ pub(super) struct Logins(Mutex<Option<Known>>);
 struct Known {
     answer: Result<Credentials, WarehouseError>,
     until: Instant,
+    /// Whether it was learned for an earlier connection than the last.
+    is_old: bool,
 }
 
 impl Logins {
@@ -66,9 +68,10 @@ impl Logins {
             });
         }
         let mut known = self.0.lock().await;
-        if let Some(known) = &*known
+        if let Some(known) = &mut *known
             && Instant::now() < known.until
         {
+            known.is_old = true;
             return known.answer.clone();
         }
         let now = Instant::now();
@@ -87,8 +90,16 @@ impl Logins {
         *known = Some(Known {
             answer: answer.clone(),
             until: now + holds,
+            is_old: false,
         });
         answer
+    }
+
+    /// The server has refused what was learned last: it is asked for anew.
+    /// Returns whether it may have been replaced since it was learned.
+    pub(super) async fn forget(&self) -> bool {
+        let known = self.0.lock().await.take();
+        known.is_some_and(|known| known.is_old)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Why no connection came about, and the one thing to do about it.
 
 use super::errors::{error, in_database};
+use super::keepalive::NoSocket;
 use crate::run::{WarehouseError, WarehouseErrorClass};
 use std::io;
 
@@ -31,8 +32,12 @@ pub(super) fn at_connect(failure: &sqlx::Error, target: &str) -> WarehouseError 
             error(C::Configuration, message)
         }
         sqlx::Error::Configuration(what) => {
+            let advice = match what.is::<NoSocket>() {
+                true => "give TMPDIR a short path that can be written",
+                false => "correct the connector",
+            };
             let message = format!(
-                "the connection to the warehouse at {target} cannot be set up: {what}; correct the connector"
+                "the connection to the warehouse at {target} cannot be set up: {what}; {advice}"
             );
             error(C::Configuration, message)
         }

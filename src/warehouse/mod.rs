@@ -39,6 +39,6 @@ pub use erase::{Erased, Erasure, erase};
 pub use iam::{IamLogin, IamTarget};
 pub use login::Login;
 pub use options::{ApartOptions, ConnectorOptions, ServerOptions, Tls};
-pub use preview::{Blamed, Preview, Wanted, audience_count, look_at_campaign, preview};
+pub use preview::{Blamed, Looked, Preview, Wanted, audience_count, look_at_campaign, preview};
 pub use report::{Column, ConnectorReport, MAX_RELATIONS, OwnTable, Relation, report};
 pub use report_keys::{KeySample, MAX_SAMPLED};

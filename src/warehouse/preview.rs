@@ -78,6 +78,50 @@ pub enum Blamed {
     Policy,
 }
 
+/// What the warehouse has against a campaign.
+#[derive(Debug, Default)]
+pub struct Looked {
+    /// Why a run of it would not be sent.
+    pub problems: Vec<(Blamed, WarehouseError)>,
+    /// What is dear about its query, by the warehouse's plan.
+    pub notes: Vec<&'static str>,
+}
+
+impl Looked {
+    fn refused(blamed: Blamed, problem: WarehouseError) -> Self {
+        Self {
+            problems: vec![(blamed, problem)],
+            notes: Vec::new(),
+        }
+    }
+}
+
+/// What makes a query dear on Redshift, by the words of its plan
+/// ([evaluating the query plan](https://docs.aws.amazon.com/redshift/latest/dg/c_data_redistribution.html)).
+/// A nested loop is nothing unusual on PostgreSQL.
+const DEAR: [(&str, &str); 3] = [
+    (
+        "Nested Loop",
+        "the warehouse would compare each row of one side with each of the other (a nested loop); \
+         join on equality",
+    ),
+    (
+        "DS_BCAST_INNER",
+        "the warehouse would send a copy of one side of a join to every node (a broadcast); join on \
+         the distribution keys, or give the smaller table `diststyle all`",
+    ),
+    (
+        "DS_DIST_BOTH",
+        "the warehouse would redistribute both sides of a join; join on the distribution keys",
+    ),
+];
+
+fn dear(plan: &[String]) -> Vec<&'static str> {
+    let has = |word: &str| plan.iter().any(|line| line.contains(word));
+    let dear = DEAR.iter().filter(|(word, _)| has(word));
+    dear.map(|(_, note)| *note).collect()
+}
+
 /// Everything that the warehouse has against a campaign before a run of it is
 /// begun: its query does not run or has no key, a suppression list is not there
 /// or has no key either, its order names what there is not. An error that is no
@@ -85,12 +129,12 @@ pub enum Blamed {
 pub async fn look_at_campaign(
     options: ConnectorOptions,
     run: &RunFacts,
-) -> Result<Vec<(Blamed, WarehouseError)>, WarehouseError> {
+) -> Result<Looked, WarehouseError> {
     let reader = Reader::open(options)?;
     let mut session = reader.begin(run).await?;
     let columns = match reader.columns(&mut session, run).await {
         Ok(columns) => columns,
-        Err(problem) => return Ok(vec![(Blamed::Query, of_campaign(problem)?)]),
+        Err(problem) => return Ok(Looked::refused(Blamed::Query, of_campaign(problem)?)),
     };
     let key = match check_columns(&columns, &run.audience.key) {
         Ok(key) => key.clone(),
@@ -99,10 +143,10 @@ pub async fn look_at_campaign(
                 BadColumns::NoKey { .. } => Blamed::Key,
                 _ => Blamed::Query,
             };
-            return Ok(vec![(blamed, bad_columns(&bad))]);
+            return Ok(Looked::refused(blamed, bad_columns(&bad)));
         }
     };
-    let mut problems = Vec::new();
+    let mut looked = Looked::default();
     let tables = reader.warehouse.tables(run);
     for relation in &run.suppress {
         // A statement that fails ends its transaction.
@@ -114,23 +158,25 @@ pub async fn look_at_campaign(
                 message: format!("`policy.suppress` names {relation}: {}", problem.message),
                 ..problem
             };
-            problems.push((Blamed::Suppress, problem));
+            looked.problems.push((Blamed::Suppress, problem));
         }
     }
-    if problems.is_empty() {
+    if looked.problems.is_empty() {
         session = reader.begin(run).await?;
         let run = reader.as_counted(&mut session, run).await?;
         let look = reader.look(&run, &columns, &key, &[]);
         let tables = reader.warehouse.tables(&run);
-        let explained = match tables.preview(&look, Shown::Explained).map_err(bad) {
-            Ok(statement) => session.rows(&statement).await.map(drop),
-            Err(problem) => Err(problem),
-        };
-        if let Err(problem) = explained {
-            problems.push((Blamed::Policy, of_campaign(problem)?));
+        match explain(&mut session, &tables, &look).await {
+            Ok(plan) if reader.warehouse.schema.dialect == Dialect::Redshift => {
+                looked.notes = dear(&plan);
+            }
+            Ok(_) => {}
+            Err(problem) => looked
+                .problems
+                .push((Blamed::Policy, of_campaign(problem)?)),
         }
     }
-    Ok(problems)
+    Ok(looked)
 }
 
 /// Only what a person mends in the campaign file, or by a grant, is a problem
@@ -289,5 +335,31 @@ fn bad(bad: crate::audience::BadPolicy) -> WarehouseError {
     match bad {
         crate::audience::BadPolicy::Text(text) => unwritable(text),
         other => error(WarehouseErrorClass::Statement, other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_is_dear_by_its_words_once_each() {
+        let plan = |lines: &[&str]| {
+            lines
+                .iter()
+                .map(|line| (*line).to_owned())
+                .collect::<Vec<_>>()
+        };
+        let cheap = plan(&[
+            "XN Hash Join DS_DIST_NONE  (cost=1..2)",
+            "  ->  XN Seq Scan on a",
+        ]);
+        assert_eq!(dear(&cheap), [""; 0]);
+        let all = plan(&[
+            "XN Nested Loop DS_BCAST_INNER  (cost=1..2)",
+            "  ->  XN Nested Loop DS_BCAST_INNER  (cost=1..2)",
+            "  ->  XN Hash Join DS_DIST_BOTH  (cost=1..2)",
+        ]);
+        assert_eq!(dear(&all).len(), 3);
     }
 }
