@@ -10,6 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use support::gate::Act;
+use support::gate_wire::Refusal;
 use support::oracle;
 use support::receiver::{Answer, Receiver};
 use support::redshift_gate::PASSWORD;
@@ -91,7 +92,12 @@ async fn a_password_that_was_replaced_within_its_minute_is_asked_for_anew() {
     site.gate().rule(move |passing| match &*passing.step {
         "page" if !is_lost.swap(true, SeqCst) => Act::CutBefore,
         "session" if is_lost.load(SeqCst) && !is_refused.swap(true, SeqCst) => {
-            Act::wrong_password()
+            Act::Refuse(Refusal {
+                code: "28000",
+                message: "password authentication failed".to_owned(),
+                detail: String::new(),
+                is_fatal: true,
+            })
         }
         _ => Act::Pass,
     });

@@ -31,6 +31,10 @@ const CUSTOMERS: u32 = 1_000_000;
 /// Members of the audiences measured.
 const AUDIENCES: [u32; 3] = [10_000, 100_000, 1_000_000];
 
+/// Members of the one audience of `-- large`: that memory does not grow, nor a
+/// page take longer, shows only there.
+const LARGE: u32 = 10_000_000;
+
 /// Each figure is the median of this many runs.
 const RUNS: usize = 3;
 
@@ -79,7 +83,10 @@ async fn bench() {
     let server = postgres::Postgres::start();
     let database = server.database("bench");
     let warehouse = Warehouse::connect(&database).await;
-    warehouse.fill(CUSTOMERS).await;
+    // `cargo bench --bench activation -- large`: only the largest audience, once.
+    let is_large = std::env::args().any(|arg| arg == "large");
+    let customers = if is_large { LARGE } else { CUSTOMERS };
+    warehouse.fill(customers).await;
     let receiver = Receiver::start().await;
     let dir = tempfile::tempdir().expect("a temporary folder");
     write_files(dir.path(), &database, receiver.port());
@@ -94,7 +101,8 @@ async fn bench() {
         return;
     }
     println!("{}", machine::facts(&warehouse.version().await));
-    println!("{CUSTOMERS} customers, medians of {RUNS}");
+    let runs = if is_large { 1 } else { RUNS };
+    println!("{customers} customers, medians of {runs}");
     println!(
         "{:>9} {:>5} {:>5} {:>6} {:>8} {:>8} {:>8} {:>8} {:>9} {:>8} {:>7} {:>10} {:>7} {:>8}",
         "members",
@@ -112,14 +120,20 @@ async fn bench() {
         "CPU s",
         "RSS MiB"
     );
-    for case in cases() {
+    let (cases, durable) = match is_large {
+        true => (vec![Case::large()], false),
+        false => (cases(), true),
+    };
+    for case in cases {
         let measured = match case.is_bounded() {
-            true => measure(&case, dir.path(), &warehouse, &receiver).await,
+            true => measure(&case, runs, dir.path(), &warehouse, &receiver).await,
             false => "not measured: it would take the bench too long".to_owned(),
         };
         println!("{} {measured}", case.label());
     }
-    println!("{}", durability(&database, receiver.port()).await);
+    if durable {
+        println!("{}", durability(&database, receiver.port()).await);
+    }
 }
 
 /// What one line of the table is about.
@@ -147,6 +161,15 @@ fn cases() -> Vec<Case> {
 }
 
 impl Case {
+    fn large() -> Self {
+        Self {
+            members: LARGE,
+            batch_size: BATCH_SIZE,
+            in_flight: IN_FLIGHT,
+            delay: Duration::ZERO,
+        }
+    }
+
     fn is_bounded(&self) -> bool {
         let [at_once, delayed] = MAX_SINGLY;
         let most = if self.delay.is_zero() {
@@ -174,11 +197,17 @@ impl Case {
 }
 
 /// Runs the case so many times, ours and the limits turn by turn.
-async fn measure(case: &Case, dir: &Path, warehouse: &Warehouse, receiver: &Receiver) -> String {
+async fn measure(
+    case: &Case,
+    runs: usize,
+    dir: &Path,
+    warehouse: &Warehouse,
+    receiver: &Receiver,
+) -> String {
     let mut limits = Vec::new();
     let mut ours = Vec::new();
     receiver.delay(case.delay);
-    for _ in 0..RUNS {
+    for _ in 0..runs {
         receiver.record();
         ours.push(run_ours(dir, &case.campaign()).await);
         let bodies = receiver.recorded();
@@ -286,7 +315,7 @@ log: {{ format: text, level: warn }}
     );
     std::fs::write(dir.join("campaignd.yaml"), settings).expect("the settings are written");
     std::fs::create_dir(dir.join("campaigns")).expect("the folder is made");
-    for case in cases() {
+    for case in cases().into_iter().chain([Case::large()]) {
         let name = case.campaign();
         let batch_size = case.batch_size;
         let sink = if batch_size == 1 {

@@ -83,11 +83,6 @@ impl Act {
         Self::refuse("57014", message, "", false)
     }
 
-    /// The password is not, or no longer, the user's.
-    pub fn wrong_password() -> Self {
-        Self::refuse("28000", "password authentication failed", "", true)
-    }
-
     /// The administrator ends the session.
     pub fn shut_down() -> Self {
         let message = "terminating connection due to administrator command";
