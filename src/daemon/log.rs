@@ -1,6 +1,7 @@
 //! Where log lines go: standard error, as JSON or text.
 
 use super::settings::{LogFormat, LogSettings};
+use std::io::IsTerminal as _;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
 
@@ -10,7 +11,10 @@ pub fn start(settings: &LogSettings) {
     let level = settings.level.as_str();
     // The libraries below speak of their own affairs from `info` on.
     let filter = EnvFilter::new(format!("warn,campaignd={level}"));
-    let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     let started = match settings.format {
         LogFormat::Json => lines
             .json()
