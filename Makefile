@@ -33,7 +33,7 @@ deps: ## licences, bans, sources; unused dependencies
 	cargo machete
 
 soak: postgres ## kill -9 under load, KILLS=200 times, SEED=… to repeat
-	KILLS=$(or $(KILLS),200) cargo test --locked --test crash_and_resume -- a_daemon_killed --nocapture
+	KILLS=$(or $(KILLS),200) cargo test --locked --test all -- crash_and_resume::a_daemon_killed --nocapture
 
 bench: postgres ## the activation job beside the machine's own limits
 	cargo bench --locked --bench activation

@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
-mod support;
+use crate::support;
 
 use campaignd::ledger::SqliteLedger;
 use campaignd::run::{BatchState, Ledger as _};
@@ -83,7 +83,7 @@ async fn tables_left(site: &Site) -> Vec<String> {
         .collect()
 }
 
-in_both_worlds! {
+crate::in_both_worlds! {
     Postgres
     a_run_whose_ledger_is_lost_is_parked_and_not_sent_again
     a_run_that_was_lost_while_staging_fails_and_leaves_no_table

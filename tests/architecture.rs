@@ -125,6 +125,20 @@ fn no_file_is_longer_than_a_reader_can_hold() {
 }
 
 #[test]
+fn every_file_of_tests_is_built() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let all = fs::read_to_string(folder.join("all.rs")).unwrap();
+    for entry in fs::read_dir(folder).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let Some(name) = name.strip_suffix(".rs").filter(|name| *name != "all") else {
+            continue;
+        };
+        let line = format!("mod {name};");
+        assert!(all.lines().any(|l| l == line), "all.rs has no `{line}`");
+    }
+}
+
+#[test]
 fn comments_strings_and_test_modules_are_not_code() {
     let text = r##"
         use crate::a; // crate::b

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
-mod support;
+use crate::support;
 
 use support::night::{self, NEVER, campaign, furnish};
 use support::site::Site;

@@ -3,14 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
-mod support;
+use crate::support;
 
 use std::time::Duration;
 use support::oracle;
 use support::receiver::Answer;
 use support::site::{Site, TextRow, World};
 
-in_both_worlds! {
+crate::in_both_worlds! {
     Postgres
     a_run_cancelled_in_the_middle_ends_with_the_rest_cancelled_even_after_a_kill
     a_held_run_is_cancelled_without_a_daemon_and_its_members_are_accounted_for

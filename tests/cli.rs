@@ -5,7 +5,7 @@
     reason = "a test ends at the first surprise, in its helpers too"
 )]
 
-mod support;
+use crate::support;
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
-mod support;
+use crate::support;
 
 use campaignd::run::WarehouseErrorClass;
 use campaignd::warehouse::{ConnectorOptions, ServerOptions, Tls, open, report};

@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
-mod support;
+use crate::support;
 
 use campaignd::run::{Clock as _, SystemClock};
 use std::os::unix::fs::PermissionsExt;

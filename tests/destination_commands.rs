@@ -2,7 +2,7 @@
 
 #![cfg(test)]
 
-mod support;
+use crate::support;
 
 use serde_json::Value;
 use support::receiver::Answer;

@@ -3,7 +3,7 @@
 
 #![cfg(test)]
 
-mod support;
+use crate::support;
 
 use serde_json::Value;
 use std::process::Output;
@@ -12,7 +12,7 @@ use support::oracle;
 use support::receiver::Answer;
 use support::site::{Site, World};
 
-in_both_worlds! {
+crate::in_both_worlds! {
     Postgres
     erased_members_are_gone_from_history_and_no_table_of_a_run_has_them
     nothing_is_erased_while_a_run_is_open

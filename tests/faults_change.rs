@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
-mod support;
+use crate::support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use support::night::{self, NEVER, change_settings, furnish, number, start_run};
 use support::receiver::Answer;
 use support::site::{Site, World};
 
-in_both_worlds! {
+crate::in_both_worlds! {
     Postgres
     a_run_whose_world_changed_in_the_middle_sends_the_same_bytes_under_the_same_ids
 }

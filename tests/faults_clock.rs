@@ -1,7 +1,7 @@
 //! The clock steps back while nothing is running, and with it the dedupe
 //! window would look open again.
 
-mod support;
+use crate::support;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use support::night::{self, NEVER, change_settings, furnish, ledger, number, star
 use support::receiver::Answer;
 use support::site::{Site, World};
 
-in_both_worlds! {
+crate::in_both_worlds! {
     Postgres
     a_clock_that_was_set_back_while_nothing_ran_does_not_open_the_window_again
     with_the_clock_as_it_was_the_same_batches_are_sent_again_under_their_ids

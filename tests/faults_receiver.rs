@@ -4,7 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
-mod support;
+use crate::support;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use support::receiver::{Answer, Receiver, Recorded};
 use support::site::{Site, World};
 use tokio::net::TcpListener;
 
-in_both_worlds! {
+crate::in_both_worlds! {
     Postgres
     what_broke_off_after_it_was_read_is_sent_again_to_who_remembers_ids
     what_broke_off_after_it_was_read_is_parked_where_ids_are_not_remembered

@@ -4,7 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
-mod support;
+use crate::support;
 
 use std::time::Duration;
 use support::gate::{Act, Logged};
@@ -12,7 +12,7 @@ use support::night::{self, NEVER, change_settings, furnish, number, start_run};
 use support::receiver::Answer;
 use support::site::{Site, World};
 
-in_both_worlds! {
+crate::in_both_worlds! {
     Gate
     commits_that_take_long_and_queue_cost_only_time
     two_campaigns_get_by_with_one_slot

@@ -4,14 +4,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod support;
+use crate::support;
 
 use std::collections::BTreeSet;
 use support::oracle;
 use support::receiver::{Answer, Recorded};
 use support::site::{Site, TextRow, World};
 
-in_both_worlds! {
+crate::in_both_worlds! {
     Postgres
     a_destination_that_refuses_everything_is_paused_within_its_budget_and_goes_on_when_mended
     one_poisoned_member_costs_no_other_member_anything_even_through_a_kill

@@ -1,13 +1,13 @@
 //! Fire times while nothing was running, or while too much was.
 
-mod support;
+use crate::support;
 
 use std::time::Duration;
 use support::night::{self, CAMPAIGN, campaign, change_settings, furnish, ledger, number, text};
 use support::receiver::Answer;
 use support::site::{Site, World};
 
-in_both_worlds! {
+crate::in_both_worlds! {
     Postgres
     of_a_schedule_edited_while_nothing_ran_the_old_is_missed_and_the_new_makes_up_for_nothing
     of_the_fire_times_while_nothing_ran_the_newest_runs_and_the_others_are_recorded

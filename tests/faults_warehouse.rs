@@ -1,7 +1,7 @@
 //! The warehouse's faults, made on the wire before a real PostgreSQL: replies
 //! lost, sessions cut, transactions refused, and the daemon killed meanwhile.
 
-mod support;
+use crate::support;
 
 use std::time::Duration;
 use support::gate::{Act, Passing};
@@ -73,7 +73,7 @@ fn every_commit() -> [(&'static str, Wanted); 6] {
     ]
 }
 
-in_both_worlds! {
+crate::in_both_worlds! {
     Gate
     a_commit_whose_reply_is_lost_is_read_again_and_not_repeated
     a_commit_that_never_arrived_is_made_again

@@ -1,7 +1,7 @@
 //! How fast the built program sends: not faster than a destination takes, and
 //! none the slower for another that hangs.
 
-mod support;
+use crate::support;
 
 use std::time::Duration;
 use support::night::{self, NEVER, change_settings, furnish, ledger, number, start_run};

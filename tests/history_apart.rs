@@ -4,7 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
-mod support;
+use crate::support;
 
 use serde_json::Value;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use support::night::{self, CAMPAIGN, NEVER, campaign, change_settings, number, s
 use support::receiver::Answer;
 use support::site::{Site, World, sqlite_rows};
 
-in_both_worlds! {
+crate::in_both_worlds! {
     Gate
     members_are_read_here_and_recorded_there
     withheld_members_are_counts_only

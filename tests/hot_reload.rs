@@ -1,6 +1,6 @@
 //! Campaign files that change while the daemon runs, with nobody to tell it.
 
-mod support;
+use crate::support;
 
 use std::fs;
 use std::time::Duration;

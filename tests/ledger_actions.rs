@@ -1,7 +1,7 @@
 //! What people asked for and what is paused, on both ledgers, and in stores
 //! that an earlier version has left.
 
-mod support;
+use crate::support;
 
 use campaignd::ledger::{PostgresLedger, SqliteLedger};
 use campaignd::run::{Action, Ledger, PauseChange, Paused};

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod support;
+use crate::support;
 
 use campaignd::id::RunId;
 use campaignd::ledger::SqliteLedger;

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod support;
+use crate::support;
 
 use campaignd::ledger::SqliteLedger;
 use campaignd::run::{BatchChange, BatchState, Ledger};

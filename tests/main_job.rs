@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
-mod support;
+use crate::support;
 
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -53,7 +53,7 @@ async fn site(world: World, name: &str, cron: &str) -> Site {
     site
 }
 
-in_both_worlds! {
+crate::in_both_worlds! {
     Postgres
     a_campaign_file_fired_by_its_cron_ends_as_rows_of_contact_history
     a_manual_run_sends_each_value_as_the_interface_says

@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod support;
+use crate::support;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use support::oracle;
 use support::receiver::Answer;
 use support::site::{Site, TextRow, World};
 
-in_both_worlds! {
+crate::in_both_worlds! {
     Postgres
     members_refused_one_by_one_are_rejected_and_the_others_of_their_batch_delivered
     an_answer_that_cannot_be_read_takes_nothing_back

@@ -1,14 +1,14 @@
 //! The emergency stop, with the built program: durable, effective at once, and
 //! lifted again without loss.
 
-mod support;
+use crate::support;
 
 use std::time::Duration;
 use support::oracle;
 use support::receiver::Answer;
 use support::site::{Site, World};
 
-in_both_worlds! {
+crate::in_both_worlds! {
     Postgres
     a_pause_stops_every_request_at_once_outlives_the_process_and_is_lifted_again
     a_pause_without_a_daemon_holds_for_the_next_one

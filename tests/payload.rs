@@ -1,7 +1,7 @@
 //! Templates and body formats with the built program, a real PostgreSQL and a
 //! real HTTP receiver.
 
-mod support;
+use crate::support;
 
 use serde_json::{Value, json};
 use std::collections::BTreeSet;

@@ -1,6 +1,6 @@
 //! `plan` and `count` beside a running daemon: it is the one that asks.
 
-mod support;
+use crate::support;
 
 use support::night::{self, CAMPAIGN, NEVER, campaign, change_settings, furnish};
 use support::site::Site;

@@ -3,7 +3,7 @@
 
 #![cfg(test)]
 
-mod support;
+use crate::support;
 
 use std::process::Output;
 use support::receiver::{Answer, Receiver};

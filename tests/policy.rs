@@ -6,7 +6,7 @@
 
 #[path = "policy/model.rs"]
 mod model;
-mod support;
+use crate::support;
 
 use campaignd::audience::{FrequencyCap, Holdout, OrderBy, Policy, TableNames};
 use campaignd::history::{BatchStatus, RunFacts, RunStatus};

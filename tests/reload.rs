@@ -1,6 +1,6 @@
 //! `SIGHUP`: the operator's file read again while runs are under way.
 
-mod support;
+use crate::support;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{Connection as _, Executor as _};

@@ -3,14 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod support;
+use crate::support;
 
 use std::time::Duration;
 use support::oracle;
 use support::receiver::Answer;
 use support::site::{Site, TextRow, World};
 
-in_both_worlds! {
+crate::in_both_worlds! {
     Postgres
     a_parked_batch_that_its_receiver_has_is_resolved_as_delivered_with_and_without_a_daemon
     a_batch_resolved_as_not_delivered_is_sent_under_another_id_when_its_run_is_resumed

@@ -3,12 +3,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
-mod support;
+use crate::support;
 
 use support::oracle;
 use support::site::{Site, World};
 
-in_both_worlds! {
+crate::in_both_worlds! {
     Postgres
     nothing_is_sent_on_a_restored_server_until_a_person_says_so
 }

@@ -1,6 +1,6 @@
 //! `run --canary`: some members first. `run --missed`: a fire time after all.
 
-mod support;
+use crate::support;
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use support::receiver::Answer;
 use support::site::{Site, World};
 use tokio::io::AsyncWriteExt as _;
 
-in_both_worlds! { Postgres
+crate::in_both_worlds! { Postgres
     a_canary_is_sent_alone_and_resume_sends_the_others
 }
 

@@ -1,7 +1,7 @@
 //! `campaignd run` beside a running daemon, which carries the run under its
 //! own limits; and who asked for what.
 
-mod support;
+use crate::support;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Output;

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
-mod support;
+use crate::support;
 
 use boon::{Compiler, Schemas};
 use campaignd::campaign::{Known, Source, compile};

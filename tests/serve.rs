@@ -6,7 +6,7 @@
     reason = "a test ends at the first surprise, in its helpers too"
 )]
 
-mod support;
+use crate::support;
 
 use std::collections::BTreeSet;
 use std::path::Path;

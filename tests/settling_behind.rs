@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
-mod support;
+use crate::support;
 
 use campaignd::campaign::{RunSpec, Source, compile};
 use campaignd::daemon::World as Assembled;
@@ -22,7 +22,7 @@ use support::receiver::Answer;
 use support::site::{Site, World};
 use tokio_util::sync::CancellationToken;
 
-in_both_worlds! {
+crate::in_both_worlds! {
     Postgres
     a_warehouse_that_is_down_stops_sending_at_the_bound_and_it_goes_on_when_it_is_back
     sending_stops_while_history_is_behind_and_goes_on_when_it_has_caught_up

@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
-mod support;
+use crate::support;
 
 use campaignd::run::{Clock as _, SystemClock};
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +13,7 @@ use support::postgres::ConnDetails;
 use support::receiver::{Answer, Recorded};
 use support::site::{Daemon, Site, TextRow, World, postgres_rows, sqlite_rows};
 
-in_both_worlds! {
+crate::in_both_worlds! {
     Postgres
     on_one_ledger_each_fire_time_is_one_run_carried_by_one_host
     a_host_that_is_killed_has_its_run_carried_on_by_the_other

@@ -1,6 +1,6 @@
 //! State stores that earlier versions left, taken up by this one.
 
-mod support;
+use crate::support;
 
 use support::oracle;
 use support::site::{Site, sqlite_rows};

@@ -3,14 +3,14 @@
 
 #![cfg(test)]
 
-mod support;
+use crate::support;
 
 use std::time::Duration;
 use support::night::{CAMPAIGN, NEVER, change_settings, check, furnish, ledger, number, text};
 use support::receiver::Answer;
 use support::site::{Site, World};
 
-in_both_worlds! {
+crate::in_both_worlds! {
     Postgres
     a_daemon_removes_what_is_old_when_it_starts
     a_daemon_removes_what_is_old_on_both_sides

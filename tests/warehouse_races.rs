@@ -4,7 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
-mod support;
+use crate::support;
 
 use campaignd::history::{BatchStatus, RunFacts, RunStatus, Settlement, Tally};
 use campaignd::run::{Funnel, Registration, Warehouse, WarehouseError};

@@ -1,7 +1,7 @@
 //! What a connector does besides a run's steps: it reads every type, makes its
 //! tables, and says clearly what keeps it from working.
 
-mod support;
+use crate::support;
 
 use campaignd::audience::{Dialect, TableNames};
 use campaignd::history::{BootstrapOptions, bootstrap};

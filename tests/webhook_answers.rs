@@ -2,7 +2,7 @@
 
 #![cfg(test)]
 
-mod support;
+use crate::support;
 
 use bytes::Bytes;
 use campaignd::delivery::Outcome;

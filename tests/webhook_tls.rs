@@ -3,7 +3,7 @@
 
 #![cfg(test)]
 
-mod support;
+use crate::support;
 
 use bytes::Bytes;
 use campaignd::delivery::Outcome;
