@@ -4,6 +4,8 @@
 
 use crate::support;
 
+use campaignd::audience::TableNames;
+use campaignd::id::RunId;
 use campaignd::run::WarehouseErrorClass;
 use campaignd::warehouse::{ConnectorOptions, ServerOptions, Tls, open, report};
 use std::collections::BTreeSet;
@@ -74,8 +76,12 @@ async fn every_statement_says_what_it_is_for_and_redshift_files_it_under_its_run
     let program = concat!("campaignd/", env!("CARGO_PKG_VERSION"));
     assert_eq!(member["program"], program);
     let label = member["label"].as_str().unwrap();
-    assert!(label.starts_with("who-is-asking_"), "{label}");
-    assert!(label.ends_with("m1") && label.len() <= 30, "{label}");
+    let (hash, named) = label.split_once('_').unwrap();
+    assert!(named.starts_with("who-is-asking_"), "{label}");
+    assert!(named.ends_with("-manual-1"), "{label}");
+    let runs = site.sql("select run_id from campaignd.runs").await;
+    let run: RunId = runs[0]["run_id"].as_ref().unwrap().parse().unwrap();
+    assert!(TableNames::of(&run).run.contains(hash), "{label}");
 
     let mut steps = BTreeSet::new();
     for ended in site.gate().log() {

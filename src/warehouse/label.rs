@@ -2,9 +2,16 @@
 //! logs show and its queues can be chosen by.
 
 use crate::audience::Statement;
+use sha2::{Digest as _, Sha256};
 
-/// As much of a label as `STL_QUERY` keeps.
-const MAX_LABEL: usize = 30;
+/// As much of a label as `SYS_QUERY_HISTORY` keeps. `STL_QUERY` shows the
+/// first 30 characters, so what tells runs apart comes first.
+const MAX_LABEL: usize = 320;
+
+/// Bytes of the run id's hash; two digits each. Of a million runs two have the
+/// same with a chance of one in five hundred, and only if they run at the same
+/// time can they be taken for each other.
+const HASH_BYTES: usize = 6;
 
 /// The step and the run, or what stands for it, that a statement's leading
 /// comment names.
@@ -14,21 +21,18 @@ pub(super) fn purpose(statement: &Statement) -> Option<(&str, &str)> {
 }
 
 /// Names the campaign and the run that a statement works for, in letters,
-/// digits, `_` and `-`: `winback-lapsed-bu_261122140000`, and `m1` behind it
-/// for a manual run. A long campaign name is cut; the comment has it whole.
+/// digits, `_` and `-`: `b97c7c7210d5_winback-lapsed-buyers_20261122T140000Z`.
+/// The digits before it are the first of those in the names of the run's
+/// tables.
 pub(super) fn label(what: &str) -> String {
-    let Some((campaign, run)) = what.split_once('@') else {
-        return cut(&format!("campaignd_{}", plain(what)), MAX_LABEL);
+    let text = match what.contains('@') {
+        true => {
+            let digest = Sha256::digest(what.as_bytes());
+            format!("{}_{}", hex::encode(&digest[..HASH_BYTES]), plain(what))
+        }
+        false => format!("campaignd_{}", plain(what)),
     };
-    let (instant, manual) = run.split_once("-manual-").unwrap_or((run, ""));
-    let digits = instant.chars().filter(char::is_ascii_digit).skip(2);
-    let mut tail: String = ['_'].into_iter().chain(digits).collect();
-    if !manual.is_empty() {
-        tail = format!("{tail}m{}", plain(manual));
-    }
-    let tail = cut(&tail, MAX_LABEL - 1);
-    let room = MAX_LABEL - tail.len();
-    format!("{}{tail}", cut(&plain(campaign), room))
+    text.chars().take(MAX_LABEL).collect()
 }
 
 fn plain(text: &str) -> String {
@@ -38,32 +42,52 @@ fn plain(text: &str) -> String {
         .collect()
 }
 
-/// Of ASCII text.
-fn cut(text: &str, length: usize) -> String {
-    text.chars().take(length).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audience::TableNames;
+    use crate::id::RunId;
     use proptest::prelude::*;
+
+    /// What `STL_QUERY` shows of a label.
+    fn shown(label: &str) -> &str {
+        &label[..label.len().min(30)]
+    }
 
     #[test]
     fn a_label_names_the_campaign_and_the_run() {
         for (what, wanted) in [
-            ("winback@20261122T140000Z", "winback_261122140000"),
             (
-                "winback@20261122T140000Z-manual-3",
-                "winback_261122140000m3",
+                "winback@20261122T140000Z",
+                "9e0605e4be49_winback_20261122T140000Z",
             ),
             (
-                "winback-lapsed-buyers@20261122T140000Z",
-                "winback-lapsed-bu_261122140000",
+                "winback@20261122T140000Z-manual-3",
+                "c7d9d3ed4383_winback_20261122T140000Z-manual-3",
             ),
             ("fire times", "campaignd_fire_times"),
         ] {
             assert_eq!(label(what), wanted);
         }
+    }
+
+    #[test]
+    fn runs_of_one_instant_are_told_apart_however_long_their_names_agree() {
+        let long = "a".repeat(120);
+        let of = |end: &str| label(&format!("{long}-{end}@20261122T140000Z"));
+        let (one, other) = (of("north"), of("south"));
+        assert_ne!(shown(&one), shown(&other));
+        assert!(one.ends_with("-north_20261122T140000Z"), "{one}");
+    }
+
+    #[test]
+    fn a_label_begins_as_the_names_of_the_runs_tables_end() {
+        let campaign = "winback".parse().unwrap();
+        let run = RunId::scheduled(&campaign, "2026-11-22T14:00:00Z".parse().unwrap());
+        let label = label(run.as_str());
+        let (hash, _) = label.split_once('_').unwrap();
+        let table = TableNames::of(&run).run;
+        assert!(table.starts_with(&format!("run_{hash}")), "{table} {label}");
     }
 
     #[test]
@@ -74,7 +98,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_label_is_short_and_needs_no_escape(what in ".{0,80}") {
+        fn a_label_is_bounded_and_needs_no_escape(what in ".{0,400}") {
             let label = label(&what);
             prop_assert!(label.len() <= MAX_LABEL);
             prop_assert!(label.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)));
