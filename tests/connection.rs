@@ -252,6 +252,27 @@ async fn a_server_without_tls_is_not_spoken_to_in_the_clear() {
     assert!(failed.message.ends_with("turn TLS on there"), "{failed:?}");
 }
 
+#[tokio::test]
+async fn a_session_nobody_uses_is_closed_after_a_minute_without_being_asked_for() {
+    let mut place = Place::postgres().await;
+    let sessions = "select count(*)::text from pg_stat_activity
+        where application_name like 'campaignd/%'";
+    wait_for(&mut place, sessions, "1").await;
+    pass(Duration::from_secs(58)).await;
+    wait_for(&mut place, sessions, "1").await;
+    pass(Duration::from_secs(2)).await;
+    wait_for(&mut place, sessions, "0").await;
+    place.warehouse.ping().await.unwrap();
+    wait_for(&mut place, sessions, "1").await;
+}
+
+/// Lets time pass for the program, and none for the server.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_statement_nobody_waits_for_is_cancelled_at_the_server() {
     let mut place = Place::redshift().await;

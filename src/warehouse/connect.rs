@@ -200,6 +200,14 @@ impl Connection {
         Ok(cell.and_then(|pid| pid.parse().ok()))
     }
 
+    /// Takes leave of the other side.
+    pub(super) async fn close(self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Postgres(connection) => connection.close().await,
+            Self::Sqlite(connection) => connection.close().await,
+        }
+    }
+
     /// Whether the other side still answers; no SQL is sent.
     pub(super) async fn is_alive(&mut self) -> bool {
         match self {

@@ -4,13 +4,16 @@
 //! speaks to a Unix socket of this process, and a pipe carries its bytes to a
 //! socket of ours. TLS, inside the pipe, still checks the server's real name.
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::copy;
-use tokio::net::{TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpStream, UnixListener, UnixStream, lookup_host};
 use tokio_util::task::TaskTracker;
 
 /// How long a connection is silent before it is asked after.
@@ -21,6 +24,13 @@ const INTERVAL: Duration = Duration::from_secs(15);
 const QUESTIONS: u32 = 4;
 /// How long sent bytes may stay unacknowledged.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(120);
+
+/// How long an address of a host is alone in being tried: a quarter of a second
+/// is what [RFC 8305](https://www.rfc-editor.org/rfc/rfc8305#section-5) says.
+const HEAD_START: Duration = Duration::from_millis(250);
+/// The most addresses of a host that are tried: the last has begun after four
+/// seconds, well within the time a connection has.
+const MAX_ADDRESSES: usize = 16;
 
 /// The driver comes by a socket in a folder of its own, and there is no place
 /// for it.
@@ -44,7 +54,7 @@ impl Forwarder {
     /// The host is not known, or nobody answers there; or the folder for
     /// temporary files cannot hold a socket, which is a matter of set-up.
     pub(super) async fn open(host: &str, port: u16) -> Result<Self, sqlx::Error> {
-        let server = TcpStream::connect((host, port)).await?;
+        let server = dial(host, port).await?;
         keep_alive(&server)?;
         let no_socket = |error| sqlx::Error::Configuration(Box::new(NoSocket(error)));
         let folder = tempfile::Builder::new().prefix("campaignd").tempdir();
@@ -70,6 +80,38 @@ impl Forwarder {
         let server = self.server;
         tasks.spawn(carry(driver, server));
         Ok(())
+    }
+}
+
+/// Connects to `host` at whichever of its addresses answers first.
+///
+/// # Errors
+///
+/// The host is not known, or nobody answers at any of them; if nobody says
+/// anything at all, it is the caller's time that ends it.
+pub(super) async fn dial(host: &str, port: u16) -> io::Result<TcpStream> {
+    first_to_answer(lookup_host((host, port)).await?).await
+}
+
+/// Tries the addresses in their order, each a little after the one before or
+/// as soon as that one is refused, and goes on with all until one answers: an
+/// address that is silent takes no time from the others.
+async fn first_to_answer(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpStream> {
+    let mut waiting = addresses.take(MAX_ADDRESSES).peekable();
+    let mut trying = FuturesUnordered::new();
+    let mut refused = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    loop {
+        trying.extend(waiting.next().map(TcpStream::connect));
+        let ended = match waiting.peek() {
+            Some(_) => tokio::time::timeout(HEAD_START, trying.next()).await,
+            None => Ok(trying.next().await),
+        };
+        match ended {
+            Ok(Some(Ok(stream))) => return Ok(stream),
+            Ok(Some(Err(error))) => refused = error,
+            Ok(None) => return Err(refused),
+            Err(_) => {}
+        }
     }
 }
 
@@ -100,6 +142,7 @@ fn keep_alive(stream: &TcpStream) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use socket2::{Domain, Socket, Type};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
@@ -131,5 +174,55 @@ mod tests {
         assert_eq!(answer, b"answer");
         tasks.close();
         tasks.wait().await;
+    }
+
+    /// An address where nobody answers, for as long as what comes with it is
+    /// kept: its queue of connections is full, and the kernel drops packets.
+    fn silent_address() -> (SocketAddr, impl Sized) {
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&any.into()).unwrap();
+        socket.listen(0).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        let mut queued = Vec::new();
+        let patience = Duration::from_millis(100);
+        while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, patience) {
+            queued.push(stream);
+            assert!(queued.len() < 100, "the queue of connections is never full");
+        }
+        (address, (socket, queued))
+    }
+
+    /// An address that refuses.
+    fn refusing_address() -> SocketAddr {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_dead_address_does_not_keep_a_host_from_being_reached() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let good = listener.local_addr().unwrap();
+        let (silent, _kept) = silent_address();
+        let refusing = refusing_address();
+        for addresses in [
+            vec![silent, good],
+            vec![refusing, good],
+            vec![silent, refusing, silent, good],
+            vec![good, silent],
+        ] {
+            let found = first_to_answer(addresses.clone().into_iter()).await;
+            assert_eq!(found.unwrap().peer_addr().unwrap(), good, "{addresses:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_host_none_of_whose_addresses_answers_says_why() {
+        let refused = first_to_answer([refusing_address(); 2].into_iter()).await;
+        let kind = refused.unwrap_err().kind();
+        assert_eq!(kind, io::ErrorKind::ConnectionRefused);
+        let nowhere = first_to_answer(std::iter::empty()).await;
+        let kind = nowhere.unwrap_err().kind();
+        assert_eq!(kind, io::ErrorKind::AddrNotAvailable);
     }
 }

@@ -9,20 +9,23 @@ use super::label::{label, purpose};
 use super::login::Logins;
 use crate::audience::{Column, Dialect, Statement};
 use crate::run::{WarehouseError, WarehouseErrorClass};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// How long to wait for a connection to come free.
 const ACQUIRE_LIMIT: Duration = Duration::from_secs(30);
-/// How long one may lie unused.
+/// How long one may lie unused: Redshift Serverless bills what is open.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
 /// How long one may be used: less than a temporary credential lives.
 const LIFETIME: Duration = Duration::from_secs(30 * 60);
 /// After how long it is asked whether it is still there.
 const TRUST: Duration = Duration::from_secs(2);
+/// How long saying goodbye to the server may take.
+const GOODBYE: Duration = Duration::from_secs(5);
 /// How much longer than the warehouse itself we wait for it to give up.
 const SLACK: Duration = Duration::from_secs(10);
 
@@ -31,10 +34,22 @@ pub(super) struct Pool {
     options: ConnectorOptions,
     permits: Arc<Semaphore>,
     /// A blocking mutex: held for a push or a pop, never across an await.
-    idle: Mutex<Vec<Idle>>,
-    /// What carries bytes, and what cancels statements nobody waits for.
+    shelf: Mutex<Shelf>,
+    /// What carries bytes, what cancels statements nobody waits for, and what
+    /// closes connections nobody uses.
     tasks: TaskTracker,
+    /// Ends the last of these with the pool.
+    end: CancellationToken,
     logins: Logins,
+}
+
+/// The connections that are not in use.
+#[derive(Default)]
+struct Shelf {
+    idle: Vec<Idle>,
+    /// Whether a task closes them when their time is over. There is one while
+    /// there is anything here.
+    is_watched: bool,
 }
 
 struct Idle {
@@ -52,8 +67,9 @@ impl Pool {
         Arc::new(Self {
             options,
             permits: Arc::new(Semaphore::new(size)),
-            idle: Mutex::new(Vec::new()),
+            shelf: Mutex::default(),
             tasks: TaskTracker::new(),
+            end: CancellationToken::new(),
             logins: Logins::default(),
         })
     }
@@ -125,9 +141,71 @@ impl Pool {
     }
 
     fn youngest(&self) -> Option<Idle> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|idle| idle.since.elapsed() < IDLE_LIMIT && idle.born.elapsed() < LIFETIME);
-        idle.pop()
+        let mut shelf = self.shelf();
+        let now = Instant::now();
+        // The task that closes them may be a little late.
+        shelf.idle.retain(|idle| now < idle.until());
+        shelf.idle.pop()
+    }
+
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put_by(self: &Arc<Self>, idle: Idle) {
+        let mut shelf = self.shelf();
+        shelf.idle.push(idle);
+        if !std::mem::replace(&mut shelf.is_watched, true) {
+            let watching = close_unused(Arc::downgrade(self), self.end.clone());
+            self.tasks.spawn(watching);
+        }
+    }
+
+    /// When the first of the unused connections is to be closed. None where
+    /// there are none: then nobody watches any more.
+    fn first_end(&self) -> Option<Instant> {
+        let mut shelf = self.shelf();
+        let first = shelf.idle.iter().map(Idle::until).min();
+        shelf.is_watched = first.is_some();
+        first
+    }
+
+    fn take_ended(&self) -> Vec<Idle> {
+        let now = Instant::now();
+        let mut shelf = self.shelf();
+        shelf
+            .idle
+            .extract_if(.., |idle| idle.until() <= now)
+            .collect()
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.end.cancel();
+    }
+}
+
+impl Idle {
+    /// When it is to be closed.
+    fn until(&self) -> Instant {
+        (self.since + IDLE_LIMIT).min(self.born + LIFETIME)
+    }
+}
+
+/// Closes the connections of `pool` that nobody has used for long, each when
+/// its time is over, until none are left or `end` is called.
+async fn close_unused(pool: Weak<Pool>, end: CancellationToken) {
+    while let Some(first) = pool.upgrade().and_then(|pool| pool.first_end()) {
+        let waited = end.run_until_cancelled(tokio::time::sleep_until(first));
+        if waited.await.is_none() {
+            return;
+        }
+        let ended = pool.upgrade().map(|pool| pool.take_ended());
+        for idle in ended.unwrap_or_default() {
+            // Where the server does not hear it, closing the socket must do.
+            drop(tokio::time::timeout(GOODBYE, idle.connection.close()).await);
+        }
     }
 }
 
@@ -263,12 +341,7 @@ impl Session {
             label: self.label,
             pid: self.flight.pid,
         };
-        let mut others = self
-            .pool
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        others.push(idle);
+        self.pool.put_by(idle);
     }
 }
 

@@ -1,10 +1,10 @@
 //! What a server shows of itself in TLS, over a connection of its own: the
 //! driver tells nothing of the one that is used.
 
+use super::keepalive::dial;
 use super::{ConnectorOptions, Tls};
 use crate::tls::{TlsReport, look};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 /// Asks a server for TLS before anything else: length and code of the message
 /// SSLRequest (PostgreSQL manual, "Message Formats").
@@ -22,7 +22,7 @@ pub(super) async fn shown(options: &ConnectorOptions) -> Option<Result<TlsReport
     let (host, port) = (server.host.as_str(), server.port);
     let asking = async {
         let failed = |error: std::io::Error| format!("{host}:{port}: {error}");
-        let mut stream = TcpStream::connect((host, port)).await.map_err(failed)?;
+        let mut stream = dial(host, port).await.map_err(failed)?;
         stream.write_all(&SSL_REQUEST).await.map_err(failed)?;
         match stream.read_u8().await.map_err(failed)? {
             b'S' => Ok(stream),
