@@ -15,6 +15,7 @@ crate::in_both_worlds! {
     a_run_cancelled_in_the_middle_ends_with_the_rest_cancelled_even_after_a_kill
     a_held_run_is_cancelled_without_a_daemon_and_its_members_are_accounted_for
     a_held_run_goes_on_once_its_destination_is_mended_with_and_without_a_daemon
+    a_run_cancelled_while_it_is_frozen_ends_and_the_statement_with_it
 }
 
 const CAMPAIGN: &str = "name: hello
@@ -44,6 +45,103 @@ async fn sending(world: World, name: &str) -> (Site, String) {
     let due = CAMPAIGN.replace("0 9 1 1 *", "* * * * * *");
     site.write("campaigns/hello.yaml", &due);
     (site, "select * from campaignd.runs".to_owned())
+}
+
+/// A query that would take years, and returns nobody.
+const ENDLESS: &str = "select a.profile_id, a.n from people a, people b, people c, people d, people e \
+                       where a.n + b.n + c.n + d.n + e.n < 0";
+
+/// Waits until the audience of a run is being frozen.
+async fn freezing(site: &Site, is_server: bool) -> String {
+    let registered = "select run_id from campaignd.open_runs where state = 'staging'";
+    let row = site.wait_for_row(registered).await.remove(0);
+    if is_server {
+        site.wait_for_row(UNDER_WAY).await;
+    }
+    row["run_id"].clone().unwrap()
+}
+
+const UNDER_WAY: &str = "select pid from pg_stat_activity where state = 'active' \
+                         and query like '%campaignd freeze%' and pid <> pg_backend_pid()";
+
+async fn endless(site: &Site) {
+    let campaign = CAMPAIGN.replace("select profile_id, n from people", ENDLESS);
+    site.write("campaigns/hello.yaml", &campaign);
+}
+
+/// The run is cancelled, and nothing of it is left in the warehouse.
+async fn nothing_is_left_of(site: &Site, run: &str) {
+    let ended = format!("select * from campaignd.runs where run_id = '{run}'");
+    let row = site.sql(&ended).await.remove(0);
+    assert_eq!(row["status"].as_deref(), Some("cancelled"), "{row:?}");
+    assert_eq!(row["error"].as_deref(), Some("the run was cancelled"));
+    assert_eq!(
+        [number(&row, "planned"), number(&row, "still_open")],
+        [0, 0]
+    );
+    assert_eq!(site.sql("select * from campaignd.open_runs").await, []);
+    assert_eq!(site.receiver.count(), 0);
+}
+
+async fn a_run_cancelled_while_it_is_frozen_ends_and_the_statement_with_it(world: World) {
+    let site = site(world, "cancelled_freezing").await;
+    endless(&site).await;
+    let mut daemon = site.serve();
+    site.wait_for_log("ready;", 1).await;
+    let mut follower = site.start(&["run", "hello"]);
+    let run = freezing(&site, true).await;
+    let output = site.campaignd(&["cancel", &run]).await;
+    assert!(output.status.success(), "{output:?}");
+    let ended = "select * from campaignd.runs where status = 'cancelled'";
+    site.wait_for_row(ended).await;
+    assert_eq!(site.sql(UNDER_WAY).await, [], "{}", site.log());
+    nothing_is_left_of(&site, &run).await;
+    let tables = "select relname from pg_class where relname like 'stage%'";
+    assert_eq!(site.sql(tables).await, []);
+    assert_eq!(follower.ended().await, Some(4));
+
+    // Begun again, it freezes what there is then.
+    site.sql("delete from people where n > 10").await;
+    let output = site.campaignd(&["resume", &run]).await;
+    assert!(output.status.success(), "{output:?}");
+    site.wait_for_row("select * from campaignd.runs where status = 'finished'")
+        .await;
+    daemon.signal("TERM").await;
+    assert_eq!(daemon.ended().await, Some(0), "{}", site.log());
+    if world == World::Redshift {
+        site.check_gate();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_sqlite_a_run_is_cancelled_while_it_is_frozen_and_after_a_kill_without_a_daemon() {
+    let site = Site::sqlite().await;
+    site.sql(
+        "create table people as with recursive c(n) as (select 1 union all select n + 1 from c \
+         where n < 1000) select 'p-' || n as profile_id, n from c",
+    )
+    .await;
+    endless(&site).await;
+    let output = site.campaignd(&["bootstrap", "warehouse", "--apply"]).await;
+    assert!(output.status.success());
+    let mut daemon = site.serve();
+    site.wait_for_log("ready;", 1).await;
+    let mut follower = site.start(&["run", "hello"]);
+    let run = freezing(&site, false).await;
+    let output = site.campaignd(&["cancel", &run]).await;
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(follower.ended().await, Some(4));
+    daemon.signal("TERM").await;
+    assert_eq!(daemon.ended().await, Some(0), "{}", site.log());
+    nothing_is_left_of(&site, &run).await;
+
+    // Nobody else would ever end it: what it did is not begun again for that.
+    let alone = site.start(&["run", "hello", "--fire-time", "2026-01-02T03:04:05Z"]);
+    let run = freezing(&site, false).await;
+    alone.kill().await;
+    let output = site.campaignd(&["cancel", &run]).await;
+    assert!(output.status.success(), "{output:?}");
+    nothing_is_left_of(&site, &run).await;
 }
 
 fn number(row: &TextRow, column: &str) -> u64 {

@@ -361,6 +361,10 @@ async fn a_run_that_does_not_deliver_everything_ends_with_4_and_says_why() {
     let mended = ["destination", "resume", "sink"];
     said += &told(&site, &run).await;
     said += &told(&site, &mended).await;
+    // Some of its members were sent what they are.
+    said += &told(&site, &run).await;
+    let held = "spring-hello@20200301T090000Z-manual-2";
+    said += &told(&site, &["cancel", held]).await;
     // All three are on the wire when the first answer is here.
     let meanwhile = Duration::from_millis(500);
     site.receiver

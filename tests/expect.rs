@@ -96,6 +96,14 @@ async fn a_run_that_is_held_and_cancelled_ends_without_a_request() {
     let rows = site.sql("select status from campaignd.runs").await;
     assert_eq!(rows[0]["status"].as_deref(), Some("cancelled"));
     assert_eq!(site.receiver.count(), 0);
+    let owed = "select * from campaignd.runs where planned + still_open > 0";
+    assert_eq!(site.sql(owed).await, [], "nothing of it was ever planned");
+    // Nothing of it was sent, so it is begun again from the start.
+    people(&site, 20).await;
+    let output = site.campaignd(&["resume", &run]).await;
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(site.receiver.members().len(), 25);
+    oracle::check(&site).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -149,7 +149,7 @@ async fn a_specification_is_kept_once_and_comes_with_each_of_its_runs(ledger: &d
         .map(|n| new_run(minute(n), RunState::Queued))
         .collect();
     runs[2].campaign_version = "v2".to_owned();
-    runs[2].spec = r#"{"audience":"select 1"}"#.to_owned();
+    runs[2].spec = r#"{"audience":"select 1"}"#.into();
     ledger.claim(claim(None, minute(5), runs)).await.unwrap();
     let specs: Vec<String> = ledger
         .open_runs()
@@ -372,6 +372,7 @@ fn reopened(from: RunState, to: RunState, reopening: Reopening) -> Reopen {
         from,
         to,
         reopening,
+        error: None,
         at: minute(40),
     }
 }

@@ -40,7 +40,7 @@ async fn queued(ledger: &dyn Ledger) {
         fire_time: nine(),
         trigger: Trigger::Scheduled,
         campaign_version: "v1".to_owned(),
-        spec: "{}".to_owned(),
+        spec: "{}".into(),
         state: RunState::Queued,
         error: None,
     };

@@ -204,6 +204,31 @@ async fn a_template_that_fits_a_member_not_holds_the_run_and_names_no_value() {
     oracle::check(&site).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_held_for_its_first_batch_leaves_nothing_open_and_is_staged_anew() {
+    let site = site(
+        "payload_held_unsent",
+        "json",
+        "  batch_size: 4
+  payload: { member: { profile_id: '{{ profile_id }}', name: '{{ first_name }}' } }",
+    )
+    .await;
+    let output = site.campaignd(RUN).await;
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+    let rows = site.sql("select * from campaignd.runs").await;
+    assert_eq!(rows[0]["status"].as_deref(), Some("held"));
+    assert_eq!(site.receiver.count(), 0);
+    // It counts for nothing: no cap counts its members, and another may run.
+    assert_eq!(site.sql("select * from campaignd.open_runs").await, []);
+    site.sql("update people set first_name = 'Eve' where first_name is null")
+        .await;
+    let run = rows[0]["run_id"].as_deref().unwrap();
+    let output = site.campaignd(&["resume", run]).await;
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(members(&site).len(), 4);
+    oracle::check(&site).await;
+}
+
 /// What an expression in SQL is in a body, on each of the databases.
 async fn values(site: &Site, columns: &[(&str, Value)]) {
     let listed: Vec<String> = columns

@@ -84,8 +84,7 @@ async fn contacts(place: &mut Place, runs: &[&RunFacts]) -> BTreeMap<String, u32
     contacts
 }
 
-async fn nobody_is_contacted_twice(isolation: &str) {
-    let mut place = Place::postgres().await;
+async fn nobody_is_contacted_twice(mut place: Place, isolation: &str) {
     let database = place.rows("select current_database()").await.remove(0);
     let set = format!("alter database {database} set default_transaction_isolation");
     place.run(&format!("{set} = '{isolation}'")).await;
@@ -128,17 +127,30 @@ async fn nobody_is_contacted_twice(isolation: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_campaigns_at_once_keep_a_cap_of_one_under_read_committed() {
-    nobody_is_contacted_twice("read committed").await;
+    nobody_is_contacted_twice(Place::postgres().await, "read committed").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_campaigns_at_once_keep_a_cap_of_one_under_repeatable_read() {
-    nobody_is_contacted_twice("repeatable read").await;
+    nobody_is_contacted_twice(Place::postgres().await, "repeatable read").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_campaigns_at_once_keep_a_cap_of_one_under_serializable() {
-    nobody_is_contacted_twice("serializable").await;
+    nobody_is_contacted_twice(Place::postgres().await, "serializable").await;
+}
+
+// What a Redshift database is set to: SNAPSHOT, which PostgreSQL calls
+// repeatable read, or SERIALIZABLE.
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_campaigns_at_once_keep_a_cap_of_one_through_the_gate_under_snapshot() {
+    nobody_is_contacted_twice(Place::redshift().await, "repeatable read").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_campaigns_at_once_keep_a_cap_of_one_through_the_gate_under_serializable() {
+    nobody_is_contacted_twice(Place::redshift().await, "serializable").await;
 }
 
 /// Runs the daemon while three campaigns fire every two seconds, and asserts
@@ -199,4 +211,18 @@ async fn campaigns_due_in_the_same_second_keep_a_cap_of_one_on_postgresql() {
 #[tokio::test(flavor = "multi_thread")]
 async fn campaigns_due_in_the_same_second_keep_a_cap_of_one_on_sqlite() {
     campaigns_that_fire_at_once_share_the_cap(Site::sqlite().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn campaigns_due_in_the_same_second_keep_a_cap_of_one_through_the_gate() {
+    for isolation in ["repeatable read", "serializable"] {
+        let site = Site::on_redshift("same_second_gate").await;
+        let database = site.sql("select current_database() as it").await;
+        let set = format!(
+            "alter database {} set default_transaction_isolation = '{isolation}'",
+            database[0]["it"].clone().unwrap()
+        );
+        site.sql(&set).await;
+        campaigns_that_fire_at_once_share_the_cap(site).await;
+    }
 }

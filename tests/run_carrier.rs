@@ -148,7 +148,7 @@ async fn claim(ledger: &dyn Ledger, sql: &str) -> RunId {
         fire_time,
         trigger: Trigger::Manual,
         campaign_version: spec.version(),
-        spec: spec.to_json(),
+        spec: spec.to_json().into(),
         state: RunState::Queued,
         error: None,
     };

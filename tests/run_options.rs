@@ -62,6 +62,8 @@ async fn a_canary_is_sent_alone_and_resume_sends_the_others(world: World) {
         site.wait_for_row(whole).await;
         assert_eq!(sizes(&site).len(), 11);
         assert_eq!(sizes(&site).iter().sum::<usize>(), 70);
+        let shown = site.json(&["runs", "show", &run]).await;
+        assert_eq!(shown["error"], serde_json::Value::Null, "it is over");
         if let Some(mut daemon) = daemon {
             daemon.signal("TERM").await;
             assert_eq!(daemon.ended().await, Some(0), "{}", site.log());
@@ -95,6 +97,24 @@ async fn a_canary_that_is_killed_in_the_middle_is_carried_on_and_still_held() {
     site.wait_for_row(whole).await;
     daemon.signal("TERM").await;
     assert_eq!(daemon.ended().await, Some(0), "{}", site.log());
+    night::check(&site).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_canary_that_is_resumed_sends_the_others_without_asking_again() {
+    let site = Site::sqlite().await;
+    furnish(&site, 70, NEVER).await;
+    site.campaignd(&["run", CAMPAIGN, "--canary", "10"]).await;
+    let run = held(&site).await;
+    let output = site.campaignd(&["cancel", &run]).await;
+    assert!(output.status.success(), "{output:?}");
+    let why = "select error from campaignd.runs";
+    let row = site.sql(why).await.remove(0);
+    assert_eq!(text(&row, "error"), "the run was cancelled");
+    let output = site.campaignd(&["resume", &run]).await;
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(sizes(&site).iter().sum::<usize>(), 70);
+    assert_eq!(text(&site.sql(why).await[0], "error"), "");
     night::check(&site).await;
 }
 

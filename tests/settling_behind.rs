@@ -70,7 +70,7 @@ async fn assemble(site: &Site) -> (Assembled, RunRecord) {
         fire_time: now,
         trigger: Trigger::Manual,
         campaign_version: spec.version(),
-        spec: spec.to_json(),
+        spec: spec.to_json().into(),
         state: RunState::Queued,
         error: None,
     };

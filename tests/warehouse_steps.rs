@@ -50,6 +50,7 @@ on_each! {
     a_run_that_fails_to_register_leaves_anothers_row_as_it_is
     a_failing_query_says_where
     columns_that_cannot_be_staged_are_refused
+    wide_audiences_are_whole_or_refused
     a_semicolon_and_a_comment_at_the_end_do_no_harm
     more_than_one_statement_is_never_run
     an_empty_audience_is_closed_with_zeros
@@ -387,6 +388,27 @@ async fn columns_that_cannot_be_staged_are_refused(place: &mut Place) {
         let failed = place.warehouse.freeze(&facts).await.unwrap_err();
         assert_eq!(failed.class, WarehouseErrorClass::Statement, "{sql}");
         assert!(failed.message.contains(word), "{sql}: {failed}");
+        assert_eq!(place.tables_of(&facts).await, [""; 0]);
+    }
+}
+
+/// As many as a table holds beside our own, and as many as it holds.
+async fn wide_audiences_are_whole_or_refused(place: &mut Place) {
+    let wide = |columns: usize| {
+        let others: Vec<String> = (1..columns).map(|n| format!("{n} as c{n}")).collect();
+        format!("select id, {} from people", others.join(", "))
+    };
+    let facts = facts_of("wide", &wide(1_590));
+    let funnel = place.laid_out(&facts).await;
+    assert_eq!(funnel.planned, 7);
+    let page = place.warehouse.page(&facts, 1, 7).await.unwrap();
+    let cells: Vec<_> = page.row(6).cells().collect();
+    assert_eq!((cells.len(), cells[1_589].1), (1_590, "1589"));
+    for columns in [1_591, 1_600] {
+        let facts = facts_of("too-wide", &wide(columns));
+        let failed = place.warehouse.freeze(&facts).await.unwrap_err();
+        assert_eq!(failed.class, WarehouseErrorClass::Statement);
+        assert!(failed.message.contains("at most 1590"), "{failed}");
         assert_eq!(place.tables_of(&facts).await, [""; 0]);
     }
 }

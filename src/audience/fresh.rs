@@ -2,6 +2,7 @@
 
 use super::Statement;
 use crate::id::RunId;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// A campaign's `fresh_when`.
@@ -17,6 +18,13 @@ pub struct FreshWhen {
 }
 
 impl FreshWhen {
+    /// Whether data whose newest is from then is recent enough at `now`.
+    pub fn is_fresh(&self, newest: Option<Timestamp>, now: Timestamp) -> bool {
+        let max_age = i64::try_from(self.max_age_secs).unwrap_or(i64::MAX);
+        newest
+            .is_some_and(|newest| now.duration_since(newest) <= SignedDuration::from_secs(max_age))
+    }
+
     /// Asks. Two rows are enough to see that there is more than one value.
     pub fn statement(&self, run: &RunId) -> Statement {
         let sql = super::lint::without_semicolon(&self.sql);

@@ -110,6 +110,16 @@ impl Schema {
         script
     }
 
+    /// Begins a transaction that cannot write; nothing where no query could.
+    pub fn begin_reading(&self, what: &str) -> Option<Statement> {
+        match self.dialect {
+            Dialect::Sqlite => None,
+            Dialect::Postgres | Dialect::Redshift => {
+                Some(Statement::new("begin", what, "begin read only"))
+            }
+        }
+    }
+
     /// Ends a transaction.
     pub fn commit(&self, what: &str) -> Statement {
         Statement::new("commit", what, "commit")

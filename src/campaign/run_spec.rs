@@ -6,6 +6,7 @@ use crate::audience::{AudienceSpec, Expect, FreshWhen, Policy};
 use crate::delivery::{Format, Payload, Shape};
 use crate::id::{CampaignName, ConnectorName, DestinationName};
 use crate::schedule::SendWindow;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -117,6 +118,15 @@ impl RunSpec {
             send_window: campaign.schedule.terms().send_window.clone(),
             canary: None,
         }
+    }
+
+    /// From when on nothing more of a run for `fire_time` is sent, if it says
+    /// so.
+    pub fn expires_at(&self, fire_time: Timestamp) -> Option<Timestamp> {
+        let after = i64::try_from(self.expires_after_ms?).ok()?;
+        fire_time
+            .checked_add(SignedDuration::from_millis(after))
+            .ok()
     }
 
     /// What of it changes the usual body.

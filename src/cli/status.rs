@@ -8,7 +8,8 @@ use super::view::RunView;
 use crate::admin::{Reply, Request, ask};
 use crate::campaign::Campaign;
 use crate::daemon::{FilesView, invalid};
-use crate::run::{Clock as _, PauseScope, Paused, SystemClock};
+use crate::id::CampaignName;
+use crate::run::{Clock as _, HeldRun, PauseScope, Paused, SystemClock};
 use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -37,6 +38,27 @@ struct CampaignView {
     connector_alarm: Option<String>,
     /// What keeps it from sending.
     paused: Vec<PauseView>,
+    /// Its runs that wait for a person.
+    held: Vec<HeldView>,
+}
+
+/// A held run, as `--format json` shows it.
+#[derive(Debug, Clone, Serialize)]
+struct HeldView {
+    run_id: String,
+    since: Option<Timestamp>,
+    /// Whether something of it was sent: then its campaign begins no other.
+    has_sent: bool,
+}
+
+impl HeldView {
+    fn of(held: &HeldRun) -> Self {
+        Self {
+            run_id: held.record.run.to_string(),
+            since: held.record.finished_at,
+            has_sent: held.has_sent,
+        }
+    }
 }
 
 /// A pause, as `--format json` shows it.
@@ -79,6 +101,10 @@ pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<()
         Some(ledger) => ledger.paused().await.map_err(Failure::unreachable)?,
         None => Vec::new(),
     };
+    let held = match &ledger {
+        Some(ledger) => ledger.held_runs().await.map_err(Failure::unreachable)?,
+        None => Vec::new(),
+    };
     let mut views = Vec::with_capacity(campaigns.len());
     for campaign in campaigns {
         let last = match &ledger {
@@ -97,6 +123,11 @@ pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<()
                 .filter(|pause| covers(pause, campaign))
                 .map(PauseView::of)
                 .collect(),
+            held: held
+                .iter()
+                .filter(|held| held.record.campaign == campaign.name)
+                .map(HeldView::of)
+                .collect(),
             ..view(campaign, last.as_ref().map(RunView::of), now)
         });
     }
@@ -107,7 +138,16 @@ pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<()
             let pauses: String = paused.iter().map(|pause| pause_line(pause, now)).collect();
             let told = told_of_files(&settings.control).await;
             let files = files_line(told.as_ref(), &invalid(&folder), now);
-            say(text(&views, now) + &files + &pauses);
+            // Those of retired campaigns too, where all are asked for.
+            let held: String = held
+                .iter()
+                .filter(|held| {
+                    let name = args.campaign.as_deref();
+                    name.is_none_or(|name| held.record.campaign.as_str() == name)
+                })
+                .map(|held| held_line(&held.record.campaign, &HeldView::of(held), now))
+                .collect();
+            say(text(&views, now) + &held + &files + &pauses);
         }
     }
     Ok(())
@@ -116,6 +156,23 @@ pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<()
 fn covers(pause: &Paused, campaign: &Campaign) -> bool {
     let destination = &campaign.activation.destination;
     pause.scope.covers(&campaign.name, destination)
+}
+
+/// Which run is held, since when, and what follows from it.
+fn held_line(campaign: &CampaignName, held: &HeldView, now: Timestamp) -> String {
+    let run = &held.run_id;
+    let since = held
+        .since
+        .map_or(String::new(), |at| format!(" since {}", instant(at, now)));
+    match held.has_sent {
+        true => format!(
+            "\n\n{run} is held{since} with a part of it sent, and {campaign} begins no other run: \
+             `campaignd resume {run}` sends the others, `campaignd cancel {run}` does not"
+        ),
+        false => format!(
+            "\n\n{run} is held{since}, nothing of it was sent: `campaignd runs show {run}` says why"
+        ),
+    }
 }
 
 /// What is paused, who said so and when, and how it is lifted.
@@ -162,11 +219,12 @@ fn view(campaign: &Campaign, last_run: Option<RunView>, now: Timestamp) -> Campa
         priority: campaign.priority,
         next_fire_time: campaign
             .enabled
-            .then(|| campaign.schedule.next_after(now))
+            .then(|| campaign.schedule.next_outside_blackouts(now))
             .flatten(),
         last_run,
         connector_alarm: None,
         paused: Vec::new(),
+        held: Vec::new(),
     }
 }
 

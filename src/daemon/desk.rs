@@ -158,12 +158,19 @@ impl Desk {
                 true => RunEvent::BegunAgain,
                 false => RunEvent::CancelAsked,
             };
-            self.move_on(&record, event).await?;
+            self.move_on(&record, event, None).await?;
         }
         self.find(run).await
     }
 
-    pub(super) async fn move_on(&self, record: &RunRecord, event: RunEvent) -> Result<(), Reply> {
+    /// Moves a run that nobody carries; `error` is what is said of it then, if
+    /// that changes.
+    pub(super) async fn move_on(
+        &self,
+        record: &RunRecord,
+        event: RunEvent,
+        error: Option<String>,
+    ) -> Result<(), Reply> {
         let to = record.state.after(event);
         let change = RunChange {
             run: record.run.clone(),
@@ -173,7 +180,7 @@ impl Desk {
             at: self.clock.now(),
             funnel: None,
             tally: None,
-            error: None,
+            error,
         };
         self.ledger.change_run(change).await.map_err(failed)
     }

@@ -93,6 +93,9 @@ impl World {
             self.refuse_if_refusing(campaign).await?;
             let there = self.ledger.open_runs().await.map_err(failed)?;
             let left = there.into_iter().find(|run| run.campaign == campaign.name);
+            if left.is_none() {
+                self.desk.refuse_beside_held(&campaign.name).await?;
+            }
             match (left, open) {
                 (None, _) => self.claim_manual(campaign, wish).await,
                 (Some(left), OpenRun::IsTakenUp) if wish.canary.is_some() => {
@@ -193,7 +196,7 @@ impl World {
             fire_time,
             trigger: Trigger::Manual,
             campaign_version: spec.version(),
-            spec: spec.to_json(),
+            spec: spec.to_json().into(),
             state: RunState::Queued,
             error: None,
         };

@@ -3,6 +3,7 @@
 
 mod counter;
 mod desk;
+mod expired;
 mod files;
 pub mod folder;
 pub mod log;

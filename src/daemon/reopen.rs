@@ -3,10 +3,10 @@
 use super::desk::{Desk, failed};
 use crate::admin::Reply;
 use crate::campaign::RunSpec;
-use crate::id::{BatchPath, DestinationName, RunId};
+use crate::id::{BatchPath, CampaignName, DestinationName, RunId};
 use crate::run::{
     BatchRecord, BatchState, LedgerError, PauseScope, Reopen, Reopening, Resolution, RunEvent,
-    RunRecord, RunState,
+    RunRecord, RunState, reason_of_resumed,
 };
 
 /// Parked batches that a message names.
@@ -28,7 +28,7 @@ impl Desk {
             }
             RunState::Held => (RunEvent::Resumed, None),
             RunState::Incomplete => (RunEvent::Resumed, Some(Reopening::Resume)),
-            RunState::Cancelled if record.funnel.is_some() => {
+            RunState::Cancelled if record.funnel.is_some_and(|funnel| funnel.planned > 0) => {
                 (RunEvent::Resumed, Some(Reopening::Resume))
             }
             RunState::Cancelled | RunState::Failed => {
@@ -50,7 +50,11 @@ impl Desk {
                  known here: resolve its parked batches, and start a new run for the rest"
             )));
         }
-        self.refuse_beside_another(&record).await?;
+        match reopening {
+            // What is queued behind it waits for it.
+            None => self.refuse_beside_begun(&record).await?,
+            Some(_) => self.refuse_beside_another(&record).await?,
+        }
         tracing::warn!(run.id = %run, resume.by = by, "{run} resumed by {by}");
         if let Some(destination) = destination(&record) {
             // Who lets its run go on has seen to it.
@@ -58,7 +62,12 @@ impl Desk {
             self.lift(refusing, by).await.map_err(failed)?;
         }
         match reopening {
-            None => self.move_on(&record, event).await?,
+            None => {
+                let held = record.error.as_deref().unwrap_or_default();
+                let said = reason_of_resumed(has_canary(&record), Some(held));
+                let said = said.unwrap_or_default();
+                self.move_on(&record, event, Some(said)).await?;
+            }
             Some(reopening) => self.open_again(&record, event, reopening).await?,
         }
         self.find(run).await
@@ -154,7 +163,13 @@ impl Desk {
         reopening: Reopening,
     ) -> Result<(), Reply> {
         let to = record.state.after(event);
+        let error = match reopening {
+            Reopening::Resume => reason_of_resumed(has_canary(record), None),
+            Reopening::Resolve(_) => record.error.clone(),
+            Reopening::BeginAgain | Reopening::BeginApproved => None,
+        };
         let reopen = Reopen {
+            error,
             run: record.run.clone(),
             campaign: record.campaign.clone(),
             from: record.state,
@@ -165,14 +180,48 @@ impl Desk {
         self.ledger.reopen(reopen).await.map_err(refused)
     }
 
-    /// One run of a campaign is open at a time.
+    /// One run of a campaign is open at a time, and none beside one that is
+    /// held with something sent.
     async fn refuse_beside_another(&self, record: &RunRecord) -> Result<(), Reply> {
-        let open = self.ledger.open_runs().await.map_err(failed)?;
-        let other = open.iter().find(|open| open.campaign == record.campaign);
-        other.map_or(Ok(()), |other| {
+        self.refuse_beside_open(record, |_| true).await?;
+        self.refuse_beside_held(&record.campaign).await
+    }
+
+    /// The same for a run that is such a held one itself.
+    async fn refuse_beside_begun(&self, record: &RunRecord) -> Result<(), Reply> {
+        let has_begun = |other: &RunRecord| other.state != RunState::Queued;
+        self.refuse_beside_open(record, has_begun).await
+    }
+
+    async fn refuse_beside_open(
+        &self,
+        record: &RunRecord,
+        counts: impl Fn(&RunRecord) -> bool,
+    ) -> Result<(), Reply> {
+        let open = self.ledger.open_runs_of(&record.campaign).await;
+        let open = open.map_err(failed)?;
+        open.iter()
+            .find(|other| counts(other))
+            .map_or(Ok(()), |other| {
+                Err(Reply::Refused(format!(
+                    "{} of the same campaign is open: resume {} when it has ended",
+                    other.run, record.run
+                )))
+            })
+    }
+
+    /// Whoever was sent a part of a held run must not be sent another's first.
+    pub(super) async fn refuse_beside_held(&self, campaign: &CampaignName) -> Result<(), Reply> {
+        let held = self.ledger.held_runs().await.map_err(failed)?;
+        let other = held
+            .iter()
+            .find(|held| held.has_sent && held.record.campaign == *campaign);
+        other.map_or(Ok(()), |held| {
+            let run = &held.record.run;
             Err(Reply::Refused(format!(
-                "{} of the same campaign is open: resume {} when it has ended",
-                other.run, record.run
+                "{run} of the same campaign is held with a part of it sent: first \
+                 `campaignd resume {run}`, which sends the others, or `campaignd cancel {run}`, \
+                 which does not"
             )))
         })
     }
@@ -212,6 +261,10 @@ fn parked(batches: &[BatchRecord]) -> String {
 fn destination(record: &RunRecord) -> Option<DestinationName> {
     let spec = RunSpec::from_json(&record.spec).ok()?;
     Some(spec.destination)
+}
+
+fn has_canary(record: &RunRecord) -> bool {
+    RunSpec::from_json(&record.spec).is_ok_and(|spec| spec.canary.is_some())
 }
 
 /// Whether the ledger has only the name of what the run was to send.

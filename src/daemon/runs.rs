@@ -205,17 +205,11 @@ impl Runs {
         });
     }
 
-    /// Writes rows for the fire times among `records` that no run was started
-    /// for, asking again until the warehouse takes them. What is cut off by
-    /// the end of the process is written at the next start.
-    pub(super) fn record_unstarted(&self, records: Vec<RunRecord>) {
-        let mut by_connector: BTreeMap<ConnectorName, Vec<UnstartedRun>> = BTreeMap::new();
-        for record in records {
-            if let Some(row) = unstarted(&record) {
-                by_connector.entry(record.connector).or_default().push(row);
-            }
-        }
-        for (connector, rows) in by_connector {
+    /// Writes rows for fire times that no run was started for, asking again
+    /// until the warehouse takes them. What is cut off by the end of the
+    /// process is written at the next start.
+    pub(super) fn record_unstarted(&self, unstarted: Unstarted) {
+        for (connector, rows) in unstarted.0 {
             if let Some(warehouse) = self.world().warehouse(&connector) {
                 let warehouse = Arc::clone(warehouse);
                 self.tasks
@@ -367,6 +361,21 @@ fn standing(record: &RunRecord) -> Standing {
         // One that cannot be read is told so when it is carried.
         priority: RunSpec::from_json(&record.spec).map_or(0, |spec| spec.priority),
         fire_time: record.fire_time,
+    }
+}
+
+/// Fire times that no run was started for, by connector: their rows in `runs`,
+/// and nothing else of them, since they may be thousands.
+#[derive(Default)]
+pub(super) struct Unstarted(BTreeMap<ConnectorName, Vec<UnstartedRun>>);
+
+impl Unstarted {
+    /// Adds the row of `record`, if it is such a one.
+    pub(super) fn add(&mut self, record: &RunRecord) {
+        if let Some(row) = unstarted(record) {
+            let connector = record.connector.clone();
+            self.0.entry(connector).or_default().push(row);
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use super::folder::Folder;
 use super::look::keep_looking;
 use super::manual::Directory;
 use super::reload::{Reloaded, Why};
-use super::runs::Runs;
+use super::runs::{Runs, Unstarted};
 use super::ticker::Ticker;
 use super::wake::WakeUps;
 use super::world::World;
@@ -27,9 +27,10 @@ use tokio_util::task::TaskTracker;
 /// should every wake-up fail.
 const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(30);
 
-/// How many of the newest runs are searched at start for fire times whose row
-/// in the warehouse may not have been written.
-const UNSTARTED_LOOKED_AT: u32 = 10_000;
+/// For how many of the newest fire times without a run it is seen to at start
+/// that the warehouse has their rows: more than a long time in which nothing
+/// was running leaves.
+const UNSTARTED_LOOKED_AT: u32 = 50_000;
 
 /// Why the daemon cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +88,7 @@ pub async fn serve(
     runs.look_after_silent(&silent);
     runs.keep_tidy(&silent);
     runs.watch_other_hosts();
+    runs.watch_expired(&stop);
     let campaigns = service.folder.campaigns.len();
     let (move_to, dir) = watch::channel(service.campaigns.clone());
     let (look, mut files) = watch::channel(service.folder.stamp.clone());
@@ -200,8 +202,10 @@ fn attend(
 /// Carries on what an earlier process left.
 async fn take_up(world: &World, runs: &Runs) -> Result<(), ServeError> {
     runs.take_up().await?;
-    let newest = world.ledger.runs(None, UNSTARTED_LOOKED_AT).await?;
-    runs.record_unstarted(newest);
+    let mut unstarted = Unstarted::default();
+    let newest = world.ledger.unstarted_runs(UNSTARTED_LOOKED_AT).await?;
+    newest.iter().for_each(|record| unstarted.add(record));
+    runs.record_unstarted(unstarted);
     Ok(())
 }
 

@@ -1,14 +1,15 @@
 //! Finds what is due and has the ledger take it, each fire time once.
 
 use super::folder::{Folder, Loaded};
-use super::runs::Runs;
+use super::runs::{Runs, Unstarted};
 use super::world::World;
 use crate::campaign::{Campaign, DestinationTerms, RunSpec};
 use crate::delivery::Format;
 use crate::id::{CampaignName, RunId, Trigger};
 use crate::run::{Claim, Cursor, LedgerError, NewRun, RunState};
 use crate::schedule::{
-    Ceased, Due, Look, Schedule, Seen, Start, due, in_force_from, left_behind, passed_over, start,
+    Ceased, Due, Earlier, Look, Schedule, Seen, Start, due, in_force_from, left_behind,
+    passed_over, start,
 };
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -59,8 +60,8 @@ struct Found {
     watch: Watch,
 }
 
-/// The open runs of every campaign that has some.
-type Open = HashMap<CampaignName, Vec<RunId>>;
+/// The runs that stand in the way of every campaign that has some.
+type InTheWay = HashMap<CampaignName, Vec<Earlier>>;
 
 /// Looks at every schedule, and begins what is due.
 pub(super) struct Ticker {
@@ -158,7 +159,7 @@ impl Ticker {
     /// Where one fails its watch is gone, and the next look asks the ledger
     /// again; the others are taken all the same.
     async fn look_at(&mut self, campaigns: &[Loaded], now: Timestamp) -> Result<(), LedgerError> {
-        let open = self.open_runs().await?;
+        let in_the_way = self.in_the_way().await?;
         let this = &*self;
         let known = campaigns.iter().map(|loaded| async move {
             let name = &loaded.campaign.name;
@@ -170,9 +171,9 @@ impl Ticker {
         });
         let known: Vec<_> = stream::iter(known).buffered(READS).try_collect().await?;
         let taken = known.into_iter().map(|(loaded, cursor, was_disabled)| {
-            let open = open.get(&loaded.campaign.name);
-            let open = open.map_or(&[][..], Vec::as_slice);
-            this.take(loaded, cursor, was_disabled, open, now)
+            let earlier = in_the_way.get(&loaded.campaign.name);
+            let earlier = earlier.map_or(&[][..], Vec::as_slice);
+            this.take(loaded, cursor, was_disabled, earlier, now)
         });
         let taken = join_all(taken).await;
         let mut failed = None;
@@ -200,11 +201,11 @@ impl Ticker {
         loaded: &Loaded,
         cursor: Option<Cursor>,
         was_disabled: bool,
-        open: &[RunId],
+        earlier: &[Earlier],
         now: Timestamp,
     ) -> Result<(Watch, Vec<RunId>), LedgerError> {
         let name = &loaded.campaign.name;
-        let found = self.find(loaded, cursor, was_disabled, open, now);
+        let found = self.find(loaded, cursor, was_disabled, earlier, now);
         let Some(claim) = found.claim else {
             return Ok((found.watch, Vec::new()));
         };
@@ -214,8 +215,8 @@ impl Ticker {
         }
         // Another host was here first: what it left is looked at anew.
         let cursor = self.world.ledger.cursor(name).await?;
-        let open = self.open_runs().await?.remove(name).unwrap_or_default();
-        let found = self.find(loaded, cursor, was_disabled, &open, now);
+        let earlier = self.in_the_way().await?.remove(name).unwrap_or_default();
+        let found = self.find(loaded, cursor, was_disabled, &earlier, now);
         let runs = match found.claim {
             Some(claim) => self.world.ledger.claim(claim).await?,
             None => Vec::new(),
@@ -230,7 +231,7 @@ impl Ticker {
         loaded: &Loaded,
         before: Option<Cursor>,
         was_disabled: bool,
-        open: &[RunId],
+        earlier: &[Earlier],
         now: Timestamp,
     ) -> Found {
         let campaign = &loaded.campaign;
@@ -244,7 +245,7 @@ impl Ticker {
             before.as_ref(),
             was_disabled,
             changed_at,
-            !open.is_empty(),
+            !earlier.is_empty(),
             now,
         );
         let hash = campaign.schedule.hash();
@@ -276,7 +277,7 @@ impl Ticker {
                 campaign: campaign.name.clone(),
                 before,
                 after,
-                runs: self.new_runs(campaign, look.due, open.to_vec()),
+                runs: self.new_runs(campaign, look.due, earlier.to_vec()),
                 at: self.world.clock.now(),
             }
         });
@@ -285,13 +286,13 @@ impl Ticker {
 
     /// Begins runs that were claimed, in their order.
     async fn begin(&self, claimed: Vec<RunId>) -> Result<(), LedgerError> {
-        let mut unstarted = Vec::new();
+        let mut unstarted = Unstarted::default();
         let records = claimed.iter().map(|run| self.world.ledger.run(run));
         let mut records = stream::iter(records).buffered(READS);
         while let Some(record) = records.try_next().await? {
             match record {
                 Some(record) if record.state.is_open() => self.runs.begin(record),
-                Some(record) => unstarted.push(record),
+                Some(record) => unstarted.add(&record),
                 None => {}
             }
         }
@@ -299,20 +300,40 @@ impl Ticker {
         Ok(())
     }
 
-    /// The open runs, on whichever host, each campaign's in the order of their
-    /// fire times.
-    async fn open_runs(&self) -> Result<Open, LedgerError> {
-        let mut open = Open::new();
+    /// The runs that are open, on whichever host, or held with something sent:
+    /// each campaign's in the order in which they end, held ones first, since
+    /// what is queued waits for them.
+    async fn in_the_way(&self) -> Result<InTheWay, LedgerError> {
+        let ledger = &self.world.ledger;
+        let mut all = InTheWay::new();
+        for held in ledger.held_runs().await? {
+            if held.has_sent {
+                all.entry(held.record.campaign).or_default().push(Earlier {
+                    run: held.record.run,
+                    is_held: true,
+                });
+            }
+        }
+        let mut open: HashMap<CampaignName, Vec<RunId>> = HashMap::new();
         if self.world.rescan_every().is_some() {
-            for run in self.world.ledger.open_runs().await? {
+            for run in ledger.open_runs().await? {
                 open.entry(run.campaign).or_default().push(run.run);
             }
         }
-        // One that has just ended may be carried still.
+        // One that has just ended, or is held, may be carried still.
         for (campaign, runs) in self.runs.all_open() {
             open.entry(campaign).or_insert(runs);
         }
-        Ok(open)
+        for (campaign, runs) in open {
+            let earlier = all.entry(campaign).or_default();
+            for run in runs {
+                if earlier.iter().all(|held| held.run != run) {
+                    let is_held = false;
+                    earlier.push(Earlier { run, is_held });
+                }
+            }
+        }
+        Ok(all)
     }
 
     /// What the campaign's last good version names and the operator has taken
@@ -329,7 +350,12 @@ impl Ticker {
         Some(format!("{what} is not in campaignd.yaml"))
     }
 
-    fn new_runs(&self, campaign: &Campaign, dues: Vec<Due>, mut open: Vec<RunId>) -> Vec<NewRun> {
+    fn new_runs(
+        &self,
+        campaign: &Campaign,
+        dues: Vec<Due>,
+        mut earlier: Vec<Earlier>,
+    ) -> Vec<NewRun> {
         if dues.is_empty() {
             return Vec::new();
         }
@@ -343,19 +369,23 @@ impl Ticker {
         let terms = self.world.terms(destination).cloned();
         let spec = RunSpec::of(campaign, &terms.unwrap_or_else(stand_in)).to_json();
         let version = RunSpec::version_of(&spec);
+        let spec: Arc<str> = spec.into();
         dues.into_iter()
             .map(|due| {
                 let fire_time = due.fire_time();
                 let run = RunId::scheduled(&campaign.name, fire_time);
                 let overlap = campaign.schedule.terms().overlap;
-                let (state, error) = match (due, start(overlap, &open)) {
+                let (state, error) = match (due, start(overlap, &earlier)) {
                     (Due::Run(_), _) if gone.is_some() => (RunState::Missed, gone.clone()),
                     (Due::Missed { reason, .. }, _) => (RunState::Missed, Some(reason)),
                     (Due::Skipped { reason, .. }, _) | (Due::Run(_), Start::Skip { reason }) => {
                         (RunState::Skipped, Some(reason))
                     }
                     (Due::Run(_), Start::Go) => {
-                        open.push(run.clone());
+                        earlier.push(Earlier {
+                            run: run.clone(),
+                            is_held: false,
+                        });
                         (RunState::Queued, None)
                     }
                 };
@@ -366,7 +396,7 @@ impl Ticker {
                     fire_time,
                     trigger: Trigger::Scheduled,
                     campaign_version: version.clone(),
-                    spec: spec.clone(),
+                    spec: Arc::clone(&spec),
                     state,
                     error,
                 }

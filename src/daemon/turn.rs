@@ -3,7 +3,7 @@
 
 use super::runs::Runs;
 use crate::campaign::RunSpec;
-use crate::run::{RunRecord, RunState};
+use crate::run::{LedgerError, RunRecord, RunState};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -12,14 +12,19 @@ const ASK_EVERY: Duration = Duration::from_secs(1);
 
 impl Runs {
     /// Returns once it is the run's turn. One that has begun has had it, and
-    /// one that is cancelled waits for nothing.
+    /// one that is cancelled or has expired waits for nothing.
     pub(super) async fn its_turn(&self, record: &RunRecord, cancel: &CancellationToken) {
-        let window = RunSpec::from_json(&record.spec)
-            .ok()
-            .and_then(|spec| spec.send_window);
+        let spec = RunSpec::from_json(&record.spec).ok();
+        let window = spec.as_ref().and_then(|spec| spec.send_window.as_ref());
+        let expires_at = spec
+            .as_ref()
+            .and_then(|spec| spec.expires_at(record.fire_time));
         while record.state == RunState::Queued && !cancel.is_cancelled() {
             let now = self.world().clock.now();
-            let opens_at = window.as_ref().and_then(|window| window.opens_at(now));
+            if expires_at.is_some_and(|at| now >= at) {
+                break;
+            }
+            let opens_at = window.and_then(|window| window.opens_at(now));
             if opens_at.is_none() && !self.is_behind_another(record).await {
                 break;
             }
@@ -30,19 +35,29 @@ impl Runs {
         }
     }
 
-    /// Whether another run of the campaign is under way, or waits for longer.
+    /// Whether another run of the campaign is under way, is held with something
+    /// sent, or waits for longer.
     async fn is_behind_another(&self, record: &RunRecord) -> bool {
-        let open = match self.world().ledger.open_runs_of(&record.campaign).await {
-            Ok(open) => open,
+        let ledger = &self.world().ledger;
+        let looked = async {
+            let open = ledger.open_runs_of(&record.campaign).await?;
+            Ok::<_, LedgerError>((open, ledger.held_runs().await?))
+        };
+        let (open, held) = match looked.await {
+            Ok(found) => found,
             Err(error) => {
                 tracing::warn!(run.id = %record.run, "open runs cannot be read: {error}");
                 return true;
             }
         };
-        open.iter().any(|other| {
-            let is_first = other.state != RunState::Queued
-                || (other.fire_time, &other.run) < (record.fire_time, &record.run);
-            other.run != record.run && is_first
-        })
+        let mut held = held.iter();
+        let is_behind_held =
+            held.any(|other| other.has_sent && other.record.campaign == record.campaign);
+        is_behind_held
+            || open.iter().any(|other| {
+                let is_first = other.state != RunState::Queued
+                    || (other.fire_time, &other.run) < (record.fire_time, &record.run);
+                other.run != record.run && is_first
+            })
     }
 }

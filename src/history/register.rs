@@ -223,8 +223,8 @@ pub fn known_runs(schema: &Schema, runs: &[UnstartedRun]) -> Result<Vec<Statemen
 }
 
 /// Rows for fire times that no run was started for.
-pub fn unstarted(schema: &Schema, runs: &[&UnstartedRun]) -> Result<Vec<Statement>, Unwritable> {
-    let row = |run: &&UnstartedRun| {
+pub fn unstarted(schema: &Schema, runs: &[UnstartedRun]) -> Result<Vec<Statement>, Unwritable> {
+    let row = |run: &UnstartedRun| {
         let cells = Cells::new(schema.dialect)
             .text(run.run.as_str())
             .text(run.campaign.as_str())

@@ -20,7 +20,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Reads at a time: a status page, a resume and a settle beside each other.
 const MAX_READERS: u32 = 4;
 
-const MIGRATIONS: [(i64, &str, &str); 11] = [
+const MIGRATIONS: [(i64, &str, &str); 12] = [
     (1, "ledger", include_str!("migrations/0001_ledger.sql")),
     (2, "lease", include_str!("migrations/0002_lease.sql")),
     (
@@ -52,6 +52,7 @@ const MIGRATIONS: [(i64, &str, &str); 11] = [
         "schedules",
         include_str!("migrations/0033_schedules.sql"),
     ),
+    (34, "held", include_str!("migrations/0034_held.sql")),
 ];
 
 /// How the writer opens the store.

@@ -10,15 +10,15 @@ use super::postgres_rows as rows;
 use super::postgres_runs::{FOUND, INSTALLATION, make_schema};
 use super::postgres_store::PostgresStore;
 use super::postgres_trouble::{silent, unusable};
-use super::rows::{batch_columns, run_columns};
+use super::rows::{batch_columns, held_runs, run_columns, unstarted_runs};
 use super::sqlite::MAX_MARKED;
 use super::trouble::unreadable;
 use super::writer::Writer;
 use crate::id::{BatchPath, CampaignName, ConnectorName, RunId};
 use crate::run::{
     Action, Adopted, AttemptBegun, BatchChange, BatchRecord, BatchStatus, Claim, Cursor, Forget,
-    Installation, Lease, Ledger, LedgerError, NewRun, PauseChange, PauseScope, Paused, Reopen,
-    Reopening, Resolution, RunChange, RunRecord,
+    HeldRun, Installation, Lease, Ledger, LedgerError, NewRun, PauseChange, PauseScope, Paused,
+    Reopen, Reopening, Resolution, RunChange, RunRecord,
 };
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -32,7 +32,7 @@ use uuid::Uuid;
 /// The longest a read may take, a server that has gone silent included.
 const READ_LIMIT: Duration = Duration::from_secs(40);
 
-const MIGRATIONS: [(i64, &str, &str); 10] = [
+const MIGRATIONS: [(i64, &str, &str); 11] = [
     (
         1,
         "ledger",
@@ -82,6 +82,11 @@ const MIGRATIONS: [(i64, &str, &str); 10] = [
         33,
         "schedules",
         include_str!("migrations/postgres/0033_schedules.sql"),
+    ),
+    (
+        34,
+        "held",
+        include_str!("migrations/postgres/0034_held.sql"),
     ),
 ];
 
@@ -273,6 +278,11 @@ impl Ledger for PostgresLedger {
         runs(&within(query.fetch_all(&self.readers)).await?)
     }
 
+    async fn unstarted_runs(&self, limit: u32) -> Result<Vec<RunRecord>, LedgerError> {
+        let query = sqlx::query(unstarted_runs!("$1")).bind(i64::from(limit));
+        runs(&within(query.fetch_all(&self.readers)).await?)
+    }
+
     async fn last_scheduled(
         &self,
         campaign: &CampaignName,
@@ -307,6 +317,18 @@ impl Ledger for PostgresLedger {
         ))
         .bind(campaign.as_str());
         runs(&within(query.fetch_all(&self.readers)).await?)
+    }
+
+    async fn held_runs(&self) -> Result<Vec<HeldRun>, LedgerError> {
+        let query = sqlx::query(held_runs!());
+        let found = within(query.fetch_all(&self.readers)).await?;
+        let held = |row: &PgRow| {
+            Ok(HeldRun {
+                record: rows::run(row)?,
+                has_sent: rows::get(row, "has_sent")?,
+            })
+        };
+        found.iter().map(held).collect()
     }
 
     async fn runs_to_take_up(&self) -> Result<Vec<RunRecord>, LedgerError> {

@@ -54,7 +54,7 @@ pub(super) async fn adopt(db: &mut PgConnection, adopted: &Adopted) -> Result<()
     }
     sqlx::query(INSERT_SPEC)
         .bind(&run.campaign_version)
-        .bind(&run.spec)
+        .bind(&*run.spec)
         .execute(&mut *db)
         .await?;
     for batch in &adopted.parked {

@@ -13,10 +13,13 @@ use sqlx::postgres::PgPool;
 
 const OTHER_OPEN_RUN: &str = "/* other open run */ \
     select o.run_id from runs r join runs o on o.campaign = r.campaign and o.is_open \
-    where r.run_id = $1 and o.run_id <> $1 limit 1";
+    where r.run_id = $1 and o.run_id <> $1 \
+    union all select h.run_id from runs r join runs h on h.campaign = r.campaign \
+    and h.state = 'held' where r.run_id = $1 and h.run_id <> $1 \
+    and exists (select 1 from batches b where b.run_id = h.run_id) limit 1";
 
 const REOPEN_RUN: &str = "/* reopen run */ \
-    update runs set state = $3, is_open = true, finished_at = null, error = null \
+    update runs set state = $3, is_open = true, finished_at = null, error = $4 \
     where run_id = $1 and state = $2";
 
 const SET_REOPENING: &str = "/* set reopening */ \
@@ -63,6 +66,7 @@ pub(super) async fn reopen(db: &mut PgConnection, reopen: &Reopen) -> Result<(),
         .bind(run)
         .bind(reopen.from.as_str())
         .bind(reopen.to.as_str())
+        .bind(&reopen.error)
         .execute(&mut *db)
         .await?;
     if done.rows_affected() == 0 {

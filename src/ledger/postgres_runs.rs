@@ -32,7 +32,9 @@ const INSERT_SPEC: &str = "/* insert spec */ \
     insert into run_specs (campaign_version, spec) values ($1, $2) on conflict do nothing";
 
 const OPEN_RUN: &str = "/* open run */ \
-    select run_id from runs where campaign = $1 and is_open limit 1";
+    select run_id from runs where campaign = $1 and is_open \
+    union all select h.run_id from runs h where h.campaign = $1 and h.state = 'held' \
+    and exists (select 1 from batches b where b.run_id = h.run_id) limit 1";
 
 const NEXT_NUMBER: &str = "/* next manual number */ \
     select coalesce(max(manual_number), 0) + 1 from runs \
@@ -41,7 +43,7 @@ const NEXT_NUMBER: &str = "/* next manual number */ \
 const CHANGE_RUN: &str = "/* change run */ \
     update runs set state = $3, is_open = $4, started_at = coalesce($5, started_at), \
     finished_at = case when $4 then null when $2 = $3 then coalesce(finished_at, $6) else $6 end, \
-    funnel = coalesce($7, funnel), tally = coalesce($8, tally), error = coalesce($9, error) \
+    funnel = coalesce($7, funnel), tally = coalesce($8, tally), error = nullif(coalesce($9, error), '') \
     where run_id = $1 and state = $2 and term = $10";
 
 const TAKE_LEASE: &str = "/* take lease */ \
@@ -97,7 +99,8 @@ pub(super) async fn claim(db: &mut PgConnection, claim: &Claim) -> Result<Writte
     Ok(written.into())
 }
 
-/// Writes `run` under its campaign's next number; refused while one is open.
+/// Writes `run` under its campaign's next number; refused while one is open,
+/// or held with something sent.
 pub(super) async fn claim_manual(
     db: &mut PgConnection,
     run: &NewRun,
@@ -110,7 +113,7 @@ pub(super) async fn claim_manual(
         .await?;
     if let Some(open) = open {
         let what = format!(
-            "campaign {} without an open run, but with {open},",
+            "campaign {} without an open or held run, but with {open},",
             run.campaign
         );
         return Err(conflict(what).into());
@@ -178,7 +181,7 @@ async fn insert(
 async fn insert_spec(db: &mut PgConnection, run: &NewRun) -> Result<(), sqlx::Error> {
     sqlx::query(INSERT_SPEC)
         .bind(&run.campaign_version)
-        .bind(&run.spec)
+        .bind(&*run.spec)
         .execute(db)
         .await?;
     Ok(())

@@ -21,6 +21,34 @@ macro_rules! run_columns {
 }
 pub(super) use run_columns;
 
+/// The held runs, as [`run`] reads them, and whether any of each was sent.
+macro_rules! held_runs {
+    () => {
+        concat!(
+            "/* held runs */ select exists (select 1 from batches b where b.run_id = r.run_id) \
+             as has_sent, ",
+            $crate::ledger::rows::run_columns!(),
+            " where r.state = 'held' order by r.fire_time, r.seq"
+        )
+    };
+}
+pub(super) use held_runs;
+
+/// The newest runs that were never started, as [`run`] reads them.
+macro_rules! unstarted_runs {
+    ($limit:literal) => {
+        concat!(
+            "/* unstarted runs */ select r.run_id, r.campaign, r.connector, r.fire_time, \
+             r.\"trigger\", r.campaign_version, '' as spec, r.state, r.term, r.claimed_at, \
+             r.started_at, r.finished_at, r.funnel, r.tally, r.error from runs r \
+             where r.state in ('missed', 'skipped') and r.started_at is null \
+             order by r.seq desc limit ",
+            $limit
+        )
+    };
+}
+pub(super) use unstarted_runs;
+
 /// The columns [`batch`] reads.
 macro_rules! batch_columns {
     () => {

@@ -4,7 +4,7 @@ use super::begin;
 use super::command::{Command, Written};
 use super::connectors;
 use super::lock::{self, StoreLock};
-use super::rows::{self, batch_columns, run_columns};
+use super::rows::{self, batch_columns, held_runs, run_columns, unstarted_runs};
 use super::trouble::unusable;
 use super::write_pause;
 use super::write_reopen;
@@ -12,8 +12,8 @@ use super::writer::{SqliteStore, Writer};
 use crate::id::{BatchPath, CampaignName, ConnectorName, RunId};
 use crate::run::{
     Action, Adopted, AttemptBegun, BatchChange, BatchRecord, BatchStatus, Claim, Cursor, Forget,
-    Installation, Lease, Ledger, LedgerError, NewRun, PauseChange, PauseScope, Paused, Reopen,
-    Reopening, Resolution, RunChange, RunRecord,
+    HeldRun, Installation, Lease, Ledger, LedgerError, NewRun, PauseChange, PauseScope, Paused,
+    Reopen, Reopening, Resolution, RunChange, RunRecord,
 };
 use async_trait::async_trait;
 use futures_util::{Stream, TryStreamExt as _};
@@ -174,6 +174,12 @@ impl Ledger for SqliteLedger {
         found.iter().map(rows::run).collect()
     }
 
+    async fn unstarted_runs(&self, limit: u32) -> Result<Vec<RunRecord>, LedgerError> {
+        let query = sqlx::query(unstarted_runs!("?1")).bind(limit);
+        let found: Vec<SqliteRow> = query.fetch_all(&self.readers).await.map_err(unusable)?;
+        found.iter().map(rows::run).collect()
+    }
+
     async fn last_scheduled(
         &self,
         campaign: &CampaignName,
@@ -216,6 +222,20 @@ impl Ledger for SqliteLedger {
         .await
         .map_err(unusable)?;
         found.iter().map(rows::run).collect()
+    }
+
+    async fn held_runs(&self) -> Result<Vec<HeldRun>, LedgerError> {
+        let found: Vec<SqliteRow> = sqlx::query(held_runs!())
+            .fetch_all(&self.readers)
+            .await
+            .map_err(unusable)?;
+        let held = |row: &SqliteRow| {
+            Ok(HeldRun {
+                record: rows::run(row)?,
+                has_sent: rows::get(row, "has_sent")?,
+            })
+        };
+        found.iter().map(held).collect()
     }
 
     async fn take_lease(&self, run: &RunId, ttl: Duration) -> Result<Option<Lease>, LedgerError> {

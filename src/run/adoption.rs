@@ -201,7 +201,7 @@ fn record(connector: &ConnectorName, facts: &RunFacts, state: RunState, why: &st
         fire_time: facts.fire_time,
         trigger: facts.trigger,
         campaign_version: spec.version(),
-        spec: spec.to_json(),
+        spec: spec.to_json().into(),
         state,
         error: Some(why.to_owned()),
     }

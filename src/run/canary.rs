@@ -14,6 +14,17 @@ use super::pages::PagePlan;
 /// How the reason of a run that is held for its canary begins.
 const SENT: &str = "the canary was sent";
 
+/// What is said of a run with a canary that a person has let go on.
+const FOLLOWED: &str = "the canary was sent, and a person lets the others follow";
+
+/// What is said of a run with a canary, or without, that a person lets go on
+/// although it is `held` for that; none where nothing is said any more. A run
+/// that has ended is let go on whole.
+pub fn reason_of_resumed(has_canary: bool, held: Option<&str>) -> Option<String> {
+    let was_sent = held.is_none_or(|why| why.starts_with(SENT));
+    (has_canary && was_sent).then(|| FOLLOWED.to_owned())
+}
+
 impl Carrier {
     /// Plans the canary alone where the run has one and nobody has said yet
     /// that the others follow. Returns whether that is to be asked then.

@@ -3,23 +3,51 @@
 use super::carrier::{Carrier, RunError, Step};
 use super::records::BatchChange;
 use super::state::{BatchState, RunEvent};
-use crate::history::{BatchStatus, RunStatus};
+use crate::audience::Funnel;
+use crate::history::{BatchStatus, Closing, RunStatus, Tally};
 
 /// What the ledger and history say.
 pub(super) const CANCELLED: &str = "the run was cancelled";
 
 impl Carrier {
-    /// Nothing has been asked of the warehouse yet: the run gets its last row.
-    pub(super) async fn cancel_unbegun(&self) -> Result<Step, RunError> {
-        let closing = self.closing(RunStatus::Cancelled, Some(CANCELLED.to_owned()));
+    /// Does `step`, of a run of which nothing was sent, unless a person cancels
+    /// it first: then what the warehouse is at is given up.
+    pub(super) async fn unless_cancelled(
+        &self,
+        step: impl Future<Output = Result<Step, RunError>>,
+    ) -> Result<Step, RunError> {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => {}
+            step = step => return step,
+        }
+        self.cancel_unsent().await
+    }
+
+    /// Ends a run that a person has cancelled before anything was sent.
+    pub(super) async fn cancel_unsent(&self) -> Result<Step, RunError> {
+        self.end_unsent(CANCELLED, RunEvent::CancelAsked).await
+    }
+
+    /// Ends a run of which nothing was sent, as if it had never been staged:
+    /// the warehouse gets its last row, and keeps no table of it.
+    pub(super) async fn end_unsent(&self, why: &str, event: RunEvent) -> Result<Step, RunError> {
+        let closing = Closing {
+            funnel: Funnel::default(),
+            cancels_rest: None,
+            keep_run_table: false,
+            ..self.closing(RunStatus::Cancelled, Some(why.to_owned()))
+        };
         self.ask(|warehouse| {
             let closing = &closing;
             async move { warehouse.close(closing).await }
         })
         .await?;
         Ok(Step {
-            error: Some(CANCELLED.to_owned()),
-            ..RunEvent::CancelAsked.into()
+            funnel: Some(Funnel::default()),
+            tally: Some(Tally::default()),
+            error: Some(why.to_owned()),
+            ..event.into()
         })
     }
 

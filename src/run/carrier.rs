@@ -15,29 +15,19 @@ use super::progress::Reporter;
 use super::records::{RunChange, RunRecord};
 use super::rejected::Words;
 use super::reopen::Reopened;
-use super::retry::{Delays, tries};
 use super::settler::Settler;
 use super::state::{IllegalTransition, RunEvent, RunState};
-use super::strain::{Timed, how_it_ended};
+use super::strain::Timed;
 use super::throttle::Throttle;
 use super::turns::Turns;
 use crate::audience::Funnel;
 use crate::campaign::RunSpec;
 use crate::delivery::Rules;
 use crate::history::{Closing, RunFacts, RunStatus, Tally, Withheld};
-use crate::schedule::Standing;
-use std::future::Future;
 use std::num::NonZeroU32;
-use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-
-/// The first and the longest delay between two tries of a warehouse step.
-const WAREHOUSE_DELAYS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_mins(1));
-
-/// How long a run keeps its place while the warehouse does not answer.
-const KEEPS_PLACE: Duration = Duration::from_secs(30);
 
 /// What a run is carried with: the world, and how much of it it may use.
 #[derive(Clone)]
@@ -146,6 +136,8 @@ pub struct Carrier {
     pub(super) state: RunState,
     funnel: Option<Funnel>,
     tally: Option<Tally>,
+    /// Why it failed, is held, or ends as it does, as the ledger has it.
+    reason: Option<String>,
     /// Who was withheld since the members were numbered, as far as it has
     /// been asked. A blocking mutex: never held across an await.
     pub(super) withheld: Mutex<Arc<Withheld>>,
@@ -196,6 +188,7 @@ impl Carrier {
             state: record.state,
             funnel: record.funnel,
             tally: record.tally,
+            reason: record.error.clone(),
             withheld: Mutex::default(),
         })
     }
@@ -244,6 +237,7 @@ impl Carrier {
             self.state = newest.state;
             self.funnel = newest.funnel;
             self.tally = newest.tally;
+            self.reason = newest.error;
             let facts = Arc::make_mut(&mut self.facts);
             facts.started_at = newest.started_at.unwrap_or(facts.started_at);
         }
@@ -265,12 +259,17 @@ impl Carrier {
                 }
             }
             let step = match self.state {
-                RunState::Queued if self.cancel.is_cancelled() => self.cancel_unbegun().await,
+                RunState::Queued | RunState::WaitingFresh if self.cancel.is_cancelled() => {
+                    self.cancel_unsent().await
+                }
+                RunState::Queued | RunState::WaitingFresh if self.has_expired() => {
+                    self.expire_unbegun().await
+                }
                 RunState::Queued => self.wait_while_paused().await,
-                RunState::WaitingFresh => self.look_whether_fresh().await,
-                RunState::Staging => self.stage().await,
-                RunState::Admitting => self.admit().await,
-                RunState::Guarding => self.guard().await,
+                RunState::WaitingFresh => self.unless_cancelled(self.look_whether_fresh()).await,
+                RunState::Staging => self.unless_cancelled(self.stage()).await,
+                RunState::Admitting => self.unless_cancelled(self.admit()).await,
+                RunState::Guarding => self.unless_cancelled(self.guard()).await,
                 RunState::Sending => self.send().await,
                 RunState::Settling => self.settle().await,
                 RunState::Closing => self.close().await,
@@ -309,7 +308,8 @@ impl Carrier {
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Err(RunError::Interrupted),
-            () = self.cancel.cancelled() => self.cancel_unbegun().await,
+            () = self.cancel.cancelled() => self.cancel_unsent().await,
+            () = self.expired() => self.expire_unbegun().await,
             () = lifted => Ok(self.begun().into()),
         }
     }
@@ -381,14 +381,17 @@ impl Carrier {
         let tally = self.tally.unwrap_or_default();
         let gaps = tally.undelivered() > tally.rejected;
         let unsent = tally.cancelled + tally.still_open > 0;
-        let (status, event) = if self.cancel.is_cancelled() && unsent {
-            (RunStatus::Cancelled, RunEvent::ClosedCancelled)
+        let (status, event, why) = if self.cancel.is_cancelled() && unsent {
+            let why = Some(CANCELLED.to_owned());
+            (RunStatus::Cancelled, RunEvent::ClosedCancelled, why)
         } else if gaps {
-            (RunStatus::Incomplete, RunEvent::ClosedWithGaps)
+            // As decided when sending ended: the clock may say otherwise now.
+            let why = self.reason.clone().filter(|why| why == EXPIRED);
+            (RunStatus::Incomplete, RunEvent::ClosedWithGaps, why)
         } else {
-            (RunStatus::Finished, RunEvent::ClosedWhole)
+            (RunStatus::Finished, RunEvent::ClosedWhole, None)
         };
-        let closing = self.closing(status, None);
+        let closing = self.closing(status, why);
         let tally = self
             .ask(|warehouse| {
                 let closing = &closing;
@@ -401,23 +404,21 @@ impl Carrier {
         })
     }
 
-    /// Why what was not sent is cancelled, if it is.
-    fn why_cancelled(&self, status: RunStatus) -> Option<String> {
-        match status {
-            RunStatus::Cancelled => Some(CANCELLED.to_owned()),
-            RunStatus::Incomplete if self.has_expired() => Some(EXPIRED.to_owned()),
-            _ => None,
-        }
-    }
-
+    /// What is left of a run that was cancelled or has expired is cancelled for
+    /// the same reason.
     pub(super) fn closing(&self, status: RunStatus, error: Option<String>) -> Closing {
+        let cancels = match status {
+            RunStatus::Cancelled => error.clone(),
+            RunStatus::Incomplete => error.clone().filter(|why| why == EXPIRED),
+            _ => None,
+        };
         Closing {
             facts: Arc::clone(&self.facts),
             funnel: self.funnel(),
             status,
             finished_at: self.kit.clock.now(),
             error,
-            cancels_rest: self.why_cancelled(status),
+            cancels_rest: cancels,
             keep_run_table: matches!(status, RunStatus::Incomplete | RunStatus::Cancelled),
             withheld_rows: self.kit.guards.withheld_rows,
         }
@@ -465,6 +466,7 @@ impl Carrier {
             RunState::Queued => self.facts.started_at,
             _ => self.kit.clock.now(),
         };
+        let reason = step.error.clone();
         self.kit
             .ledger
             .change_run(RunChange {
@@ -479,6 +481,9 @@ impl Carrier {
             })
             .await?;
         self.state = to;
+        if let Some(reason) = reason {
+            self.reason = Some(reason).filter(|reason| !reason.is_empty());
+        }
         self.funnel = step.funnel.or(self.funnel);
         self.tally = step.tally.or(self.tally);
         Ok(())
@@ -487,104 +492,5 @@ impl Carrier {
     /// The funnel, which every state after admission has.
     pub(super) fn funnel(&self) -> Funnel {
         self.less_withheld(self.funnel.unwrap_or_default())
-    }
-
-    /// Asks the warehouse under a permit, and again as often as the error's
-    /// class allows. The permit is given back while we wait.
-    pub(super) async fn ask<'a, T, F>(
-        &'a self,
-        question: impl Fn(&'a dyn Warehouse) -> F,
-    ) -> Result<T, RunError>
-    where
-        F: Future<Output = Result<T, WarehouseError>>,
-    {
-        self.ask_under(None, question).await
-    }
-
-    /// The same for a statement whose time tells how the warehouse is.
-    pub(super) async fn ask_timed<'a, T, F>(
-        &'a self,
-        timed: Timed,
-        question: impl Fn(&'a dyn Warehouse) -> F,
-    ) -> Result<T, RunError>
-    where
-        F: Future<Output = Result<T, WarehouseError>>,
-    {
-        self.ask_under(Some(timed), question).await
-    }
-
-    async fn ask_under<'a, T, F>(
-        &'a self,
-        timed: Option<Timed>,
-        question: impl Fn(&'a dyn Warehouse) -> F,
-    ) -> Result<T, RunError>
-    where
-        F: Future<Output = Result<T, WarehouseError>>,
-    {
-        self.patiently(|| async {
-            let asking = async {
-                let turn = self.kit.queries.take(self.standing()).await;
-                let begun = self.kit.clock.elapsed();
-                let answer = question(self.kit.warehouse.as_ref()).await;
-                turn.ended(begun, how_it_ended(answer.as_ref().err(), timed));
-                answer
-            };
-            let mut asking = pin!(asking);
-            tokio::select! {
-                biased;
-                answer = &mut asking => return answer,
-                () = self.kit.clock.sleep(KEEPS_PLACE) => {}
-            }
-            rest(self.place.as_ref(), asking).await
-        })
-        .await
-    }
-
-    /// Where it stands among those who wait for the warehouse.
-    fn standing(&self) -> Standing {
-        Standing {
-            under_way: !matches!(self.state, RunState::Queued | RunState::Staging),
-            priority: self.spec.priority,
-            fire_time: self.facts.fire_time,
-        }
-    }
-
-    /// Repeats `step` while its error's class allows, until we are stopped.
-    pub(super) async fn patiently<T, F>(&self, step: impl Fn() -> F) -> Result<T, RunError>
-    where
-        F: Future<Output = Result<T, WarehouseError>>,
-    {
-        let mut delays = Delays::new(WAREHOUSE_DELAYS.0, WAREHOUSE_DELAYS.1);
-        let begun = self.kit.clock.now();
-        let mut tried = 0;
-        loop {
-            let error = tokio::select! {
-                biased;
-                () = self.stop.cancelled() => return Err(RunError::Interrupted),
-                result = step() => match result {
-                    Ok(answer) => return Ok(answer),
-                    Err(error) => error,
-                },
-            };
-            tried += 1;
-            let waited = self.kit.clock.now().duration_since(begun).unsigned_abs();
-            let out_of_time = self
-                .kit
-                .give_up_on_warehouse
-                .is_some_and(|limit| waited >= limit);
-            if tries(error.class).is_some_and(|tries| tried >= tries) || out_of_time {
-                return Err(error.into());
-            }
-            let delay = delays.next();
-            tracing::warn!(
-                campaign.name = %self.facts.campaign, run.id = %self.facts.run,
-                delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
-                "the warehouse did not answer {}; asking again in {delay:.1?}: {error}", self.facts.run,
-            );
-            tokio::select! {
-                () = self.stop.cancelled() => return Err(RunError::Interrupted),
-                () = rest(self.place.as_ref(), self.kit.clock.sleep(delay)) => {}
-            }
-        }
     }
 }

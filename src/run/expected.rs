@@ -14,6 +14,15 @@ impl Carrier {
         let Some(reason) = self.unexpected().await? else {
             return Ok(RunEvent::WithinExpected.into());
         };
+        self.hold_unsent(reason, RunEvent::OutsideExpected).await
+    }
+
+    /// Holds a run of which nothing was sent, because of `reason`.
+    pub(super) async fn hold_unsent(
+        &self,
+        reason: String,
+        event: RunEvent,
+    ) -> Result<Step, RunError> {
         let reason = format!("{reason}; nothing was sent, and resume stages it anew and sends");
         let closing = self.closing(RunStatus::Held, Some(reason.clone()));
         self.ask(|warehouse| {
@@ -23,7 +32,7 @@ impl Carrier {
         .await?;
         Ok(Step {
             error: Some(reason),
-            ..RunEvent::OutsideExpected.into()
+            ..event.into()
         })
     }
 

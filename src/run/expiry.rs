@@ -1,7 +1,8 @@
 //! Runs whose members are not to be reached after a time.
 
 use super::carrier::{Carrier, RunError, Step};
-use jiff::{SignedDuration, Timestamp};
+use super::state::RunEvent;
+use jiff::Timestamp;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -11,8 +12,7 @@ pub(super) const EXPIRED: &str = "expired";
 impl Carrier {
     /// When nothing more of the run is sent, if it says so.
     fn expires_at(&self) -> Option<Timestamp> {
-        let after = SignedDuration::from_millis(i64::try_from(self.spec.expires_after_ms?).ok()?);
-        self.facts.fire_time.checked_add(after).ok()
+        self.spec.expires_at(self.facts.fire_time)
     }
 
     /// Whether what is left of the run is not sent any more.
@@ -23,18 +23,31 @@ impl Carrier {
 
     /// Stops sending once the run has expired; returns when it is `over`.
     pub(super) async fn expire(&self, over: &CancellationToken, halt: &CancellationToken) {
+        tokio::select! {
+            () = over.cancelled() => return,
+            () = self.expired() => halt.cancel(),
+        }
+        over.cancelled().await;
+    }
+
+    /// Returns once the run has expired; never, if it does not.
+    pub(super) async fn expired(&self) {
         let Some(at) = self.expires_at() else {
-            return over.cancelled().await;
+            return std::future::pending().await;
         };
         while !self.has_expired() {
             let left = Duration::try_from(at.duration_since(self.kit.clock.now()));
-            tokio::select! {
-                () = over.cancelled() => return,
-                () = self.kit.clock.sleep(left.unwrap_or_default()) => {}
-            }
+            self.kit.clock.sleep(left.unwrap_or_default()).await;
         }
-        halt.cancel();
-        over.cancelled().await;
+    }
+
+    /// Ends a run that has expired before anything was asked of the warehouse.
+    pub(super) async fn expire_unbegun(&self) -> Result<Step, RunError> {
+        tracing::warn!(
+            campaign.name = %self.facts.campaign, run.id = %self.facts.run,
+            "{} has expired before it could begin", self.facts.run,
+        );
+        self.end_unsent(EXPIRED, RunEvent::Expired).await
     }
 
     /// Ends what was begun and has not ended; the rest is found at the end of

@@ -35,9 +35,6 @@ impl Carrier {
         else {
             return Ok(RunEvent::Fresh.into());
         };
-        if self.cancel.is_cancelled() {
-            return self.cancel_unbegun().await;
-        }
         let newest = self
             .ask(|warehouse| async move { warehouse.newest_data(&self.facts, fresh_when).await })
             .await?;
@@ -70,8 +67,7 @@ fn judge(
     every: Duration,
 ) -> Answer {
     let seconds = |secs: u64| SignedDuration::from_secs(i64::try_from(secs).unwrap_or(i64::MAX));
-    let max_age = seconds(fresh_when.max_age_secs);
-    if newest.is_some_and(|newest| now.duration_since(newest) <= max_age) {
+    if fresh_when.is_fresh(newest, now) {
         return Answer::Fresh;
     }
     let left = seconds(fresh_when.wait_secs) - now.duration_since(since);

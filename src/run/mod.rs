@@ -4,6 +4,7 @@
 mod actions;
 mod adoption;
 mod alive;
+mod ask;
 mod behind;
 mod canary;
 mod cancel;
@@ -40,6 +41,7 @@ mod turns;
 
 pub use actions::{Action, Forget};
 pub use adoption::adopt_silent;
+pub use canary::reason_of_resumed;
 pub use carrier::{Carrier, Kit, RunError};
 pub use clock::{Clock, SystemClock};
 pub use deliver::PAUSED_BY;
@@ -54,8 +56,8 @@ pub use ports::{
 };
 pub use progress::{Progress, Reporter};
 pub use records::{
-    Adopted, AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, NewRun, Reopen,
-    Reopening, Resolution, RunChange, RunRecord,
+    Adopted, AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, HeldRun, Installation, NewRun,
+    Reopen, Reopening, Resolution, RunChange, RunRecord,
 };
 pub use settler::Settler;
 pub use state::{BatchState, IllegalTransition, RunEvent, RunState};

@@ -4,8 +4,8 @@ use super::actions::{Action, Forget};
 use super::lease::Lease;
 use super::pauses::{PauseChange, PauseScope, Paused};
 use super::records::{
-    Adopted, AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, Installation, NewRun, Reopen,
-    Reopening, Resolution, RunChange, RunRecord,
+    Adopted, AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, HeldRun, Installation, NewRun,
+    Reopen, Reopening, Resolution, RunChange, RunRecord,
 };
 use crate::audience::{Dialect, FreshWhen, Funnel};
 use crate::delivery::{Outcome, Page};
@@ -304,7 +304,8 @@ pub trait Ledger: Send + Sync {
     async fn claim(&self, claim: Claim) -> Result<Vec<RunId>, LedgerError>;
 
     /// Writes a manual run under the next free number, in place of the id it
-    /// brings; refused while the campaign has an open run.
+    /// brings; refused while the campaign has an open run, or a held one of
+    /// which something was sent.
     async fn claim_manual(&self, run: NewRun, at: Timestamp) -> Result<RunId, LedgerError>;
 
     /// The run, if the ledger has it.
@@ -316,6 +317,12 @@ pub trait Ledger: Send + Sync {
         campaign: Option<&CampaignName>,
         limit: u32,
     ) -> Result<Vec<RunRecord>, LedgerError>;
+
+    /// The newest fire times that were missed or skipped, as runs that were
+    /// never started, without their specifications.
+    async fn unstarted_runs(&self, limit: u32) -> Result<Vec<RunRecord>, LedgerError> {
+        self.runs(None, limit).await
+    }
 
     /// The newest scheduled run of the campaign, beside `run`, that is finished
     /// or incomplete.
@@ -335,6 +342,11 @@ pub trait Ledger: Send + Sync {
         let mut open = self.open_runs().await?;
         open.retain(|run| run.campaign == *campaign);
         Ok(open)
+    }
+
+    /// The runs that wait for a person, in the order of their fire times.
+    async fn held_runs(&self) -> Result<Vec<HeldRun>, LedgerError> {
+        Ok(Vec::new())
     }
 
     /// The open runs that may be taken up here: those without a lease of
@@ -454,8 +466,8 @@ pub trait Ledger: Send + Sync {
 
     /// Opens a run that has ended; refused with [`LedgerError::Conflict`]
     /// unless it is in the state the change expects, and, where something
-    /// will be sent, while another run of its campaign is open. It is not
-    /// cancelled any more where it is resumed.
+    /// will be sent, while another run of its campaign is open, or held with
+    /// something sent. It is not cancelled any more where it is resumed.
     async fn reopen(&self, _reopen: Reopen) -> Result<(), LedgerError> {
         Err(LedgerError::Conflict {
             what: "runs to be opened again".to_owned(),

@@ -7,6 +7,7 @@ use crate::id::{BatchPath, CampaignName, ConnectorName, MessageId, RunId, Trigge
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -56,8 +57,9 @@ pub struct NewRun {
     pub trigger: Trigger,
     /// The hash of its specification.
     pub campaign_version: String,
-    /// Its specification: canonical JSON, read by `campaign` alone.
-    pub spec: String,
+    /// Its specification: canonical JSON, read by `campaign` alone. Shared by
+    /// the runs of a claim, which may be thousands.
+    pub spec: Arc<str>,
     /// `Queued`, `Missed` or `Skipped`.
     pub state: RunState,
     /// Why it was never started, where it was not.
@@ -117,6 +119,16 @@ pub struct RunRecord {
     pub error: Option<String>,
 }
 
+/// A run that waits for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldRun {
+    /// The run, which is held.
+    pub record: RunRecord,
+    /// Whether any of it was sent. Then it stands in the way of its campaign's
+    /// next run as an open one does; else it counts for nothing.
+    pub has_sent: bool,
+}
+
 /// A move of a run from one state to the next, with what became known.
 #[derive(Debug, Clone)]
 pub struct RunChange {
@@ -135,7 +147,7 @@ pub struct RunChange {
     pub funnel: Option<Funnel>,
     /// Kept as it is where none.
     pub tally: Option<Tally>,
-    /// Kept as it is where none.
+    /// Kept as it is where none; there is none any more where it is empty.
     pub error: Option<String>,
 }
 
@@ -331,6 +343,8 @@ pub struct Reopen {
     pub to: RunState,
     /// What for: kept until [`crate::run::Ledger::apply_reopening`].
     pub reopening: Reopening,
+    /// What is said of it from then on in place of why it ended.
+    pub error: Option<String>,
     /// The wall clock.
     pub at: Timestamp,
 }

@@ -75,6 +75,9 @@ async fn next_work(lanes: &mut Lanes, plan: &mut PagePlan, known: &Known) -> Opt
 impl Carrier {
     /// Sends what is not yet ended.
     pub(super) async fn send(&self) -> Result<Step, RunError> {
+        if self.has_expired() && !self.cancel.is_cancelled() {
+            return self.expire_rest().await;
+        }
         // Cancelled by us when nothing more may be begun, and with `stop`.
         let halt = self.stop.child_token();
         let over = CancellationToken::new();
@@ -96,6 +99,8 @@ impl Carrier {
         match sent? {
             Sent::Whole => Ok(Step {
                 funnel: Some(self.funnel()),
+                // What it was held for before is over.
+                error: Some(String::new()),
                 ..RunEvent::LastBatchEnded.into()
             }),
             Sent::Halted(_) if self.cancel.is_cancelled() => self.cancel_rest().await,
@@ -106,15 +111,7 @@ impl Carrier {
                 if pauses_destination {
                     self.pause_destination(&reason).await?;
                 }
-                let tally = self
-                    .settle_ended(RunStatus::Held, Some(reason.clone()))
-                    .await?;
-                Ok(Step {
-                    funnel: Some(self.funnel()),
-                    tally: Some(tally),
-                    error: Some(reason),
-                    ..RunEvent::Stopped.into()
-                })
+                self.hold(reason).await
             }
             Sent::Interrupted if self.cancel.is_cancelled() => self.cancel_rest().await,
             Sent::Interrupted if self.has_expired() && !self.stop.is_cancelled() => {
@@ -122,6 +119,24 @@ impl Carrier {
             }
             Sent::Interrupted => Err(RunError::Interrupted),
         }
+    }
+
+    /// Stops here, for a person to look. Of a run of which nothing was sent
+    /// nothing stays but its row.
+    async fn hold(&self, reason: String) -> Result<Step, RunError> {
+        let batches = self.kit.ledger.batches(&self.facts.run).await?;
+        if batches.is_empty() {
+            return self.hold_unsent(reason, RunEvent::Stopped).await;
+        }
+        let tally = self
+            .settle_ended(RunStatus::Held, Some(reason.clone()))
+            .await?;
+        Ok(Step {
+            funnel: Some(self.funnel()),
+            tally: Some(tally),
+            error: Some(reason),
+            ..RunEvent::Stopped.into()
+        })
     }
 
     async fn send_batches(&self, halt: &CancellationToken) -> Result<Sent, RunError> {

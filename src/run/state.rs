@@ -40,7 +40,7 @@ pub enum RunState {
     Failed,
     /// Stopped, waiting for a person.
     Held,
-    /// Ended by a person.
+    /// Ended by a person, or because its time was over before it had begun.
     Cancelled,
     /// Never started: the fire time passed while nothing was running.
     Missed,
@@ -110,7 +110,7 @@ impl RunState {
             (Self::Queued, E::Admitted) => Ok(Self::Staging),
             (Self::Queued, E::MustBeFresh) => Ok(Self::WaitingFresh),
             (Self::WaitingFresh, E::Fresh) => Ok(Self::Staging),
-            (Self::WaitingFresh, E::CancelAsked) => Ok(Self::Cancelled),
+            (Self::Queued | Self::WaitingFresh, E::Expired) => Ok(Self::Cancelled),
             (Self::WaitingFresh, E::Broken) => Ok(Self::Failed),
             (Self::Staging, E::Frozen) => Ok(Self::Admitting),
             (Self::Queued | Self::Staging, E::TakenElsewhere) => Ok(Self::Skipped),
@@ -122,7 +122,14 @@ impl RunState {
             (Self::Guarding, E::OutsideExpected) => Ok(Self::Held),
             (Self::Sending, E::LastBatchEnded) => Ok(Self::Settling),
             (Self::Sending, E::Stopped) => Ok(Self::Held),
-            (Self::Queued, E::CancelAsked) => Ok(Self::Cancelled),
+            (
+                Self::Queued
+                | Self::WaitingFresh
+                | Self::Staging
+                | Self::Admitting
+                | Self::Guarding,
+                E::CancelAsked,
+            ) => Ok(Self::Cancelled),
             (Self::Sending, E::CancelAsked) => Ok(Self::Settling),
             (Self::Held, E::CancelAsked | E::Resumed) => Ok(Self::Sending),
             (Self::Incomplete | Self::Cancelled, E::Resumed) => Ok(Self::Sending),
@@ -182,6 +189,8 @@ pub enum RunEvent {
     /// A person has cancelled it. A held run is taken up once more, to write
     /// down what was not sent.
     CancelAsked,
+    /// Its time was over before it had begun.
+    Expired,
     /// A person lets a held run go on from what is not yet delivered, or one
     /// that has ended.
     Resumed,

@@ -1,13 +1,14 @@
 //! What is to be run now: the decision the ticker asks for at each wake.
 
+use super::backlog::far_behind;
 use super::plan::Schedule;
 use super::terms::CatchUp;
 use jiff::{SignedDuration, Timestamp};
 
-/// How many fire times one look takes.
+/// How many fire times one look takes; the next look goes on from there.
 ///
 /// They become rows of one ledger transaction: a week of a schedule that fires
-/// every minute, in a few megabytes and well under a second.
+/// every minute, in a few megabytes and about a second.
 pub(super) const MAX_FIRE_TIMES: usize = 10_000;
 
 /// How far a schedule has been looked at.
@@ -103,52 +104,50 @@ pub fn passed_over(schedule: &Schedule, seen: Option<Seen<'_>>, now: Timestamp) 
 }
 
 fn newest(schedule: &Schedule, (since, until): (Timestamp, Timestamp), now: Timestamp) -> Look {
-    let mut fire_times = schedule.fire_times(since, until, MAX_FIRE_TIMES);
-    // Where there are more than one look takes, the newest stands for all
-    // that follow.
-    let capped = fire_times.len() == MAX_FIRE_TIMES;
-    let last = fire_times.last().copied();
-    let beyond = last
-        .filter(|_| capped)
-        .and_then(|last| schedule.last_until(last, until));
-    if let (Some(beyond), Some(last)) = (beyond, fire_times.last_mut()) {
-        *last = beyond;
+    let mut fire_times = schedule.fire_times(since, until, MAX_FIRE_TIMES + 1);
+    let goes_on = fire_times.len() > MAX_FIRE_TIMES;
+    fire_times.truncate(MAX_FIRE_TIMES);
+    let runnable = |fire_time: &&Timestamp| schedule.blackout(**fire_time).is_none();
+    let chosen = match goes_on {
+        false => fire_times.iter().rev().find(runnable).copied(),
+        // It may be among those of a later look.
+        true => schedule.last_outside_blackouts(since, until),
+    };
+    if goes_on && let Some(look) = far_behind(schedule, (since, until), chosen, now) {
+        return look;
     }
-    let is_runnable = |fire_time: &&Timestamp| schedule.blackout(**fire_time).is_none();
-    let chosen = fire_times.iter().rev().find(is_runnable).copied();
-    let chosen_late = chosen.and_then(|fire_time| too_late(schedule, fire_time, now));
-    let mut due: Vec<Due> = fire_times
-        .into_iter()
-        .map(
-            |fire_time| match (schedule.blackout(fire_time), &chosen_late) {
-                (Some(dates), _) => skipped(fire_time, &dates),
-                (None, None) if chosen == Some(fire_time) => Due::Run(fire_time),
-                (None, None) => Due::Missed {
-                    fire_time,
-                    reason: format!(
-                        "passed while nothing was running; {} is run in its place",
-                        chosen.unwrap_or(fire_time)
-                    ),
-                },
-                (None, Some(why)) => Due::Missed {
-                    fire_time,
-                    reason: why.clone(),
-                },
-            },
-        )
-        .collect();
-    if let (Some(last), Some(_)) = (last, beyond) {
-        let told = due
-            .len()
-            .checked_sub(2)
-            .and_then(|index| due.get_mut(index));
-        if let Some(Due::Missed { reason, .. } | Due::Skipped { reason, .. }) = told {
-            reason.push_str(&format!(", as did every fire time from {last} on"));
-        }
-    }
+    let seen_until = match fire_times.last() {
+        Some(last) if goes_on => *last,
+        _ => until,
+    };
+    let fate_of = |fire_time| fate(schedule, fire_time, chosen, now);
     Look {
-        due,
-        seen_until: until,
+        due: fire_times.into_iter().map(fate_of).collect(),
+        seen_until,
+    }
+}
+
+/// What becomes of one of several fire times, of which `chosen` is to run.
+pub(super) fn fate(
+    schedule: &Schedule,
+    fire_time: Timestamp,
+    chosen: Option<Timestamp>,
+    now: Timestamp,
+) -> Due {
+    if let Some(dates) = schedule.blackout(fire_time) {
+        return skipped(fire_time, &dates);
+    }
+    let late = chosen.and_then(|chosen| too_late(schedule, chosen, now));
+    match late {
+        Some(reason) => Due::Missed { fire_time, reason },
+        None if chosen == Some(fire_time) => Due::Run(fire_time),
+        None => Due::Missed {
+            fire_time,
+            reason: format!(
+                "passed while nothing was running; {} is run in its place",
+                chosen.unwrap_or(fire_time)
+            ),
+        },
     }
 }
 
@@ -159,6 +158,11 @@ fn one_by_one(
     now: Timestamp,
     is_open: bool,
 ) -> Look {
+    let too_old = schedule.terms().catch_up_within;
+    let too_old = too_old.and_then(|within| until.checked_sub(within).ok());
+    if let Some(look) = too_old.and_then(|old| far_behind(schedule, (since, old), None, now)) {
+        return look;
+    }
     let mut due = Vec::new();
     let mut seen_until = since;
     while due.len() < MAX_FIRE_TIMES {
@@ -323,25 +327,61 @@ mod tests {
         );
     }
 
-    #[test]
-    fn more_than_one_look_takes_collapse_into_the_newest() {
-        let schedule = Schedule::compile(&["* * * * *".to_owned()], "UTC").unwrap();
+    /// Looks again and again, as the ticker does, until all is seen.
+    fn looked(schedule: &Schedule, since: &str, now: &str) -> (Vec<Due>, usize) {
         let hash = schedule.hash();
-        let seen = Seen {
-            schedule_hash: &hash,
-            seen_until: at("2026-10-01T00:00:00Z"),
-        };
-        let look = due(&schedule, Some(seen), at("2026-11-22T09:30:30Z"), false);
-        assert_eq!(look.due.len(), MAX_FIRE_TIMES);
-        assert_eq!(
-            look.due.last().unwrap(),
-            &Due::Run(at("2026-11-22T09:30:00Z"))
-        );
-        let Due::Missed { fire_time, reason } = &look.due[MAX_FIRE_TIMES - 2] else {
-            panic!("run twice");
-        };
-        assert_eq!(*fire_time, at("2026-10-07T22:39:00Z"));
-        assert!(reason.ends_with("as did every fire time from 2026-10-07T22:40:00Z on"));
+        let (mut seen_until, mut looks, mut all) = (at(since), 0, Vec::new());
+        while seen_until < at(now) {
+            let seen = Seen {
+                schedule_hash: &hash,
+                seen_until,
+            };
+            let look = due(schedule, Some(seen), at(now), false);
+            assert!(look.seen_until > seen_until, "it gets on");
+            assert!(look.due.len() <= MAX_FIRE_TIMES);
+            seen_until = look.seen_until;
+            all.extend(look.due);
+            looks += 1;
+        }
+        (all, looks)
+    }
+
+    fn minutely() -> Schedule {
+        Schedule::compile(&["* * * * *".to_owned()], "UTC").unwrap()
+    }
+
+    #[test]
+    fn of_more_than_one_look_takes_each_has_a_row_and_the_newest_runs() {
+        // 10,080 minutes.
+        let (all, looks) = looked(&minutely(), "2026-11-15T09:30:00Z", "2026-11-22T09:30:30Z");
+        assert_eq!((all.len(), looks), (10_080, 2));
+        let minutes = all.windows(2).all(|pair| {
+            let gap = pair[1].fire_time().duration_since(pair[0].fire_time());
+            gap == SignedDuration::from_mins(1)
+        });
+        assert!(minutes, "one each minute");
+        let (last, missed) = all.split_last().unwrap();
+        assert_eq!(*last, Due::Run(at("2026-11-22T09:30:00Z")));
+        let says = "passed while nothing was running; 2026-11-22T09:30:00Z is run in its place";
+        let is_so = |due: &Due| matches!(due, Due::Missed { reason, .. } if reason == says);
+        assert!(missed.iter().all(is_so));
+    }
+
+    #[test]
+    fn what_runs_of_several_looks_is_before_a_blackout_that_takes_the_last_of_them() {
+        let day = |day| jiff::civil::date(2026, 11, day);
+        let blackout = vec![Blackout {
+            from: day(16),
+            to: day(22),
+        }];
+        let schedule = minutely().under(Terms {
+            blackout,
+            ..Terms::default()
+        });
+        let (all, _) = looked(&schedule, "2026-11-14T09:30:00Z", "2026-11-22T09:30:30Z");
+        assert_eq!(all.len(), 8 * 1_440);
+        let runs: Vec<_> = all.iter().filter(|d| matches!(d, Due::Run(_))).collect();
+        assert_eq!(runs, [&Due::Run(at("2026-11-15T23:59:00Z"))]);
     }
 
     #[test]

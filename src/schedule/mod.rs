@@ -1,6 +1,7 @@
 //! When a campaign's runs are due: cron expressions in a time zone, what is
 //! done about missed fire times and about overlap. Told the time, never asks.
 
+mod backlog;
 mod changes;
 mod civil;
 mod cron;
@@ -22,7 +23,7 @@ pub use due::{Due, Look, Seen, due, passed_over};
 pub use edited::{Ceased, in_force_from, left_behind};
 pub use line::{Line, Standing, Ticket};
 pub use notes::clock_note;
-pub use overlap::{Start, start};
+pub use overlap::{Earlier, Start, start};
 pub use plan::{Schedule, SchedulePart, ScheduleProblem, WhenText};
 pub use terms::{Blackout, CatchUp, Overlap, Terms, spread_offset};
 pub use window::SendWindow;

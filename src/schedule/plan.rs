@@ -2,9 +2,9 @@
 
 use super::civil::{self, Edge};
 use super::cron::CronLine;
-use super::terms::Terms;
+use super::terms::{Blackout, Terms};
 use super::{walk, zone};
-use jiff::civil::DateTime;
+use jiff::civil::{DateTime, Time};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
@@ -259,11 +259,31 @@ impl Schedule {
     }
 
     /// Why nothing is run at `fire_time`, if it lies in a blackout.
-    pub(super) fn blackout(&self, fire_time: Timestamp) -> Option<String> {
+    pub fn blackout(&self, fire_time: Timestamp) -> Option<String> {
+        let dates = self.blackout_dates(fire_time)?;
+        Some(format!("the blackout from {} to {}", dates.from, dates.to))
+    }
+
+    fn blackout_dates(&self, fire_time: Timestamp) -> Option<&Blackout> {
         let day = self.zone.to_datetime(fire_time).date();
         let mut dates = self.terms.blackout.iter();
-        let found = dates.find(|dates| (dates.from..=dates.to).contains(&day))?;
-        Some(format!("the blackout from {} to {}", found.from, found.to))
+        dates.find(|dates| (dates.from..=dates.to).contains(&day))
+    }
+
+    /// The first fire time strictly after `after` that lies in no blackout.
+    pub fn next_outside_blackouts(&self, after: Timestamp) -> Option<Timestamp> {
+        let mut after = after;
+        loop {
+            let next = self.next_after(after)?;
+            let Some(dates) = self.blackout_dates(next) else {
+                return Some(next);
+            };
+            // On to the end of its last day: what lies between may be many.
+            let day_after = dates.to.tomorrow().ok()?.to_datetime(Time::midnight());
+            let begins = civil::instant(day_after, &self.zone)?;
+            let ends = begins.checked_sub(SignedDuration::from_nanos(1)).ok()?;
+            after = ends.max(next);
+        }
     }
 
     /// The fire times after `after` up to and including `until`: the first
@@ -289,6 +309,31 @@ impl Schedule {
                 return found;
             }
             window = window.saturating_add(window);
+        }
+    }
+
+    /// The same that lies in no blackout.
+    pub(super) fn last_outside_blackouts(
+        &self,
+        after: Timestamp,
+        until: Timestamp,
+    ) -> Option<Timestamp> {
+        let mut until = until;
+        loop {
+            let last = self.last_until(after, until)?;
+            let Some(dates) = self.blackout_dates(last) else {
+                return Some(last);
+            };
+            // Back to before its first day: what lies between may be many.
+            let first = dates.from.to_datetime(Time::midnight());
+            let begins = civil::instant(first, &self.zone)?;
+            until = begins
+                .checked_sub(SignedDuration::from_nanos(1))
+                .ok()?
+                .min(last);
+            if until < after {
+                return None;
+            }
         }
     }
 }

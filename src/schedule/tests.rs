@@ -1,6 +1,6 @@
 //! Fire times over daylight saving, by tables worked out by hand and by laws.
 
-use super::{Schedule, SchedulePart};
+use super::{Blackout, Schedule, SchedulePart, Terms};
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
@@ -314,4 +314,34 @@ proptest! {
         prop_assert_eq!(&whole, &halves);
         prop_assert_eq!(whole.last().copied(), schedule.last_until(after, until));
     }
+}
+
+#[test]
+fn the_fire_times_next_to_a_blackout_are_found_however_many_lie_in_it() {
+    let day = |day| jiff::civil::date(2026, 11, day);
+    let schedule = Schedule::compile(&["* * * * * *".to_owned()], "Europe/Berlin")
+        .unwrap()
+        .under(Terms {
+            blackout: vec![
+                Blackout {
+                    from: day(10),
+                    to: day(15),
+                },
+                Blackout {
+                    from: day(16),
+                    to: day(30),
+                },
+            ],
+            ..Terms::default()
+        });
+    let (before, after) = (at("2026-11-09T22:59:59Z"), at("2026-11-30T23:00:00Z"));
+    let within = at("2026-11-12T12:00:00Z");
+    assert_eq!(schedule.next_outside_blackouts(within), Some(after));
+    assert_eq!(
+        schedule.next_outside_blackouts(after - SignedDuration::from_secs(1)),
+        Some(after)
+    );
+    let since = at("2026-11-01T00:00:00Z");
+    assert_eq!(schedule.last_outside_blackouts(since, within), Some(before));
+    assert_eq!(schedule.last_outside_blackouts(before, within), None);
 }

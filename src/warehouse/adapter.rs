@@ -236,7 +236,7 @@ impl Warehouse for SqlWarehouse {
     }
 
     async fn forget_unstaged(&self, run: &RunFacts) -> Result<(), WarehouseError> {
-        self.forget_run(run).await
+        self.forget_run(run).await.map(drop)
     }
 
     async fn tidy(

@@ -185,6 +185,7 @@ impl Apart {
     /// repetition if a crash comes between.
     async fn close_apart(&self, closing: &Closing) -> Result<Tally, WarehouseError> {
         let (audience, run) = (&self.audience, &closing.facts.run);
+        audience.pool.none_given_up().await;
         let carried: Carried = match closing.cancels_rest {
             Some(_) => audience.carry_rest(&self.history, &closing.facts).await?,
             None => audience.carry(&self.history, &[]).await?,
@@ -290,7 +291,13 @@ impl Warehouse for Apart {
     }
 
     async fn forget_unstaged(&self, run: &RunFacts) -> Result<(), WarehouseError> {
-        self.history.forget_unstaged(run).await
+        if self.history.forget_run(run).await? {
+            let mut session = self.audience.pool.session().await?;
+            let dropped = self.audience.drop_tables(&mut session, &run.run, false);
+            dropped.await?;
+            session.hand_back();
+        }
+        Ok(())
     }
 
     async fn withheld(&self, run: &RunFacts) -> Result<Withheld, WarehouseError> {

@@ -23,6 +23,10 @@ use crate::id::{BatchPath, RunId};
 use crate::run::{Registration, WarehouseError, WarehouseErrorClass};
 use std::collections::{HashMap, HashSet};
 
+/// Rows of fire times without a run that one transaction writes: some seconds
+/// on Redshift, in which no run is admitted.
+const ROWS_AT_A_TIME: usize = 2_000;
+
 impl SqlWarehouse {
     /// Whether it answers and our tables are there.
     pub(super) async fn look_at_tables(&self) -> Result<(), WarehouseError> {
@@ -263,6 +267,9 @@ impl SqlWarehouse {
     ) -> Result<Tally, WarehouseError> {
         let facts = &*closing.facts;
         let what = facts.run.as_str();
+        if closing.status == RunStatus::Cancelled {
+            self.pool.none_given_up().await;
+        }
         let _turn = self.cap_turn.lock().await;
         let (mut session, source) = self.source(carried).await?;
         session
@@ -352,7 +359,9 @@ impl SqlWarehouse {
         Ok(())
     }
 
-    /// Rows for fire times without a run, where there is no row yet.
+    /// Rows for fire times without a run, where there is no row yet. Which have
+    /// one is looked at without the lock first, since mostly all have; then so
+    /// many at a time that others get their turn.
     pub(super) async fn write_unstarted(
         &self,
         runs: &[UnstartedRun],
@@ -362,23 +371,33 @@ impl SqlWarehouse {
         }
         self.prepare().await?;
         let what = "fire times";
-        let _turn = self.cap_turn.lock().await;
         let mut session = self.pool.session().await?;
-        session
-            .run_all(&self.schema.begin(what, Some(Lock::Cap)))
-            .await?;
-        let mut known = HashSet::new();
-        for statement in known_runs(&self.schema, runs).map_err(unwritable)? {
-            known.extend(first_column(&mut session, &statement).await?);
+        let new = self.not_known(&mut session, runs).await?;
+        for some in new.chunks(ROWS_AT_A_TIME) {
+            let _turn = self.cap_turn.lock().await;
+            session
+                .run_all(&self.schema.begin(what, Some(Lock::Cap)))
+                .await?;
+            let new = self.not_known(&mut session, some).await?;
+            let script = unstarted(&self.schema, &new).map_err(unwritable)?;
+            session.run_all(&script).await?;
+            session.run(&self.schema.commit(what)).await?;
         }
-        let new: Vec<&UnstartedRun> = runs
-            .iter()
-            .filter(|run| known.insert(run.run.as_str().to_owned()))
-            .collect();
-        let script = unstarted(&self.schema, &new).map_err(unwritable)?;
-        session.run_all(&script).await?;
-        session.run(&self.schema.commit(what)).await?;
         session.hand_back();
         Ok(())
+    }
+
+    /// Those of `runs` that `runs` does not have, each once.
+    async fn not_known(
+        &self,
+        session: &mut Session,
+        runs: &[UnstartedRun],
+    ) -> Result<Vec<UnstartedRun>, WarehouseError> {
+        let mut known = HashSet::new();
+        for statement in known_runs(&self.schema, runs).map_err(unwritable)? {
+            known.extend(first_column(session, &statement).await?);
+        }
+        let is_new = |run: &&UnstartedRun| known.insert(run.run.as_str().to_owned());
+        Ok(runs.iter().filter(is_new).cloned().collect())
     }
 }

@@ -88,7 +88,7 @@ pub(super) async fn read_page(
                     push_postgres(&mut page, &row, layout)?;
                 }
             }
-            Connection::Sqlite(connection) => {
+            Connection::Sqlite(connection, _) => {
                 let mut rows = sql.fetch(&mut **connection);
                 while let Some(row) = rows.try_next().await? {
                     push_sqlite(&mut page, &row, &layout.kinds)?;

@@ -11,7 +11,10 @@ use secrecy::ExposeSecret;
 use sqlx::postgres::{PgColumn, PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::sqlite::{SqliteColumn, SqliteConnectOptions, SqliteConnection, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, Column as _, ConnectOptions, Connection as _, Row, ValueRef, raw_sql};
+use std::io::Read as _;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
@@ -24,6 +27,10 @@ const BUSY_LIMIT: Duration = Duration::from_secs(60);
 /// The longest a SQLite statement may take.
 const SQLITE_STATEMENT_LIMIT: Duration = Duration::from_secs(30 * 60);
 
+/// How many of its steps SQLite takes before it asks whether to go on: well
+/// under a millisecond.
+const STEPS: i32 = 10_000;
+
 /// The codes of a refused login: of Redshift and PostgreSQL, and of the latter
 /// where the password is wrong.
 const REFUSED_LOGIN: [&str; 2] = ["28000", "28P01"];
@@ -32,8 +39,8 @@ const REFUSED_LOGIN: [&str; 2] = ["28000", "28P01"];
 pub(super) enum Connection {
     /// PostgreSQL or Redshift.
     Postgres(Box<PgConnection>),
-    /// SQLite.
-    Sqlite(Box<SqliteConnection>),
+    /// SQLite, and what tells it to give up the statement it is at.
+    Sqlite(Box<SqliteConnection>, Arc<AtomicBool>),
 }
 
 /// The small results of a statement: text cells.
@@ -72,7 +79,9 @@ impl Connection {
         };
         let connecting = async {
             match options {
-                ConnectorOptions::Sqlite { path, .. } => Self::open_sqlite(path).await,
+                ConnectorOptions::Sqlite {
+                    path, reads_only, ..
+                } => Self::open_sqlite(path, *reads_only).await,
                 ConnectorOptions::Server(server) => {
                     Self::open_server(server, credentials, tasks).await
                 }
@@ -94,17 +103,27 @@ impl Connection {
         }
     }
 
-    async fn open_sqlite(path: &Path) -> Result<Self, sqlx::Error> {
-        let connection = SqliteConnectOptions::new()
+    async fn open_sqlite(path: &Path, reads_only: bool) -> Result<Self, sqlx::Error> {
+        let options = SqliteConnectOptions::new()
             .filename(path)
-            .create_if_missing(true)
-            .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY_LIMIT)
-            .pragma("journal_mode", "wal")
-            .disable_statement_logging()
-            .connect()
-            .await?;
-        Ok(Self::Sqlite(Box::new(connection)))
+            .disable_statement_logging();
+        let options = match reads_only {
+            // One that may not write leaves two files beside a database in WAL
+            // mode; one that may, and does not, leaves none.
+            true => options.read_only(!is_in_wal_mode(path)),
+            false => options
+                .create_if_missing(true)
+                .synchronous(SqliteSynchronous::Full)
+                .pragma("journal_mode", "wal"),
+        };
+        let mut connection = options.connect().await?;
+        let given_up = Arc::new(AtomicBool::new(false));
+        let goes_on = Arc::clone(&given_up);
+        let mut handle = connection.lock_handle().await?;
+        handle.set_progress_handler(STEPS, move || !goes_on.load(Ordering::Relaxed));
+        drop(handle);
+        Ok(Self::Sqlite(Box::new(connection), given_up))
     }
 
     async fn open_server(
@@ -142,7 +161,7 @@ impl Connection {
         let sql = raw_sql(AssertSqlSafe(statement.sql.as_str()));
         match self {
             Self::Postgres(connection) => sql.execute(&mut **connection).await.map(drop),
-            Self::Sqlite(connection) => sql.execute(&mut **connection).await.map(drop),
+            Self::Sqlite(connection, _) => sql.execute(&mut **connection).await.map(drop),
         }
     }
 
@@ -154,7 +173,7 @@ impl Connection {
                 let rows = sql.fetch_all(&mut **connection).await?;
                 rows.iter().map(postgres_row).collect()
             }
-            Self::Sqlite(connection) => {
+            Self::Sqlite(connection, _) => {
                 let rows = sql.fetch_all(&mut **connection).await?;
                 rows.iter().map(sqlite_row).collect()
             }
@@ -178,7 +197,7 @@ impl Connection {
                 };
                 Ok(row.columns().iter().map(column).collect())
             }
-            Self::Sqlite(connection) => {
+            Self::Sqlite(connection, _) => {
                 let row = sql.fetch_one(&mut **connection).await?;
                 let column = |column: &SqliteColumn| Column {
                     name: column.name().to_owned(),
@@ -191,7 +210,7 @@ impl Connection {
 
     /// The server's number for this session; none for a file.
     pub(super) async fn pid(&mut self) -> Result<Option<i32>, sqlx::Error> {
-        if matches!(self, Self::Sqlite(_)) {
+        if matches!(self, Self::Sqlite(..)) {
             return Ok(None);
         }
         let ask = Statement::new("session", "pid", "select pg_backend_pid()");
@@ -204,7 +223,15 @@ impl Connection {
     pub(super) async fn close(self) -> Result<(), sqlx::Error> {
         match self {
             Self::Postgres(connection) => connection.close().await,
-            Self::Sqlite(connection) => connection.close().await,
+            Self::Sqlite(connection, _) => connection.close().await,
+        }
+    }
+
+    /// Gives up the statement that SQLite is at: it runs in this process, and
+    /// holds the file's lock. A server is told from another connection.
+    pub(super) fn interrupt(&self) {
+        if let Self::Sqlite(_, given_up) = self {
+            given_up.store(true, Ordering::Relaxed);
         }
     }
 
@@ -212,9 +239,17 @@ impl Connection {
     pub(super) async fn is_alive(&mut self) -> bool {
         match self {
             Self::Postgres(connection) => connection.ping().await.is_ok(),
-            Self::Sqlite(connection) => connection.ping().await.is_ok(),
+            Self::Sqlite(connection, _) => connection.ping().await.is_ok(),
         }
     }
+}
+
+/// Whether the database says that its journal is a write-ahead log: in the
+/// eighteenth byte of the file ([format](https://sqlite.org/fileformat.html)).
+fn is_in_wal_mode(path: &Path) -> bool {
+    let mut header = [0; 20];
+    let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut header));
+    read.is_ok() && header[18] == 2
 }
 
 fn postgres_row(row: &sqlx::postgres::PgRow) -> Result<Vec<Option<String>>, sqlx::Error> {

@@ -1,7 +1,9 @@
 //! How recent a campaign's data is.
 
+use super::ConnectorOptions;
 use super::adapter::SqlWarehouse;
 use super::errors::error;
+use super::pool::Session;
 use crate::audience::FreshWhen;
 use crate::audience::lint;
 use crate::history::RunFacts;
@@ -11,9 +13,21 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 impl SqlWarehouse {
-    /// The one value of `fresh_when.sql`.
+    /// The one value of `fresh_when.sql`, asked where nothing can be written.
     pub(super) async fn newest(
         &self,
+        run: &RunFacts,
+        fresh_when: &FreshWhen,
+    ) -> Result<Option<Timestamp>, WarehouseError> {
+        let mut session = self.pool.session().await?;
+        let newest = self.newest_in(&mut session, run, fresh_when).await?;
+        session.hand_back();
+        Ok(newest)
+    }
+
+    async fn newest_in(
+        &self,
+        session: &mut Session,
         run: &RunFacts,
         fresh_when: &FreshWhen,
     ) -> Result<Option<Timestamp>, WarehouseError> {
@@ -21,10 +35,16 @@ impl SqlWarehouse {
         if let Some(problem) = unsound {
             return Err(wrong(&problem.message));
         }
-        let mut session = self.pool.session().await?;
+        let what = run.run.as_str();
+        let reading = self.schema.begin_reading(what);
+        if let Some(begin) = &reading {
+            session.run(begin).await?;
+        }
         let rows = session.rows(&fresh_when.statement(&run.run)).await;
         let rows = rows.map_err(in_fresh_when)?;
-        session.hand_back();
+        if reading.is_some() {
+            session.run(&self.schema.commit(what)).await?;
+        }
         let [row] = rows.as_slice() else {
             return match rows.is_empty() {
                 true => Ok(None),
@@ -44,6 +64,19 @@ impl SqlWarehouse {
             )),
         }
     }
+}
+
+/// How recent the data is of a run that is not begun; nothing is written.
+pub async fn newest_data(
+    options: ConnectorOptions,
+    run: &RunFacts,
+    fresh_when: &FreshWhen,
+) -> Result<Option<Timestamp>, WarehouseError> {
+    let warehouse = SqlWarehouse::new(options.reading());
+    let mut session = warehouse.pool.session().await?;
+    let newest = warehouse.newest_in(&mut session, run, fresh_when).await;
+    session.close().await;
+    newest
 }
 
 /// As databases write timestamps; UTC where there is no offset.

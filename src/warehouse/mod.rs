@@ -36,6 +36,7 @@ mod tidy;
 pub use adapter::open;
 pub use bootstrap::{Applied, Change, apply_bootstrap, apply_lift};
 pub use erase::{Erased, Erasure, erase};
+pub use fresh::newest_data;
 pub use iam::{IamLogin, IamTarget};
 pub use login::Login;
 pub use options::{ApartOptions, ConnectorOptions, ServerOptions, Tls};

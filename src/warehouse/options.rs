@@ -18,6 +18,8 @@ pub enum ConnectorOptions {
         path: PathBuf,
         /// Statements at a time.
         max_queries: NonZeroU32,
+        /// Whether it is left as it is: nothing is made, and nothing changed.
+        reads_only: bool,
     },
     /// `kind: postgres` or `kind: redshift`.
     Server(ServerOptions),
@@ -29,6 +31,22 @@ impl ConnectorOptions {
         match self {
             Self::Sqlite { .. } => Dialect::Sqlite,
             Self::Server(server) => server.dialect,
+        }
+    }
+
+    /// The same for who only reads. A server is told so in each transaction, a
+    /// file by how it is opened.
+    #[must_use]
+    pub fn reading(self) -> Self {
+        match self {
+            Self::Sqlite {
+                path, max_queries, ..
+            } => Self::Sqlite {
+                path,
+                max_queries,
+                reads_only: true,
+            },
+            server => server,
         }
     }
 

@@ -11,7 +11,7 @@ use crate::audience::{Column, Dialect, Statement};
 use crate::run::{WarehouseError, WarehouseErrorClass};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -41,6 +41,8 @@ pub(super) struct Pool {
     /// Ends the last of these with the pool.
     end: CancellationToken,
     logins: Logins,
+    /// How many statements are being cancelled.
+    cancelling: watch::Sender<usize>,
 }
 
 /// The connections that are not in use.
@@ -71,6 +73,7 @@ impl Pool {
             tasks: TaskTracker::new(),
             end: CancellationToken::new(),
             logins: Logins::default(),
+            cancelling: watch::Sender::new(0),
         })
     }
 
@@ -86,16 +89,18 @@ impl Pool {
             None => self.connect().await?,
         };
         Ok(Session {
-            connection: idle.connection,
             born: idle.born,
             label: idle.label,
-            in_transaction: false,
             pool: Arc::clone(self),
             flight: Flight {
                 pool: Arc::clone(self),
-                pid: idle.pid,
+                in_use: Some(InUse {
+                    connection: idle.connection,
+                    pid: idle.pid,
+                    in_transaction: false,
+                    _permit: permit,
+                }),
                 is_under_way: false,
-                permit: Some(permit),
             },
         })
     }
@@ -114,17 +119,33 @@ impl Pool {
     }
 
     /// Cancels, from a connection of its own, what the session `pid` is doing
-    /// for nobody any more. Where it fails, the time limit of the statement
-    /// ends it.
-    async fn cancel(self: Arc<Self>, pid: i32, permit: Option<OwnedSemaphorePermit>) {
+    /// for nobody any more, and waits until its server has said that it is
+    /// done. Where it fails, the time limit of the statement ends it.
+    async fn cancel(self: Arc<Self>, mut abandoned: Abandoned) {
         let cancelling = async {
+            let (Some(pid), how) = (abandoned.pid, abandoned.how()) else {
+                return Ok(Rows::new());
+            };
             let mut connection = Connection::open(&self.options, &self.logins, &self.tasks).await?;
-            let sql = format!("select pg_cancel_backend({pid})");
-            let cancel = Statement::new("cancel", "session", &sql);
+            let cancel = Statement::new("cancel", "session", &format!("select {how}({pid})"));
             in_time(SLACK, &cancel, connection.rows(&cancel)).await
         };
-        drop(cancelling.await);
-        drop(permit);
+        let cancelled = cancelling.await.is_ok();
+        if cancelled {
+            // Its answer, which is that it was cancelled, ends the connection.
+            let ended = abandoned.connection.is_alive();
+            drop(tokio::time::timeout(SLACK, ended).await);
+        }
+        drop(abandoned);
+        self.cancelling.send_modify(|count| *count -= 1);
+    }
+
+    /// Waits, for a bounded time, until what was given up has ended: a table
+    /// that is being made is not there to be dropped.
+    pub(super) async fn none_given_up(&self) {
+        let mut cancelling = self.cancelling.subscribe();
+        let none = cancelling.wait_for(|count| *count == 0);
+        drop(tokio::time::timeout(SLACK, none).await);
     }
 
     async fn reuse(&self) -> Option<Idle> {
@@ -212,13 +233,33 @@ async fn close_unused(pool: Weak<Pool>, end: CancellationToken) {
 /// A connection in use. Handed back, it is used again; dropped, it is closed,
 /// and with it whatever was under way: after any error the server rolls back.
 pub(super) struct Session {
-    connection: Connection,
     born: Instant,
     /// What Redshift files its statements under; empty: nothing yet.
     label: String,
-    in_transaction: bool,
     pool: Arc<Pool>,
     flight: Flight,
+}
+
+/// A connection and what it may be at.
+struct InUse {
+    connection: Connection,
+    /// The server's number for it.
+    pid: Option<i32>,
+    in_transaction: bool,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// A connection that nobody waits for any more.
+type Abandoned = InUse;
+
+impl Abandoned {
+    /// What ends it. Redshift cancels nothing within a transaction.
+    fn how(&self) -> &'static str {
+        match self.in_transaction {
+            true => "pg_terminate_backend",
+            false => "pg_cancel_backend",
+        }
+    }
 }
 
 /// Whether the server may be at work for this session. Where it is when this
@@ -226,12 +267,21 @@ pub(super) struct Session {
 /// connection only when it has something to say.
 struct Flight {
     pool: Arc<Pool>,
-    pid: Option<i32>,
+    /// None once it is handed back.
+    in_use: Option<InUse>,
     is_under_way: bool,
-    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Flight {
+    fn in_use(&mut self) -> &mut InUse {
+        let in_use = self.in_use.as_mut();
+        in_use.expect("a session that was handed back is gone")
+    }
+
+    fn connection(&mut self) -> &mut Connection {
+        &mut self.in_use().connection
+    }
+
     /// Notes how a statement ended: only what the server said itself tells
     /// that it is done.
     fn landed<T>(&mut self, result: Result<T, WarehouseError>) -> Result<T, WarehouseError> {
@@ -242,12 +292,13 @@ impl Flight {
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        let (Some(pid), true) = (self.pid, self.is_under_way) else {
+        let Some(abandoned) = self.in_use.take().filter(|_| self.is_under_way) else {
             return;
         };
+        abandoned.connection.interrupt();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let pool = Arc::clone(&self.pool);
-            let cancel = pool.cancel(pid, self.permit.take());
+            self.pool.cancelling.send_modify(|count| *count += 1);
+            let cancel = Arc::clone(&self.pool).cancel(abandoned);
             self.pool.tasks.spawn_on(cancel, &runtime);
         }
     }
@@ -259,7 +310,7 @@ impl Session {
         self.announce(statement).await?;
         let limit = self.limit();
         self.flight.is_under_way = true;
-        let done = in_time(limit, statement, self.connection.run(statement)).await;
+        let done = in_time(limit, statement, self.flight.connection().run(statement)).await;
         self.flight.landed(done)
     }
 
@@ -276,7 +327,7 @@ impl Session {
         self.announce(statement).await?;
         let limit = self.limit();
         self.flight.is_under_way = true;
-        let done = in_time(limit, statement, self.connection.rows(statement)).await;
+        let done = in_time(limit, statement, self.flight.connection().rows(statement)).await;
         self.flight.landed(done)
     }
 
@@ -288,7 +339,7 @@ impl Session {
         self.announce(statement).await?;
         let limit = self.limit();
         self.flight.is_under_way = true;
-        let done = in_time(limit, statement, self.connection.header(statement)).await;
+        let done = in_time(limit, statement, self.flight.connection().header(statement)).await;
         self.flight.landed(done)
     }
 
@@ -300,15 +351,15 @@ impl Session {
         };
         let label = label(what);
         let is_redshift = self.pool.options.dialect() == Dialect::Redshift;
-        if is_redshift && !self.in_transaction && label != self.label {
+        if is_redshift && !self.flight.in_use().in_transaction && label != self.label {
             let set = format!("set query_group to '{label}'");
             let set = Statement::new("label", what, &set);
-            in_time(self.limit(), &set, self.connection.run(&set)).await?;
+            in_time(self.limit(), &set, self.flight.connection().run(&set)).await?;
             self.label = label;
         }
         match step {
-            "begin" => self.in_transaction = true,
-            "commit" => self.in_transaction = false,
+            "begin" => self.flight.in_use().in_transaction = true,
+            "commit" => self.flight.in_use().in_transaction = false,
             _ => {}
         }
         Ok(())
@@ -323,7 +374,7 @@ impl Session {
         self.announce(statement).await?;
         let limit = self.limit();
         self.flight.is_under_way = true;
-        let done = in_time(limit, statement, reading(&mut self.connection)).await;
+        let done = in_time(limit, statement, reading(self.flight.connection())).await;
         self.flight.landed(done)
     }
 
@@ -332,16 +383,26 @@ impl Session {
         statement_limit(&self.pool.options) + SLACK
     }
 
+    /// Ends the connection, as who is about to leave does: SQLite takes away
+    /// the files beside a database when the last one is closed.
+    pub(super) async fn close(mut self) {
+        if let Some(in_use) = self.flight.in_use.take() {
+            drop(tokio::time::timeout(GOODBYE, in_use.connection.close()).await);
+        }
+    }
+
     /// Gives the connection back, its last answer read and no transaction open.
-    pub(super) fn hand_back(self) {
-        let idle = Idle {
-            connection: self.connection,
+    pub(super) fn hand_back(mut self) {
+        let Some(in_use) = self.flight.in_use.take() else {
+            return;
+        };
+        self.pool.put_by(Idle {
+            connection: in_use.connection,
             born: self.born,
             since: Instant::now(),
             label: self.label,
-            pid: self.flight.pid,
-        };
-        self.pool.put_by(idle);
+            pid: in_use.pid,
+        });
     }
 }
 

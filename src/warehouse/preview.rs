@@ -45,7 +45,9 @@ pub async fn preview(
 ) -> Result<Preview, WarehouseError> {
     let reader = Reader::open(options)?;
     let mut session = reader.begin(run).await?;
-    reader.preview(&mut session, run, wanted).await
+    let preview = reader.preview(&mut session, run, wanted).await;
+    session.close().await;
+    preview
 }
 
 /// How many rows the campaign's query returns now.
@@ -56,8 +58,9 @@ pub async fn audience_count(
     let reader = Reader::open(options)?;
     let mut session = reader.begin(run).await?;
     let statement = reader.warehouse.tables(run).count_audience();
-    let rows = session.rows(&statement).await?;
-    let cell = rows
+    let rows = session.rows(&statement).await;
+    session.close().await;
+    let cell = rows?
         .into_iter()
         .next()
         .and_then(|row| row.into_iter().next());
@@ -132,51 +135,74 @@ pub async fn look_at_campaign(
 ) -> Result<Looked, WarehouseError> {
     let reader = Reader::open(options)?;
     let mut session = reader.begin(run).await?;
-    let columns = match reader.columns(&mut session, run).await {
-        Ok(columns) => columns,
-        Err(problem) => return Ok(Looked::refused(Blamed::Query, of_campaign(problem)?)),
-    };
-    let key = match check_columns(&columns, &run.audience.key) {
-        Ok(key) => key.clone(),
-        Err(bad) => {
-            let blamed = match bad {
-                BadColumns::NoKey { .. } => Blamed::Key,
-                _ => Blamed::Query,
-            };
-            return Ok(Looked::refused(blamed, bad_columns(&bad)));
-        }
-    };
-    let mut looked = Looked::default();
-    let tables = reader.warehouse.tables(run);
-    for relation in &run.suppress {
-        // A statement that fails ends its transaction.
-        session = reader.begin(run).await?;
-        let tried = session.run(&tables.try_suppression(relation, &key)).await;
-        if let Err(problem) = tried {
-            let problem = of_campaign(problem)?;
-            let problem = WarehouseError {
-                message: format!("`policy.suppress` names {relation}: {}", problem.message),
-                ..problem
-            };
-            looked.problems.push((Blamed::Suppress, problem));
-        }
-    }
-    if looked.problems.is_empty() {
-        session = reader.begin(run).await?;
-        let run = reader.as_counted(&mut session, run).await?;
-        let look = reader.look(&run, &columns, &key, &[]);
-        let tables = reader.warehouse.tables(&run);
-        match explain(&mut session, &tables, &look).await {
-            Ok(plan) if reader.warehouse.schema.dialect == Dialect::Redshift => {
-                looked.notes = dear(&plan);
+    let looked = reader.look_at(&mut session, run).await;
+    session.close().await;
+    looked
+}
+
+impl Reader {
+    async fn look_at(
+        &self,
+        session: &mut Session,
+        run: &RunFacts,
+    ) -> Result<Looked, WarehouseError> {
+        let columns = match self.columns(session, run).await {
+            Ok(columns) => columns,
+            Err(problem) => return Ok(Looked::refused(Blamed::Query, of_campaign(problem)?)),
+        };
+        let key = match check_columns(&columns, &run.audience.key) {
+            Ok(key) => key.clone(),
+            Err(bad) => {
+                let blamed = match bad {
+                    BadColumns::NoKey { .. } => Blamed::Key,
+                    _ => Blamed::Query,
+                };
+                return Ok(Looked::refused(blamed, bad_columns(&bad)));
             }
-            Ok(_) => {}
-            Err(problem) => looked
-                .problems
-                .push((Blamed::Policy, of_campaign(problem)?)),
+        };
+        let mut looked = Looked::default();
+        let tables = self.warehouse.tables(run);
+        for relation in &run.suppress {
+            // A statement that fails ends its transaction.
+            self.begin_anew(session, run).await?;
+            let tried = session.run(&tables.try_suppression(relation, &key)).await;
+            if let Err(problem) = tried {
+                let problem = of_campaign(problem)?;
+                let problem = WarehouseError {
+                    message: format!("`policy.suppress` names {relation}: {}", problem.message),
+                    ..problem
+                };
+                looked.problems.push((Blamed::Suppress, problem));
+            }
         }
+        if looked.problems.is_empty() {
+            self.begin_anew(session, run).await?;
+            let run = self.as_counted(session, run).await?;
+            let look = self.look(&run, &columns, &key, &[]);
+            let tables = self.warehouse.tables(&run);
+            match explain(session, &tables, &look).await {
+                Ok(plan) if self.warehouse.schema.dialect == Dialect::Redshift => {
+                    looked.notes = dear(&plan);
+                }
+                Ok(_) => {}
+                Err(problem) => looked
+                    .problems
+                    .push((Blamed::Policy, of_campaign(problem)?)),
+            }
+        }
+        Ok(looked)
     }
-    Ok(looked)
+
+    /// A statement that fails ends its transaction, and the next is another's.
+    async fn begin_anew(
+        &self,
+        session: &mut Session,
+        run: &RunFacts,
+    ) -> Result<(), WarehouseError> {
+        let next = self.begin(run).await?;
+        std::mem::replace(session, next).close().await;
+        Ok(())
+    }
 }
 
 /// Only what a person mends in the campaign file, or by a grant, is a problem
@@ -205,7 +231,7 @@ impl Reader {
             return Err(error(WarehouseErrorClass::Configuration, message));
         }
         Ok(Self {
-            warehouse: SqlWarehouse::new(options),
+            warehouse: SqlWarehouse::new(options.reading()),
         })
     }
 

@@ -81,8 +81,10 @@ impl SqlWarehouse {
         Ok(tally)
     }
 
-    /// Forgets a run that ended before its members were numbered.
-    pub(super) async fn forget_run(&self, run: &RunFacts) -> Result<(), WarehouseError> {
+    /// Forgets a run that ended before its members were numbered, and what a
+    /// statement that was given up has left of it. Returns whether there was
+    /// something to forget: not, where it is begun again already.
+    pub(super) async fn forget_run(&self, run: &RunFacts) -> Result<bool, WarehouseError> {
         self.prepare().await?;
         let what = run.run.as_str();
         let _turn = self.cap_turn.lock().await;
@@ -90,7 +92,8 @@ impl SqlWarehouse {
         session
             .run_all(&self.schema.begin(what, Some(Lock::Cap)))
             .await?;
-        if !self.is_open_and_ours(&mut session, run).await? {
+        let is_open = self.is_open_and_ours(&mut session, run).await?;
+        if !is_open {
             let look = run_status(&self.schema, run).map_err(unwritable)?;
             for row in session.rows(&look).await? {
                 let ended = number(row.get(1).and_then(Option::as_ref));
@@ -101,10 +104,11 @@ impl SqlWarehouse {
             }
             let forget = forget_run(&self.schema, run).map_err(unwritable)?;
             session.run(&forget).await?;
+            self.drop_tables(&mut session, &run.run, false).await?;
         }
         session.run(&self.schema.commit(what)).await?;
         session.hand_back();
-        Ok(())
+        Ok(!is_open)
     }
 
     async fn is_open_and_ours(

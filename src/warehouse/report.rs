@@ -104,7 +104,7 @@ pub async fn report(
     {
         return Ok(not_made_yet(path));
     }
-    let warehouse = SqlWarehouse::new(options.clone());
+    let warehouse = SqlWarehouse::new(options.clone().reading());
     let began = Instant::now();
     let mut session = warehouse.pool.session().await?;
     let connect_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -141,7 +141,7 @@ pub async fn report(
         Some(apart) => found.shown_contacts(apart, &mut session).await,
     }
     found.shared(&warehouse, &mut session, keys).await?;
-    session.hand_back();
+    session.close().await;
     Ok(found)
 }
 

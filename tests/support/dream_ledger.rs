@@ -55,7 +55,10 @@ impl Ledger for Dream {
             run.finished_at = (!change.to.is_open()).then_some(change.at);
             run.funnel = change.funnel.or(run.funnel);
             run.tally = change.tally.or(run.tally);
-            run.error = change.error.or(run.error.take());
+            run.error = change
+                .error
+                .or(run.error.take())
+                .filter(|error| !error.is_empty());
             Ok(())
         })
         .await

@@ -69,6 +69,7 @@ impl Place {
         let options = ConnectorOptions::Sqlite {
             path: path.clone(),
             max_queries: NonZeroU32::new(2).unwrap(),
+            reads_only: false,
         };
         let warehouse = open(options.clone()).unwrap();
         warehouse.ping().await.unwrap();

@@ -29,7 +29,7 @@ pub fn new_run(fire_time: Timestamp, state: RunState) -> NewRun {
         fire_time,
         trigger: Trigger::Scheduled,
         campaign_version: "v1".to_owned(),
-        spec: "{}".to_owned(),
+        spec: "{}".into(),
         state,
         error: None,
     }

@@ -153,6 +153,7 @@ impl Connector {
                 return Ok(ConnectorOptions::Sqlite {
                     path: sqlite.path.clone(),
                     max_queries: sqlite.max_queries,
+                    reads_only: false,
                 });
             }
             Self::Server(server) => server.as_ref().clone(),
