@@ -55,6 +55,7 @@ mod planted_secrets;
 mod policy;
 mod policy_races;
 mod readme;
+mod reads_only;
 mod redshift;
 mod redshift_gate;
 mod reload;

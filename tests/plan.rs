@@ -5,6 +5,7 @@
 
 use crate::support;
 
+use campaignd::run::{Clock as _, SystemClock};
 use serde_json::json;
 use support::oracle;
 use support::site::Site;
@@ -231,4 +232,104 @@ async fn templates_that_calculate_are_shown_masked_as_they_will_be_sent() {
     );
     let shown = site.json(&["plan", "first-contact", "--show-values"]).await;
     assert_eq!(shown["first_payload"]["data"]["members"][0]["next"], 2);
+}
+
+/// Every file of the site's warehouse, byte by byte.
+fn warehouse_files(site: &Site) -> Vec<(std::ffi::OsString, Vec<u8>)> {
+    let entries = std::fs::read_dir(site.path()).unwrap();
+    let mut files: Vec<_> = entries
+        .map(|entry| entry.unwrap())
+        .filter(|entry| {
+            entry
+                .file_name()
+                .to_string_lossy()
+                .starts_with("warehouse.db")
+        })
+        .map(|entry| (entry.file_name(), std::fs::read(entry.path()).unwrap()))
+        .collect();
+    files.sort();
+    files
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_only_looks_leaves_a_warehouse_file_as_it_is_its_journal_mode_included() {
+    let site = Site::sqlite().await;
+    prepared(&site).await;
+    for mode in ["delete", "wal"] {
+        site.sql(&format!("pragma journal_mode = {mode}")).await;
+        let before = warehouse_files(&site);
+        for args in [
+            &["plan", "everybody", "--explain"][..],
+            &["count", "everybody"],
+            &["check", "--online"],
+            &["connector", "test", "warehouse"],
+        ] {
+            let output = site.campaignd(args).await;
+            assert!(output.status.success(), "{args:?}: {output:?}");
+            assert!(warehouse_files(&site) == before, "{args:?} with {mode}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_says_which_fire_times_are_skipped_and_what_the_age_of_the_data_means() {
+    let site = Site::sqlite().await;
+    prepared(&site).await;
+    site.sql("create table loads (at timestamp)").await;
+    site.sql("insert into loads values (datetime('now', '-2 hours'))")
+        .await;
+    let today = SystemClock.now().to_zoned(jiff::tz::TimeZone::UTC).date();
+    let day = |days| today.checked_add(jiff::Span::new().days(days)).unwrap();
+    let with = |sql: &str, wait: &str| {
+        campaign("first-contact", "visits < 20", "").replace(
+            "schedule: { cron: '30 1 * * *', timezone: America/New_York }",
+            &format!(
+                "schedule: {{ cron: '0 12 * * *', timezone: UTC, blackout: [ {{ from: {}, to: {} }} ] }}
+fresh_when: {{ sql: \"{sql}\", max_age: 1h{wait} }}",
+                day(2),
+                day(4)
+            ),
+        )
+    };
+    let told = async |text: &str| {
+        site.write("campaigns/first-contact.yaml", text);
+        let output = site.campaignd(&["plan", "first-contact"]).await;
+        assert!(output.status.success(), "{output:?}");
+        let plan = site.json(&["plan", "first-contact"]).await;
+        (String::from_utf8(output.stdout).unwrap(), plan)
+    };
+    let (text, plan) = told(&with("select max(at) from loads", ", wait: 10m")).await;
+    for part in [
+        "its data is stale: ",
+        "a run would wait up to 10m for newer",
+        "skipped, and 2 after it: lies in the blackout",
+    ] {
+        assert!(text.contains(part), "{part} is missing:\n{text}");
+    }
+    assert_eq!(plan["freshness"]["verdict"], "stale");
+    let age = plan["freshness"]["age_secs"].as_u64().unwrap();
+    assert!((7_200..7_300).contains(&age), "{age}");
+    let times = plan["fire_times"].as_array().unwrap();
+    let skipped: Vec<_> = times
+        .iter()
+        .filter(|time| !time["skipped"].is_null())
+        .collect();
+    assert_eq!((times.len(), skipped.len()), (6, 1));
+    assert_eq!(skipped[0]["likewise"], 2);
+
+    let (text, plan) = told(&with("select datetime('now')", "")).await;
+    assert!(text.contains("its data is fresh: "), "{text}");
+    assert_eq!(plan["freshness"]["verdict"], "fresh");
+    let (text, plan) = told(&with("select at from nowhere", "")).await;
+    let says = "cannot be asked, so a run would fail: fresh_when.sql";
+    assert!(text.contains(says), "{text}");
+    assert_eq!(plan["freshness"]["verdict"], "error");
+
+    let blacked_out =
+        with("select datetime('now')", "").replace(&day(2).to_string(), &day(-1).to_string());
+    let (_, plan) = told(&blacked_out).await;
+    let status = site.json(&["status", "first-contact"]).await;
+    let times = plan["fire_times"].as_array().unwrap();
+    let runs = times.iter().find(|time| time["skipped"].is_null()).unwrap();
+    assert_eq!(status[0]["next_fire_time"], runs["at"]);
 }

@@ -13,6 +13,14 @@ use crate::id::{CampaignName, RunId};
 /// The longest member key, in bytes: the width of `profile_id`.
 const MAX_KEY_BYTES: u32 = 256;
 
+/// The locks that PostgreSQL takes on what is written or changed, as it calls
+/// them; reading takes others.
+const WRITES: &str = "'RowExclusiveLock', 'ShareUpdateExclusiveLock', 'ShareLock', \
+    'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'";
+
+/// The number of the first relation that is not PostgreSQL's own.
+const FIRST_OF_USERS: u32 = 16_384;
+
 /// The statements about one run's tables.
 #[derive(Debug, Clone, Copy)]
 pub struct RunTables<'a> {
@@ -241,6 +249,28 @@ impl<'a> RunTables<'a> {
             Dialect::Redshift => " diststyle even compound sortkey (cd_seq)",
             Dialect::Sqlite | Dialect::Postgres => "",
         }
+    }
+
+    /// What the transaction that has just made the stage holds a lock on as who
+    /// writes, beside the stage: the name of one such relation, if there is
+    /// one. A function that a query calls may write on PostgreSQL, and then
+    /// holds the lock to the end; on Redshift and SQLite none can.
+    pub fn written_beside(&self) -> Option<Statement> {
+        if self.schema.dialect != Dialect::Postgres {
+            return None;
+        }
+        let sql = format!(
+            "select coalesce(n.nspname || '.' || c.relname, 'a relation that is gone') \
+             from pg_locks l left join pg_class c on c.oid = l.relation \
+             left join pg_namespace n on n.oid = c.relnamespace \
+             where l.locktype = 'relation' and l.pid = pg_backend_pid() \
+             and l.mode in ({WRITES}) \
+             and l.relation >= {FIRST_OF_USERS} and coalesce(n.nspname, '') <> 'pg_toast' \
+             and (n.nspname is null or n.nspname <> {} or c.relname <> '{}') order by 1 limit 1",
+            self.schema.name_literal(),
+            self.names().stage,
+        );
+        Some(self.statement("look", &sql))
     }
 
     /// Counts the frozen rows: a status and its count a row.

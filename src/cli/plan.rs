@@ -8,12 +8,13 @@ use crate::admin::{ControlError, PlanWish, Reply, Request, ask};
 use crate::audience::Funnel;
 use crate::campaign::Campaign;
 use crate::daemon::settings::{Secrets, Settings};
-use crate::daemon::{Asked, PlanView};
+use crate::daemon::{Asked, FireTime, Freshness, PlanView, Verdict};
 use crate::history::RunFacts;
 use crate::run::{Clock as _, SystemClock};
 use jiff::Timestamp;
 use std::future::Future;
 use std::path::Path;
+use std::time::Duration;
 
 /// What is asked.
 #[derive(Debug, clap::Args)]
@@ -123,6 +124,10 @@ fn text(view: &PlanView, now: Timestamp) -> String {
             "it would be held before anything is sent: {why}\n\n"
         ));
     }
+    if let Some(freshness) = &view.freshness {
+        text.push_str(&fresh(freshness, now));
+        text.push_str("\n\n");
+    }
     text.push_str(&lines(&funnel(&view.funnel)));
     text.push_str("\n\n");
     text.push_str(&times(view, now));
@@ -164,17 +169,47 @@ fn funnel(funnel: &Funnel) -> comfy_table::Table {
     rows
 }
 
+/// What a run would make of how recent its data is.
+fn fresh(found: &Freshness, now: Timestamp) -> String {
+    let for_secs = |secs: u64| humantime::format_duration(Duration::from_secs(secs));
+    let max_age = for_secs(found.max_age_secs);
+    let newest = match found.newest {
+        Some(newest) => format!("the newest is from {}", instant(newest, now)),
+        None => "there is none".to_owned(),
+    };
+    match (found.verdict, &found.error) {
+        (Verdict::Fresh, _) => format!("its data is fresh: {newest}, at most {max_age} is allowed"),
+        (Verdict::Stale, _) => {
+            let then = match found.wait_secs {
+                0 => "fail".to_owned(),
+                secs => format!("wait up to {} for newer, then fail", for_secs(secs)),
+            };
+            format!("its data is stale: {newest}, at most {max_age} is allowed; a run would {then}")
+        }
+        (Verdict::Error, why) => format!(
+            "how recent its data is cannot be asked, so a run would fail: {}",
+            why.as_deref().unwrap_or_default()
+        ),
+    }
+}
+
 fn times(view: &PlanView, now: Timestamp) -> String {
     if view.fire_times.is_empty() {
         return "no fire time to come".to_owned();
     }
     let mut rows = table(&["next fire times", "in its zone", "note"]);
     for time in &view.fire_times {
-        rows.add_row([
-            instant(time.at, now),
-            time.local.clone(),
-            time.note.clone().unwrap_or_default(),
-        ]);
+        rows.add_row([instant(time.at, now), time.local.clone(), remark(time)]);
     }
     lines(&rows)
+}
+
+/// What is to be known of a fire time.
+fn remark(time: &FireTime) -> String {
+    let skipped = time.skipped.as_ref().map(|why| match time.likewise {
+        0 => format!("skipped: {why}"),
+        more => format!("skipped, and {} after it: {why}", count(u64::from(more))),
+    });
+    let notes = [skipped, time.note.clone()];
+    notes.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }

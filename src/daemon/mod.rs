@@ -6,6 +6,7 @@ mod desk;
 mod expired;
 mod files;
 pub mod folder;
+mod freshness;
 pub mod log;
 mod look;
 mod manual;
@@ -25,6 +26,7 @@ mod world;
 
 pub use desk::Desk;
 pub use files::{FilesView, invalid};
+pub use freshness::{Freshness, Verdict};
 pub use manual::{OpenRun, Wish};
 pub use plan::{Asked, CountView, FireTime, PlanView, refused};
 pub use reload::{Operator, Reloaded, Why, fixed_keys};

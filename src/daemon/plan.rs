@@ -1,5 +1,6 @@
 //! What a run would be, read from the warehouse while nothing is written.
 
+use super::freshness::{Freshness, freshness};
 use crate::admin::{PlanWish, Reply};
 use crate::audience::Funnel;
 use crate::campaign::{Campaign, DestinationTerms, RunSpec};
@@ -18,8 +19,12 @@ use uuid::Uuid;
 /// How many members the first payload is shown with: enough to see its shape.
 const MEMBERS_SHOWN: u32 = 2;
 
-/// How many fire times are shown.
+/// How many fire times at which something runs are shown.
 const FIRE_TIMES: usize = 5;
+
+/// How many are looked at for that, where a blackout takes most of them: some
+/// milliseconds' worth.
+const FIRE_TIMES_LOOKED_AT: usize = 1_000;
 
 /// A plan, as `--format json` shows it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -42,7 +47,10 @@ pub struct PlanView {
     pub batches: u64,
     /// Why a run would be held before anything is sent; none if it would not.
     pub would_be_held: Option<String>,
-    /// The next fire times.
+    /// How recent its data is; none where the campaign does not ask.
+    #[serde(default)]
+    pub freshness: Option<Freshness>,
+    /// The next fire times, those that are skipped among them.
     pub fire_times: Vec<FireTime>,
     /// The first request's body with its first members; none where nobody is
     /// planned.
@@ -64,6 +72,12 @@ pub struct FireTime {
     pub local: String,
     /// What the clocks do in between.
     pub note: Option<String>,
+    /// Why nothing runs at it, if it is skipped.
+    #[serde(default)]
+    pub skipped: Option<String>,
+    /// How many after it are skipped for the same reason, and not shown.
+    #[serde(default)]
+    pub likewise: u32,
 }
 
 /// A count, as `--format json` shows it.
@@ -137,7 +151,7 @@ impl Asked {
             members: self.spec.batch_size.get().min(MEMBERS_SHOWN),
             explained: wish.explain,
         };
-        let found = preview(self.options, &self.facts, wanted)
+        let found = preview(self.options.clone(), &self.facts, wanted)
             .await
             .map_err(|error| refused(campaign, &error))?;
         let expect = &campaign.expect;
@@ -146,8 +160,10 @@ impl Asked {
             None => None,
         };
         let would_be_held = expect.refuses(found.funnel.audience, last.map(|last| last.audience));
+        let freshness = freshness(campaign, &self.spec, (self.options, &self.facts)).await?;
         Ok(PlanView {
             would_be_held,
+            freshness,
             ..view(campaign, (&self.spec, &self.facts), found, wish)
         })
     }
@@ -195,6 +211,7 @@ fn view(
         batch_size: facts.batch_size,
         batches,
         would_be_held: None,
+        freshness: None,
         fire_times: fire_times(campaign, facts.started_at),
         first_payload: payload,
         values_masked: !wish.show_values,
@@ -203,32 +220,42 @@ fn view(
     }
 }
 
-/// The next fire times, by the schedule alone; none of a campaign that is
-/// disabled.
+/// The next fire times at which something runs, and those that are skipped
+/// before them, by the schedule alone; none of a campaign that is disabled.
 fn fire_times(campaign: &Campaign, now: Timestamp) -> Vec<FireTime> {
+    let mut shown: Vec<FireTime> = Vec::new();
     if !campaign.enabled {
-        return Vec::new();
+        return shown;
     }
     let schedule = &campaign.schedule;
     let zone = schedule.zone();
-    let mut before = now;
-    let fire_time = |at: Timestamp| {
-        let note = clock_note(zone, before, at);
-        before = at;
-        FireTime {
+    let (mut before, mut run) = (now, 0);
+    for at in schedule.fire_times(now, Timestamp::MAX, FIRE_TIMES_LOOKED_AT) {
+        let skipped = schedule
+            .blackout(at)
+            .map(|dates| format!("lies in {dates}"));
+        let same = |last: &&mut FireTime| skipped.is_some() && last.skipped == skipped;
+        if let Some(last) = shown.last_mut().filter(same) {
+            last.likewise += 1;
+            continue;
+        }
+        run += usize::from(skipped.is_none());
+        shown.push(FireTime {
             at,
             local: at
                 .to_zoned(zone.clone())
                 .strftime("%a %Y-%m-%d %H:%M:%S %Z")
                 .to_string(),
-            note,
+            note: clock_note(zone, before, at),
+            skipped,
+            likewise: 0,
+        });
+        before = at;
+        if run == FIRE_TIMES {
+            break;
         }
-    };
-    schedule
-        .fire_times(now, Timestamp::MAX, FIRE_TIMES)
-        .into_iter()
-        .map(fire_time)
-        .collect()
+    }
+    shown
 }
 
 fn payload(

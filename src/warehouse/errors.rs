@@ -162,6 +162,7 @@ fn advice(code: &str) -> Option<&'static str> {
     match code {
         "28000" | "28P01" => Some("correct `auth` of the connector"),
         "3D000" => Some("correct `database` of the connector"),
+        "25006" => Some("a function that the query calls writes, and a query only reads"),
         "42501" => {
             Some("an administrator must grant it; `campaignd bootstrap NAME` prints the SQL")
         }

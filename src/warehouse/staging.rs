@@ -1,6 +1,6 @@
 //! A run's own tables: frozen, admitted, laid out, read in pages.
 
-use super::adapter::{MAX_LAYOUTS, SqlWarehouse};
+use super::adapter::{MAX_LAYOUTS, SqlWarehouse, first_column};
 use super::cells::{Layout, read_page};
 use super::errors::{error, unwritable};
 use super::pool::Session;
@@ -43,12 +43,37 @@ impl SqlWarehouse {
             let script = tables
                 .freeze(&columns, key, run.cut())
                 .map_err(|bad| error(WarehouseErrorClass::Statement, bad.to_string()))?;
-            if let Err(failed) = session.run_all(&script).await {
+            if let Err(failed) = self.make_stage(&mut session, run, &script).await {
                 return self.done_meanwhile(run, &names.stage, failed).await;
             }
         }
         session.hand_back();
         Ok(())
+    }
+
+    /// Runs the statements that make the stage. Where a function that the query
+    /// calls could write, all of it is one transaction, which is given up if
+    /// one did: as if the run had never asked.
+    async fn make_stage(
+        &self,
+        session: &mut Session,
+        run: &RunFacts,
+        script: &[Statement],
+    ) -> Result<(), WarehouseError> {
+        let Some(written_beside) = self.tables(run).written_beside() else {
+            return session.run_all(script).await;
+        };
+        let what = run.run.as_str();
+        session.run_all(&self.schema.begin(what, None)).await?;
+        session.run_all(script).await?;
+        if let Some(written) = first_column(session, &written_beside).await?.pop() {
+            let message = format!(
+                "the query writes: a function that it calls has changed {written}; an audience only \
+                 reads, so all of it was undone"
+            );
+            return Err(error(WarehouseErrorClass::Statement, message));
+        }
+        session.run(&self.schema.commit(what)).await
     }
 
     /// ADMIT: what is counted, is counted before the lock; under it, members
