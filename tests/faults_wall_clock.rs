@@ -15,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use support::receiver::Receiver;
+use support::receiver::{Answer, Receiver};
 use support::site::SIGNING_SECRET;
 use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
@@ -62,8 +62,8 @@ fn at(text: &str) -> Timestamp {
 
 /// A daemon's files, and the daemon while a test goes on.
 struct Host {
-    _dir: TempDir,
-    _receiver: Receiver,
+    dir: TempDir,
+    receiver: Receiver,
     settings: Settings,
     ledger: Arc<SqliteLedger>,
     clock: Arc<SetClock>,
@@ -105,8 +105,8 @@ activation: {{ destination: sink }}
         let settings = compile(&source).unwrap().resolve_paths(dir.path());
         let ledger = SqliteLedger::open(settings.state.path()).await.unwrap();
         Self {
-            _dir: dir,
-            _receiver: receiver,
+            dir,
+            receiver,
             settings,
             ledger: Arc::new(ledger),
             clock: Arc::new(SetClock {
@@ -174,6 +174,17 @@ activation: {{ destination: sink }}
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         panic!("{fire_time} is not there: {:?}", self.fates().await);
+    }
+
+    /// Waits until the fire times have come to this.
+    async fn fates_are(&self, expect: &[(Timestamp, RunState)]) {
+        for _ in 0..600 {
+            if self.fates().await == expect {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("not {expect:?}: {:?}", self.fates().await);
     }
 
     /// The newest first.
@@ -251,4 +262,50 @@ async fn a_clock_set_forward_two_days_follows_the_catch_up_rule() {
     two_days_are_missed(", catch_up: none", RunState::Missed).await;
     two_days_are_missed(", catch_up: all, catch_up_within: 1h", RunState::Finished).await;
     two_days_are_missed(", catch_up_within: 20m", RunState::Missed).await;
+}
+
+/// A run that is not through when its window closes begins nothing more, one
+/// that is claimed meanwhile waits in the line, and both go on when it opens.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_begin_within_the_send_window_only() {
+    // Closed for five minutes.
+    let terms = ", overlap: queue, send_window: { from: '12:10', to: '12:05' }";
+    let host = Host::new(terms, "2026-11-24T11:30:00Z").await;
+    let path = host.dir.path().join("campaigns/hello.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let many = "with recursive c(n) as (select 1 union all select n + 1 from c where n < 60) \
+                select 'p-' || n as id from c";
+    let text = text
+        .replace("'0 * * * *'", "'0,6 12 * * *'")
+        .replace("select 'p-1' as id", many)
+        .replace("destination: sink", "destination: sink, batch_size: 1");
+    std::fs::write(&path, text).unwrap();
+    host.receiver
+        .rule(|_| Answer::status(200).after(Duration::from_millis(200)));
+    let (first, second) = (at("2026-11-24T12:00:00Z"), at("2026-11-24T12:06:00Z"));
+    host.during(async {
+        host.looked_at().await;
+        host.clock.set(at("2026-11-24T12:00:05Z"));
+        host.receiver.wait_for(4).await;
+        host.clock.set(at("2026-11-24T12:05:00Z"));
+        // What is on the wire ends.
+        let mut count = usize::MAX;
+        while host.receiver.count() != count {
+            count = host.receiver.count();
+            host.looked_at().await;
+        }
+        assert!(count < 60, "{count} were sent before the window closed");
+        host.clock.set(at("2026-11-24T12:06:05Z"));
+        let expect = [(first, RunState::Sending), (second, RunState::Queued)];
+        host.fates_are(&expect).await;
+        host.looked_at().await;
+        assert_eq!(host.receiver.count(), count, "nothing while it is closed");
+        assert_eq!(host.fates().await, expect);
+        host.receiver.rule(|_| Answer::status(200));
+        host.clock.set(at("2026-11-24T12:10:00Z"));
+        let expect = [first, second].map(|at| (at, RunState::Finished));
+        host.fates_are(&expect).await;
+    })
+    .await;
+    assert_eq!(host.receiver.count(), 120, "each batch of each run once");
 }

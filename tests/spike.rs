@@ -9,11 +9,15 @@ use crate::support;
 
 use std::time::Duration;
 use support::oracle;
-use support::site::{Site, TextRow, sqlite_rows};
+use support::site::{Daemon, Site, TextRow, sqlite_rows};
 
 const CAMPAIGNS: usize = 1_000;
 const MAX_RUNS: usize = 6;
 const MAX_QUERIES: usize = 3;
+
+/// What the process may come to, in KiB, with `memory: 16MiB`: a thousand
+/// campaigns, six runs, and a debug build that takes 96,000.
+const MAX_MEMORY_KIB: u64 = 160 * 1_024;
 
 /// Every fifth is urgent. Each asks for its own three people.
 fn campaign(number: usize) -> String {
@@ -45,7 +49,7 @@ async fn furnished() -> Site {
          from generate_series(0, {CAMPAIGNS}) n cross join generate_series(1, 3) k"
     );
     site.sql(&people).await;
-    let limits = format!("limits: {{ max_runs: {MAX_RUNS} }}\n");
+    let limits = format!("limits: {{ max_runs: {MAX_RUNS}, memory: 16MiB }}\n");
     let settings = site.settings().replace(
         "schema: campaignd",
         &format!("schema: campaignd, max_queries: {MAX_QUERIES}"),
@@ -58,6 +62,14 @@ async fn furnished() -> Site {
     let output = site.campaignd(&["bootstrap", "warehouse", "--apply"]).await;
     assert!(output.status.success(), "{output:?}");
     site
+}
+
+/// The most memory the process has had, in KiB.
+fn peak(daemon: &Daemon) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    let number = line.unwrap().split_whitespace().nth(1).unwrap();
+    number.parse().unwrap()
 }
 
 /// The most that overlap of what lasts from one instant to another.
@@ -105,9 +117,11 @@ async fn a_thousand_campaigns_due_at_once_all_run_within_the_limits_the_urgent_f
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    let peak = peak(&daemon);
     daemon.signal("TERM").await;
     assert_eq!(daemon.ended().await, Some(0));
     assert_eq!(done, CAMPAIGNS as i64, "no fire time is lost");
+    assert!(peak < MAX_MEMORY_KIB, "{peak} KiB");
     assert!(
         (1..=MAX_QUERIES as i64).contains(&most),
         "{most} statements"
