@@ -51,7 +51,7 @@ pub(super) async fn run(
 /// Nobody is running: the run is carried to its end here.
 async fn act_here(settings: &Settings, run: &RunId, verb: Verb) -> Result<Reply, Failure> {
     let by = &own_name();
-    let world = load::world(settings).await?;
+    let world = load::world_for_now(settings).await?;
     let found = match verb {
         Verb::Cancel => world.desk.cancel(run, by).await,
         Verb::Resume => world.desk.resume(run, by).await,

@@ -2,8 +2,8 @@
 
 use super::check_online;
 use super::exit::{Failure, PROBLEMS, UNREACHABLE};
-use super::problems::{colors, render, view};
-use super::show::{Format, counted, say, say_json};
+use super::problems::{render, view};
+use super::show::{Format, colors, counted, say, say_json};
 use crate::campaign::{self, Campaign, Known, Problem, Severity, Source};
 use crate::daemon::folder::{self, Folder};
 use crate::daemon::settings::{self, Settings};

@@ -156,10 +156,12 @@ impl<'a> Outlook<'a> {
             let connector = settings.connectors.keys();
             let connector = connector.take_while(|name| **name != campaign.connector);
             let connector = connector.count();
-            for fire_time in fire_times.into_iter().take(left) {
+            let schedule = &campaign.schedule;
+            let run = fire_times.into_iter().take(left);
+            for fire_time in run.filter(|at| schedule.blackout(*at).is_none()) {
                 owners.push(owner);
                 jobs.push(Job {
-                    fire_time,
+                    fire_time: schedule.due_at(fire_time),
                     priority: campaign.priority,
                     connector,
                     asking: pasts[owner].asking,

@@ -2,6 +2,7 @@
 
 use super::exit::{Failure, PROBLEMS};
 use super::problems;
+use super::show::colors;
 use crate::campaign::{Campaign, Problem};
 use crate::daemon::folder::{self, Folder};
 use crate::daemon::settings::{self, Secrets, Settings, StateStore};
@@ -13,6 +14,7 @@ use crate::run::{Ledger, SystemClock};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The operator's file, or everything that is wrong with it.
 pub(super) fn compiled(config: &Path) -> Result<Settings, Vec<Problem>> {
@@ -38,7 +40,7 @@ pub(super) fn settings(config: &Path) -> Result<Settings, Failure> {
 
 fn refused(found: &[Problem], text: &SourceText) -> Failure {
     let sources = BTreeMap::from([(text.name.clone(), settings::masked(&text.source()))]);
-    let text = problems::render(found, &sources, problems::colors());
+    let text = problems::render(found, &sources, colors());
     Failure::new(PROBLEMS, anyhow::Error::msg(text))
 }
 
@@ -108,6 +110,15 @@ async fn open(settings: &Settings, secrets: &Secrets) -> Result<Arc<dyn Ledger>,
             Ok(Arc::new(ledger.map_err(Failure::unreachable)?))
         }
     }
+}
+
+/// How long a person waits for a warehouse that went away. What was begun, or
+/// cancelled, is in the ledger, and is carried on from there.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The same as [`world`] for a person who waits.
+pub(super) async fn world_for_now(settings: &Settings) -> Result<World, Failure> {
+    Ok(world(settings).await?.with_patience(PATIENCE))
 }
 
 /// The ledger to write, and the adapters around it.

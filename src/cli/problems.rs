@@ -43,11 +43,6 @@ pub fn view(problems: &[Problem]) -> Value {
     list.collect()
 }
 
-/// Whether standard output is a terminal that colours may be written to.
-pub(super) fn colors() -> bool {
-    anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never
-}
-
 /// What became of a file, where it was refused.
 fn closing(problems: &[Problem]) -> Option<String> {
     let errors = problems

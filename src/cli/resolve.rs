@@ -61,7 +61,7 @@ async fn act_here(
     run: &RunId,
     resolution: Resolution,
 ) -> Result<Reply, Failure> {
-    let world = load::world(settings).await?;
+    let world = load::world_for_now(settings).await?;
     let by = &own_name();
     let resolved = world.desk.resolve(run, resolution, by).await;
     let reply = finish(&world, resolved).await?;

@@ -21,13 +21,9 @@ use std::convert::Infallible;
 use std::io::IsTerminal as _;
 use std::num::NonZeroU32;
 use std::path::Path;
-use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-
-/// How long a person waits for a warehouse that went away.
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What is asked.
 #[derive(Debug, clap::Args)]
@@ -90,7 +86,7 @@ pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<()
 /// Nobody is running: the run is carried here.
 async fn act_here(settings: &Settings, args: &Args) -> Result<RunRecord, Failure> {
     if let Some(fire_time) = args.missed {
-        let world = load::world(settings).await?.with_patience(PATIENCE);
+        let world = load::world_for_now(settings).await?;
         let by = own_name();
         let begun = world.begin_missed(&args.campaign, fire_time, &by).await;
         let result = carry_begun(&world, begun).await;
@@ -99,7 +95,7 @@ async fn act_here(settings: &Settings, args: &Args) -> Result<RunRecord, Failure
     }
     let folder = load::campaigns(settings);
     let campaign = load::campaign(&folder, &args.campaign)?;
-    let world = load::world(settings).await?.with_patience(PATIENCE);
+    let world = load::world_for_now(settings).await?;
     let wish = Wish {
         fire_time: args.fire_time,
         canary: args.canary,

@@ -2,7 +2,7 @@
 
 use super::exit::Failure;
 use super::load;
-use super::show::{Format, count, instant, lines, say, say_json, table};
+use super::show::{Format, coloured_lines, count, instant, lines, say, say_json, table};
 use super::view::{BatchView, RunView};
 use crate::id::{CampaignName, RunId};
 use crate::run::{Clock as _, Ledger, SystemClock};
@@ -92,7 +92,7 @@ fn list_text(views: &[RunView], now: Timestamp) -> String {
             view.error.clone().unwrap_or_default(),
         ]);
     }
-    lines(&rows)
+    coloured_lines(&rows, "status")
 }
 
 async fn show(ledger: Option<&dyn Ledger>, run: &str, format: Format) -> Result<(), Failure> {

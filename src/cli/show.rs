@@ -57,6 +57,57 @@ pub(super) fn lines(table: &Table) -> String {
     table.trim_fmt()
 }
 
+/// The same with the words under the header `column` in the colour of how a
+/// run stands, where standard output is a terminal.
+pub(super) fn coloured_lines(table: &Table, column: &str) -> String {
+    let text = lines(table);
+    match colors() {
+        true => coloured(&text, column),
+        false => text,
+    }
+}
+
+fn coloured(text: &str, column: &str) -> String {
+    let header = text.lines().next().unwrap_or_default();
+    let Some(start) = header.find(&format!("  {column}")).map(|gap| gap + 2) else {
+        return text.to_owned();
+    };
+    let start = header[..start].chars().count();
+    let line = |line: &str| {
+        let (before, rest) = split_at_char(line, start);
+        let end = rest.find("  ").unwrap_or(rest.len());
+        let (word, after) = rest.split_at(end);
+        match colour_of(word) {
+            None => line.to_owned(),
+            Some(colour) => {
+                format!("{before}\u{1b}[{colour}m{word}\u{1b}[0m{after}")
+            }
+        }
+    };
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn split_at_char(line: &str, at: usize) -> (&str, &str) {
+    let index = line.char_indices().nth(at).map_or(line.len(), |(i, _)| i);
+    line.split_at(index)
+}
+
+/// What is well is green, what a person may want to see to is yellow, and what
+/// went wrong is red; by the terminal's own numbers.
+fn colour_of(state: &str) -> Option<u8> {
+    match state {
+        "finished" => Some(32),
+        "held" | "incomplete" | "cancelled" | "missed" => Some(33),
+        "failed" => Some(31),
+        _ => None,
+    }
+}
+
+/// Whether standard output is a terminal that colours may be written to.
+pub(super) fn colors() -> bool {
+    anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never
+}
+
 /// `1 problem`, `2 problems`.
 pub(super) fn counted(number: usize, thing: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
@@ -125,5 +176,14 @@ mod tests {
         let shown = |seconds| instant(now + SignedDuration::from_secs(seconds), now);
         assert_eq!(shown(-180), "2026-11-22 13:57:00Z (3m ago)");
         assert_eq!(shown(7_200), "2026-11-22 16:00:00Z (in 2h)");
+    }
+
+    #[test]
+    fn only_the_words_under_the_column_are_coloured() {
+        let text = "run     status    error\nheld@1  held      failed\nü@2     finished";
+        let expect = "run     status    error\nheld@1  \u{1b}[33mheld\u{1b}[0m      failed\n\
+                      ü@2     \u{1b}[32mfinished\u{1b}[0m";
+        assert_eq!(coloured(text, "status"), expect);
+        assert_eq!(coloured(text, "nothing"), text);
     }
 }

@@ -3,7 +3,7 @@
 use super::exit::Failure;
 use super::files_line::files_line;
 use super::load;
-use super::show::{Format, count, instant, lines, say, say_json, table};
+use super::show::{Format, coloured_lines, count, instant, say, say_json, table};
 use super::view::RunView;
 use crate::admin::{Reply, Request, ask};
 use crate::campaign::Campaign;
@@ -266,7 +266,7 @@ fn text(views: &[CampaignView], now: Timestamp) -> String {
     let mut text = if views.is_empty() {
         "no campaigns".to_owned()
     } else {
-        lines(&rows)
+        coloured_lines(&rows, "status")
     };
     let alarms: BTreeSet<&str> = views
         .iter()
