@@ -9,18 +9,15 @@ use campaignd::id::RunId;
 use campaignd::run::WarehouseErrorClass;
 use campaignd::warehouse::{ConnectorOptions, ServerOptions, Tls, open, report};
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use support::oracle;
 use support::place::{Place, facts};
 use support::receiver::Answer;
 use support::site::{Site, World};
-use support::tls::{Authority, Pair, TlsFront};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
-use tokio::net::{TcpListener, TcpStream};
+use support::tls::{Authority, self_signed};
 use tokio::time::Instant;
-use tokio_util::task::TaskTracker;
 
 /// People, and with each what the session that reads them is called.
 const PEOPLE: &str = "
@@ -141,27 +138,17 @@ async fn no_transaction_is_open_while_a_webhook_is_slow() {
     oracle::check(&site).await;
 }
 
-/// Passes for a server that takes TLS, shows `own`, and hands what is inside
-/// to `plain`.
-async fn behind_tls(plain: SocketAddr, own: &Pair, tasks: &TaskTracker) -> (u16, TlsFront) {
-    let front = TlsFront::before(plain, own, None).await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let tls = front.port();
-    let each = tasks.clone();
-    tasks.spawn(async move {
-        for _ in 0..8 {
-            let (mut client, _) = listener.accept().await.unwrap();
-            each.spawn(async move {
-                let mut request = [0; 8];
-                client.read_exact(&mut request).await.unwrap();
-                client.write_all(b"S").await.unwrap();
-                let mut server = TcpStream::connect(("127.0.0.1", tls)).await.unwrap();
-                drop(copy_bidirectional(&mut client, &mut server).await);
-            });
-        }
-    });
-    (port, front)
+/// The place's connector by name, with another `tls`, and what it trusts.
+fn encrypted(place: &Place, tls: Tls, tls_ca_file: Option<PathBuf>) -> ConnectorOptions {
+    let ConnectorOptions::Server(server) = place.options.clone() else {
+        panic!("it is a server");
+    };
+    ConnectorOptions::Server(ServerOptions {
+        host: "localhost".to_owned(),
+        tls,
+        tls_ca_file,
+        ..server
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,7 +158,7 @@ async fn the_certificate_is_checked_by_the_servers_real_name() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("root.pem");
     std::fs::write(&root, &authority.cert).unwrap();
-    let tasks = TaskTracker::new();
+    let give = "give the issuer's certificate as `tls_ca_file` of the connector";
     let year = 2999;
     for (own, trusts, said) in [
         (authority.sign("localhost", year), true, ""),
@@ -180,28 +167,17 @@ async fn the_certificate_is_checked_by_the_servers_real_name() {
             true,
             "set `host` of the connector to the name in the certificate",
         ),
-        (
-            authority.sign("localhost", year),
-            false,
-            "give the issuer's certificate as `tls_ca_file` of the connector",
-        ),
+        (authority.sign("localhost", year), false, give),
+        (self_signed("localhost"), true, give),
         (
             authority.sign("localhost", 2001),
             true,
             "renew the certificate of the server",
         ),
     ] {
-        let (port, _front) = behind_tls(place.gate().address(), &own, &tasks).await;
-        let ConnectorOptions::Server(server) = place.options.clone() else {
-            panic!("it is a server");
-        };
-        let warehouse = open(ConnectorOptions::Server(ServerOptions {
-            host: "localhost".to_owned(),
-            port,
-            tls: Tls::VerifyFull,
-            tls_ca_file: trusts.then(|| root.clone()),
-            ..server
-        }));
+        place.gate().offer_tls(&own);
+        let trusted = trusts.then(|| root.clone());
+        let warehouse = open(encrypted(&place, Tls::VerifyFull, trusted));
         match warehouse.unwrap().ping().await {
             Ok(()) => assert_eq!(said, ""),
             Err(failed) => {
@@ -216,23 +192,32 @@ async fn the_certificate_is_checked_by_the_servers_real_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_answers_is_believed_where_no_check_is_asked_for() {
+    let mut place = Place::redshift().await;
+    place.gate().offer_tls(&self_signed("elsewhere.example"));
+    for (tls, is_encrypted) in [(Tls::Require, true), (Tls::Disable, false)] {
+        let warehouse = open(encrypted(&place, tls, None)).unwrap();
+        warehouse.ping().await.unwrap();
+        let last = place.gate().log().pop().unwrap();
+        assert_eq!(last.session.is_encrypted, is_encrypted, "{tls:?}");
+    }
+    // A whole run, encrypted.
+    let warehouse = open(encrypted(&place, Tls::Require, None)).unwrap();
+    place.warehouse = warehouse;
+    let facts = facts("select id, email from people");
+    assert_eq!(place.laid_out(&facts).await.planned, 7);
+    let page = place.warehouse.page(&facts, 1, 7).await.unwrap();
+    assert_eq!(page.len(), 7);
+    assert!(place.gate().log().pop().unwrap().session.is_encrypted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_report_names_the_certificate_and_what_speaks_no_tls() {
     let place = Place::redshift().await;
-    let ConnectorOptions::Server(server) = place.options.clone() else {
-        panic!("it is a server");
-    };
-    let tasks = TaskTracker::new();
     let own = Authority::new().sign("warehouse.example", 2999);
-    let (port, _front) = behind_tls(place.gate().address(), &own, &tasks).await;
-    let options = ServerOptions {
-        host: "localhost".to_owned(),
-        port,
-        tls: Tls::Require,
-        ..server
-    };
-    let found = report(ConnectorOptions::Server(options), &[])
-        .await
-        .unwrap();
+    place.gate().offer_tls(&own);
+    let found = report(encrypted(&place, Tls::Require, None), &[]);
+    let found = found.await.unwrap();
     let tls = found.tls.unwrap();
     assert_eq!(tls.version, "1.3");
     assert!(tls.issuer.contains("root "), "{tls:?}");
@@ -243,11 +228,7 @@ async fn the_report_names_the_certificate_and_what_speaks_no_tls() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_tls_is_not_spoken_to_in_the_clear() {
     let place = Place::redshift().await;
-    let ConnectorOptions::Server(server) = place.options.clone() else {
-        panic!("it is a server");
-    };
-    let tls = Tls::Require;
-    let warehouse = open(ConnectorOptions::Server(ServerOptions { tls, ..server })).unwrap();
+    let warehouse = open(encrypted(&place, Tls::Require, None)).unwrap();
     let failed = warehouse.ping().await.unwrap_err();
     assert!(failed.message.ends_with("turn TLS on there"), "{failed:?}");
 }

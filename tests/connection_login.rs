@@ -9,7 +9,7 @@ use campaignd::run::{Clock as _, SystemClock};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use support::gate::Act;
+use support::gate::{Act, Cut};
 use support::gate_wire::Refusal;
 use support::oracle;
 use support::receiver::{Answer, Receiver};
@@ -90,7 +90,7 @@ async fn a_password_that_was_replaced_within_its_minute_is_asked_for_anew() {
     // The session is lost, and the next is refused as with an old password.
     let (is_lost, is_refused) = (AtomicBool::new(false), AtomicBool::new(false));
     site.gate().rule(move |passing| match &*passing.step {
-        "page" if !is_lost.swap(true, SeqCst) => Act::CutBefore,
+        "page" if !is_lost.swap(true, SeqCst) => Act::CutBefore(Cut::Reset),
         "session" if is_lost.load(SeqCst) && !is_refused.swap(true, SeqCst) => {
             Act::Refuse(Refusal {
                 code: "28000",
@@ -138,7 +138,7 @@ async fn run_with_iam(name: &str, life: i64) -> (Site, Receiver, String) {
     aws.rule(move |_| Answer::reply(200, &[], &answer));
     // So that there is a second session.
     site.gate().rule(|passing| match &*passing.step {
-        "page" if passing.number == 1 => Act::CutBefore,
+        "page" if passing.number == 1 => Act::CutBefore(Cut::Reset),
         _ => Act::Pass,
     });
     let mut run = site.command(&["run", "hello"]);

@@ -10,7 +10,7 @@ use crate::support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use support::gate::Act;
+use support::gate::{Act, Cut};
 use support::night::{self, change_settings, furnish, number};
 use support::receiver::{Answer, Recorded};
 use support::site::Site;
@@ -136,8 +136,8 @@ async fn the_same_holds_where_the_warehouse_is_redshift() {
 async fn kill_while_commits_fail(site: &Site) {
     site.gate().slow_commits(Duration::from_millis(150));
     site.gate().rule(|passing| match passing.number % 10 {
-        3 if passing.step == "commit" => Act::CutAfter,
-        6 if passing.step == "commit" => Act::CutBefore,
+        3 if passing.step == "commit" => Act::CutAfter(Cut::Close),
+        6 if passing.step == "commit" => Act::CutBefore(Cut::Reset),
         9 if passing.step == "commit" => Act::error_1023(),
         _ => Act::Pass,
     });

@@ -8,7 +8,7 @@ use crate::support;
 
 use serde_json::Value;
 use std::time::Duration;
-use support::gate::{Act, Gate, Passing};
+use support::gate::{Act, Cut, Gate, Passing};
 use support::night::{self, CAMPAIGN, NEVER, campaign, change_settings, number, start_run, text};
 use support::receiver::Answer;
 use support::site::{Site, World, sqlite_rows};
@@ -232,9 +232,9 @@ async fn replies_lost_at_commits_on_either_side_cost_nothing(world: World) {
     let site = site(world, "apart_replies", "policy: { cooldown: 1d }\n").await;
     for gate in [site.gate(), site.books_gate()] {
         gate.rule(|passing| match passing.number % 7 {
-            1 if passing.step == "commit" => Act::CutAfter,
-            2 if passing.step == "admit" || passing.step == "freeze" => Act::CutAfter,
-            3 if passing.step == "commit" => Act::CutBefore,
+            1 if passing.step == "commit" => Act::CutAfter(Cut::Close),
+            2 if passing.step == "admit" || passing.step == "freeze" => Act::CutAfter(Cut::Reset),
+            3 if passing.step == "commit" => Act::CutBefore(Cut::Close),
             _ => Act::Pass,
         });
     }

@@ -1,5 +1,5 @@
-//! What is only so at Redshift: logins, what the administrator runs, and the
-//! types there are.
+//! What is only so at Redshift: logins, what the administrator runs, and
+//! literals.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
@@ -7,7 +7,7 @@ use crate::support;
 
 use campaignd::audience::Dialect;
 use campaignd::history::{BatchStatus, BootstrapOptions, RunStatus, TABLES, bootstrap};
-use campaignd::run::{Kind, WarehouseError, WarehouseErrorClass};
+use campaignd::run::{WarehouseError, WarehouseErrorClass};
 use campaignd::warehouse::{Change, ConnectorOptions, ServerOptions, apply_bootstrap, open};
 use std::time::Duration;
 use support::place::{Place, closing, facts, outcome, settlement};
@@ -89,44 +89,6 @@ async fn what_bootstrap_prints_is_sql_that_redshift_takes() {
     let applied = apply_bootstrap(own).await.unwrap();
     assert!(applied.iter().all(|one| one.change == Change::None));
     assert_eq!(applied.len(), TABLES.len() + 2, "schema, tables, view");
-    assert_eq!(place.gate().refused(), []);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_type_there_is_is_read_as_text_and_keeps_its_kind() {
-    let place = Place::redshift().await;
-    let facts = facts(
-        r#"select 'k\\\'1' as id, true as b, 7::smallint as s, 9223372036854775807 as i,
-         12345678901234567890123456789012345678::numeric(38,0) as n, -1.00::numeric(8,2) as m,
-         cast(0.1 as float8) as f, cast('2026-01-02 03:04:05.6' as timestamp) as t,
-         cast('2026-01-02 03:04:05+02' as timestamptz) as z, cast('2026-01-02' as date) as d,
-         cast('03:04:05' as time) as o, json_parse('{"a": [1]}') as j, from_hex('00FF') as v,
-         nvl(null, 'x') as x, dateadd(day, 1, '2026-01-31'::timestamp) as l"#,
-    );
-    let funnel = place.laid_out(&facts).await;
-    assert_eq!(funnel.planned, 1);
-    let page = place.warehouse.page(&facts, 1, 1).await.unwrap();
-    let cells: Vec<_> = page.row(0).cells().collect();
-    assert_eq!(
-        cells,
-        [
-            (Kind::Text, r"k\'1"),
-            (Kind::Bool, "true"),
-            (Kind::Integer, "7"),
-            (Kind::Integer, "9223372036854775807"),
-            (Kind::Decimal, "12345678901234567890123456789012345678"),
-            (Kind::Decimal, "-1.00"),
-            (Kind::Float, "0.1"),
-            (Kind::Timestamp, "2026-01-02 03:04:05.6"),
-            (Kind::TimestampTz, "2026-01-02 01:04:05+00"),
-            (Kind::Text, "2026-01-02"),
-            (Kind::Text, "03:04:05"),
-            (Kind::Json, r#"{"a": [1]}"#),
-            (Kind::Text, "AP8="),
-            (Kind::Text, "x"),
-            (Kind::Timestamp, "2026-02-01 00:00:00"),
-        ]
-    );
     assert_eq!(place.gate().refused(), []);
 }
 

@@ -1,16 +1,12 @@
 //! The gate that passes for Redshift, checked by a client that is not ours:
 //! `psql`; and its judgement of statements, without any client.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
-
 use crate::support;
 
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _, raw_sql};
-use std::time::Duration;
 use support::gate::Gate;
-use support::postgres::{ConnDetails, Postgres, programs};
-use support::redshift_gate::{PASSWORD, SHA256_USER, Verdict, judge};
+use support::postgres::{ConnDetails, Postgres};
+use support::psql::Client;
+use support::redshift_gate::{Verdict, judge};
 use support::redshift_gate_rules::Session;
 
 /// Statements and the code and words of the error that each gets.
@@ -177,6 +173,53 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ),
     ("declare c cursor for select 1", "25P01", "transaction"),
     (
+        "begin; declare c cursor for select 1; declare d cursor for select 2",
+        "0A000",
+        "only one cursor",
+    ),
+    (
+        "begin; alter table t alter column v type varchar(9)",
+        "25001",
+        "ALTER COLUMN",
+    ),
+    (
+        "alter table t alter column a type bigint",
+        "0A000",
+        "VARCHAR",
+    ),
+    (
+        "alter table t alter column a set default 1",
+        "0A000",
+        "VARCHAR",
+    ),
+    ("set time zone local", "42601", "local"),
+    ("set time zone -7", "42601", "-"),
+    ("set timezone to interval '2 hours'", "42601", "interval"),
+    ("create table x as select $1 as a", "42601", "$1"),
+    ("alter table t add column c varchar($1)", "42601", "$1"),
+    ("copy t from 's3://b/k' iam_role $1", "42601", "$1"),
+    (
+        "unload ('select 1') to 's3://b/k' iam_role $1",
+        "42601",
+        "$1",
+    ),
+    (
+        "create view late as select a from t with no schema binding",
+        "0A000",
+        "qualified",
+    ),
+    (
+        "merge into t using (with c as (select 1 as a) select a from c) s on t.a = s.a \
+         remove duplicates",
+        "42601",
+        "with",
+    ),
+    (
+        "merge into t using s on t.a = s.a remove duplicates when matched then delete",
+        "42601",
+        "remove",
+    ),
+    (
         "set standard_conforming_strings = on",
         "42704",
         "standard_conforming_strings",
@@ -224,6 +267,20 @@ const PASSED: &[&str] = &[
     "alter table t rename to t2",
     "alter table t2 rename to t",
     "explain select a from t",
+    "set time zone 'America/New_York'",
+    "set timezone to 'UTC'",
+    "set time zone default",
+    "begin; declare c cursor for select 1; fetch all from c; close c; \
+     declare d cursor for select 2; commit",
+    "alter table t alter column v type varchar(20)",
+    "create table s (a int, v varchar(8))",
+    "merge into t using s on t.a = s.a when matched then update set v = s.v \
+     when not matched then insert values (s.a, s.v)",
+    "merge into t using s on t.a = s.a remove duplicates",
+    "create view late as select a from public.t with no schema binding",
+    "cancel 1234567 'a reason'",
+    "select * from stl_restarted_sessions",
+    "select query_label, query_text from sys_query_history",
 ];
 
 #[test]
@@ -256,43 +313,14 @@ async fn gate() -> (Postgres, ConnDetails, Gate) {
     let server = Postgres::start();
     let database = server.database("redshift_gate");
     let gate = Gate::redshift(&database).await;
-    let made = psql(&gate, &database, "create table t (a int)").await;
+    let made = psql(&gate, &database, "create table t (a int, v varchar(8))").await;
     assert_eq!(made, "");
     (server, database, gate)
 }
 
 /// What `psql` says to a statement: rows, or the error with its code.
 async fn psql(gate: &Gate, database: &ConnDetails, sql: &str) -> String {
-    psql_as(gate, database, &database.user, PASSWORD, "", sql).await
-}
-
-async fn psql_as(
-    gate: &Gate,
-    database: &ConnDetails,
-    user: &str,
-    password: &str,
-    options: &str,
-    sql: &str,
-) -> String {
-    let address = gate.address();
-    let mut command = tokio::process::Command::new(programs().join("psql"));
-    command
-        .env_clear()
-        .env("PGPASSWORD", password)
-        .env("PGOPTIONS", options)
-        .args(["-X", "-A", "-t", "-q", "-v", "VERBOSITY=verbose"])
-        .args([
-            "-h",
-            &address.ip().to_string(),
-            "-p",
-            &address.port().to_string(),
-        ])
-        .args(["-U", user, "-d", &database.database, "-c", sql])
-        .kill_on_drop(true);
-    let done = tokio::time::timeout(Duration::from_secs(60), command.output());
-    let done = done.await.unwrap().unwrap();
-    let text = [done.stdout, done.stderr].concat();
-    String::from_utf8(text).unwrap().trim().to_owned()
+    Client::of(gate, database).says(sql).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -368,88 +396,4 @@ async fn a_column_made_from_a_literal_is_as_wide_as_the_literal() {
     let refused = said("update narrow set c = 'yes'").await;
     assert!(refused.contains("22001"), "{refused}");
     assert_eq!(said("update narrow set w = 'suppressed'").await, "");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_login_is_checked_before_anything_else() {
-    let (_server, database, gate) = gate().await;
-    let (user, one) = (database.user.as_str(), "select 1");
-    let wrong = psql_as(&gate, &database, user, "wrong", "", one).await;
-    assert!(wrong.contains("password authentication failed"), "{wrong}");
-    let digest = psql_as(&gate, &database, SHA256_USER, PASSWORD, "", one).await;
-    assert!(digest.contains("authentication method 13"), "{digest}");
-    let option = "-c standard_conforming_strings=on";
-    let option = psql_as(&gate, &database, user, PASSWORD, option, one).await;
-    assert!(
-        option.contains("unrecognized configuration parameter"),
-        "{option}"
-    );
-    let elsewhere = ConnDetails {
-        database: "nowhere".to_owned(),
-        ..database.clone()
-    };
-    let absent = psql(&gate, &elsewhere, one).await;
-    assert!(absent.contains("does not exist"), "{absent}");
-}
-
-async fn connect(gate: &Gate, database: &ConnDetails, digits: i8) -> sqlx::Result<PgConnection> {
-    let options = PgConnectOptions::new_without_pgpass()
-        .host("127.0.0.1")
-        .port(gate.address().port())
-        .username(&database.user)
-        .password(PASSWORD)
-        .database(&database.database)
-        .ssl_mode(PgSslMode::Disable)
-        .extra_float_digits(digits);
-    options.disable_statement_logging().connect().await
-}
-
-fn code(error: &sqlx::Error) -> String {
-    let database = error.as_database_error();
-    database.map_or(error.to_string(), |error| {
-        error.code().unwrap_or_default().into_owned()
-    })
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_the_driver_does_by_itself_is_held_to_redshifts_rules() {
-    let (_server, database, gate) = gate().await;
-    let refused = connect(&gate, &database, 3).await.err().unwrap();
-    assert_eq!(code(&refused), "22023");
-    let mut client = connect(&gate, &database, 2).await.unwrap();
-    let number: i32 = sqlx::query_scalar("select a + $1 from (select 1 as a) x")
-        .bind(1)
-        .fetch_one(&mut client)
-        .await
-        .unwrap();
-    assert_eq!(number, 2);
-    assert_eq!(gate.prepared(), 1);
-    let limit = sqlx::query("select a from t limit $1").bind(1_i64);
-    let refused = limit.fetch_all(&mut client).await.err().unwrap();
-    assert_eq!(code(&refused), "XX000");
-    let mut many = sqlx::query("select $32768::varchar");
-    for _ in 0..32_768 {
-        many = many.bind("x");
-    }
-    let refused = many.fetch_all(&mut client).await.err().unwrap();
-    assert_eq!(code(&refused), "42P02");
-    let long = format!("select '{}'", "x".repeat(16 * 1024 * 1024));
-    let refused = raw_sql(AssertSqlSafe(long))
-        .execute(&mut client)
-        .await
-        .err()
-        .unwrap();
-    assert_eq!(code(&refused), "54000");
-    let nested = client.begin().await.unwrap();
-    drop(nested);
-    // An exact number in binary is what no client of theirs can read.
-    let text = raw_sql("select 1.5::numeric(4,2) as n")
-        .fetch_one(&mut client)
-        .await
-        .unwrap();
-    assert_eq!(text.try_get_raw(0).unwrap().as_str().unwrap(), "1.50");
-    let broken = sqlx::query("select 1.5::numeric(4,2)")
-        .fetch_one(&mut client)
-        .await;
-    assert!(broken.is_err());
 }

@@ -1,4 +1,4 @@
-//! What a connector does besides a run's steps: it reads every type, makes its
+//! What a connector does besides a run's steps: it reads SQLite's cells, makes its
 //! tables, and says clearly what keeps it from working.
 
 use crate::support;
@@ -11,45 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use support::place::{PEOPLE, Place, facts, server_options};
 use support::postgres::Postgres;
-
-#[tokio::test]
-async fn postgres_types_become_kinds_and_what_is_unknown_becomes_text() {
-    let mut place = Place::postgres().await;
-    place.run("create type mood as enum ('fine')").await;
-    let facts = facts(
-        "select 'k' as id, true as b, false as c, 9007199254740993 as i, 1.50 as n, \
-         cast('NaN' as numeric) as nan, cast(0.1 as float8) as f, \
-         cast('2026-01-02 03:04:05.6' as timestamp) as t, \
-         cast('2026-01-02 03:04:05+02' as timestamptz) as z, \
-         cast('infinity' as timestamp) as never, cast('{\"a\":1}' as jsonb) as j, \
-         cast('[1]' as json) as k, cast('2026-01-02' as date) as d, \
-         cast('fine' as mood) as m, cast('(1,2)' as point) as p, \
-         cast('\\x00ff' as bytea) as y",
-    );
-    place.laid_out(&facts).await;
-    let page = place.warehouse.page(&facts, 1, 1).await.unwrap();
-    let cells: Vec<_> = page.row(0).cells().skip(1).collect();
-    assert_eq!(
-        cells,
-        [
-            (Kind::Bool, "true"),
-            (Kind::Bool, "false"),
-            (Kind::Integer, "9007199254740993"),
-            (Kind::Decimal, "1.50"),
-            (Kind::Float, "NaN"),
-            (Kind::Float, "0.1"),
-            (Kind::Timestamp, "2026-01-02 03:04:05.6"),
-            (Kind::TimestampTz, "2026-01-02 01:04:05+00"),
-            (Kind::Timestamp, "infinity"),
-            (Kind::Json, "{\"a\": 1}"),
-            (Kind::Json, "[1]"),
-            (Kind::Text, "2026-01-02"),
-            (Kind::Text, "fine"),
-            (Kind::Text, "(1,2)"),
-            (Kind::Text, "\\x00ff"),
-        ]
-    );
-}
 
 #[tokio::test]
 async fn sqlite_cells_take_the_kind_of_their_declared_column() {

@@ -20,13 +20,26 @@ pub(super) struct Layout {
     pub(super) columns: Vec<Column>,
     names: Arc<[String]>,
     kinds: Vec<Kind>,
-    /// Which of them the server writes as hexadecimal digits, for want of a
-    /// text.
-    are_bytes: Vec<bool>,
+    /// What has to be done to their text.
+    forms: Vec<Form>,
+}
+
+/// A text that is not yet what it stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// It is.
+    Plain,
+    /// Hexadecimal digits, for want of a text.
+    Bytes,
+    /// A `real` with more digits than it has: 0.7 as 0.69999999. PostgreSQL
+    /// writes the shortest.
+    Real,
 }
 
 /// The type number of Redshift's VARBYTE.
 const VARBYTE: u32 = 6551;
+/// That of a `real`.
+const REAL: u32 = 700;
 
 impl Layout {
     /// Of a run table's columns, ours left out.
@@ -34,12 +47,17 @@ impl Layout {
         Self {
             names: columns.iter().map(|column| column.name.clone()).collect(),
             kinds: columns.iter().map(|column| kind(dialect, column)).collect(),
-            are_bytes: columns
-                .iter()
-                .map(|column| dialect == Dialect::Redshift && column.type_number() == Some(VARBYTE))
-                .collect(),
+            forms: columns.iter().map(|column| form(dialect, column)).collect(),
             columns,
         }
+    }
+}
+
+fn form(dialect: Dialect, column: &Column) -> Form {
+    match column.type_number() {
+        Some(VARBYTE) if dialect == Dialect::Redshift => Form::Bytes,
+        Some(REAL) if dialect == Dialect::Redshift => Form::Real,
+        _ => Form::Plain,
     }
 }
 
@@ -115,14 +133,28 @@ fn push_postgres(page: &mut Page, row: &PgRow, layout: &Layout) -> Result<(), sq
             Kind::Timestamp | Kind::TimestampTz if !is_infinite(text) && !is_instant(text) => {
                 page.push(Kind::Text, text);
             }
-            Kind::Text if layout.are_bytes[index] => match hex::decode(text) {
-                Ok(bytes) => page.push(kind, &STANDARD.encode(bytes)),
-                Err(_) => page.push(kind, text),
-            },
-            _ => page.push(kind, text),
+            _ => push_formed(page, kind, layout.forms[index], text),
         }
     }
     Ok(())
+}
+
+fn push_formed(page: &mut Page, kind: Kind, form: Form, text: &str) {
+    match form {
+        Form::Plain => page.push(kind, text),
+        Form::Bytes => match hex::decode(text) {
+            Ok(bytes) => page.push(kind, &STANDARD.encode(bytes)),
+            Err(_) => page.push(kind, text),
+        },
+        Form::Real => match text.parse::<f32>() {
+            Ok(real) if real.is_finite() => {
+                let mut shortest = StackText::default();
+                write!(shortest, "{real:e}").expect("nine digits and an exponent fit");
+                page.push(kind, shortest.as_str());
+            }
+            _ => page.push(kind, text),
+        },
+    }
 }
 
 /// `NaN` and `Infinity`, which an exact number may be as well.
@@ -246,6 +278,20 @@ mod tests {
         assert_eq!(kind(Dialect::Postgres, &column("99999")), Kind::Text);
         assert_eq!(kind(Dialect::Redshift, &column("4000")), Kind::Json);
         assert_eq!(kind(Dialect::Sqlite, &column("TIMESTAMP")), Kind::Timestamp);
+    }
+
+    #[test]
+    fn a_real_is_written_with_the_digits_it_has() {
+        let mut page = Page::new(["r".to_owned()].into());
+        for text in ["0.69999999", "-1.1754944e-38", "3.4028235e+38", "NaN", "-0"] {
+            push_formed(&mut page, Kind::Float, Form::Real, text);
+        }
+        let rows = (0..page.len()).map(|n| page.row(n).cells().next().unwrap().1.to_owned());
+        let written: Vec<String> = rows.collect();
+        assert_eq!(
+            written,
+            ["7e-1", "-1.1754944e-38", "3.4028235e38", "NaN", "-0e0"]
+        );
     }
 
     #[test]

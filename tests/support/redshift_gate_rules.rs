@@ -13,8 +13,28 @@ pub struct Session {
     pub in_transaction: bool,
     /// Whether a cursor is.
     pub has_cursor: bool,
-    /// Whether the statement comes by the extended protocol.
-    pub is_prepared: bool,
+}
+
+impl Session {
+    /// The session behind a statement that went well.
+    pub fn after(self, words: &[Word]) -> Self {
+        match text(words, Some(0)) {
+            "begin" | "start" => Self {
+                in_transaction: true,
+                ..self
+            },
+            "commit" | "rollback" | "end" | "abort" => Self::default(),
+            "declare" => Self {
+                has_cursor: true,
+                ..self
+            },
+            "close" => Self {
+                has_cursor: false,
+                ..self
+            },
+            _ => self,
+        }
+    }
 }
 
 fn unsupported(what: impl Into<String>) -> Refusal {
@@ -43,6 +63,7 @@ pub fn refusal(words: &[Word], session: Session) -> Option<Refusal> {
         .or_else(|| values(words))
         .or_else(|| leader_only(words))
         .or_else(|| table_change(words, session))
+        .or_else(|| late_binding(words))
         .or_else(|| cursor(words, session))
         .or_else(|| merge(words))
 }
@@ -243,7 +264,10 @@ fn setting(words: &[Word]) -> Option<Refusal> {
         return None;
     }
     if says(words, 1, &["time", "zone"]) {
-        return None;
+        return time_zone(words, 3, &["interval", "default"]);
+    }
+    if says(words, 1, &["timezone"]) {
+        return time_zone(words, 3, &["default"]);
     }
     let at = if says(words, 1, &["session"]) || says(words, 1, &["local"]) {
         2
@@ -254,6 +278,16 @@ fn setting(words: &[Word]) -> Option<Refusal> {
     let is_known = has(SETTINGS, name) || says(words, at + 1, &["."]) || name == "authorization";
     let message = format!("unrecognized configuration parameter \"{name}\"");
     (!is_known).then(|| Refusal::error("42704", message))
+}
+
+/// A time zone is a name or an offset in quotes, or one of `others`: no
+/// number, not `local`, and an interval not behind `to`. [D r_timezone_config]
+fn time_zone(words: &[Word], at: usize, others: &[&str]) -> Option<Refusal> {
+    let value = words.get(at)?;
+    let is_one = matches!(value.kind, Kind::Literal | Kind::Quoted)
+        || others.contains(&value.text.as_str())
+        || (value.kind == Kind::Plain && value.text != "local" && value.text != "interval");
+    (!is_one).then(|| syntax(&value.text))
 }
 
 /// `values` anywhere but as the rows of an `insert`.
@@ -276,9 +310,14 @@ fn values(words: &[Word]) -> Option<Refusal> {
     (rows > 1 && has_query).then(|| unsupported(message))
 }
 
-/// The relations that are read, by their last name, and whether they are
-/// catalogs.
-fn relations(words: &[Word]) -> Vec<(String, bool)> {
+/// A relation that is read.
+struct Relation {
+    is_catalog: bool,
+    /// Whether its schema is named.
+    is_qualified: bool,
+}
+
+fn relations(words: &[Word]) -> Vec<Relation> {
     let mut found = Vec::new();
     for at in 0..words.len() {
         let is_source = says(words, at, &["from"]) || says(words, at, &["join"]);
@@ -307,7 +346,10 @@ fn relations(words: &[Word]) -> Vec<(String, bool)> {
                 && (!is_qualified || first.text == "pg_catalog"));
         let is_cte = (0..at).any(|n| words[n].text == *last && says(words, n + 1, &["as", "("]));
         if !is_cte {
-            found.push((last.to_owned(), is_catalog));
+            found.push(Relation {
+                is_catalog,
+                is_qualified,
+            });
         }
     }
     found
@@ -318,8 +360,8 @@ fn relations(words: &[Word]) -> Vec<(String, bool)> {
 fn leader_only(words: &[Word]) -> Option<Refusal> {
     let relations = relations(words);
     let writes = ["create", "insert", "update", "delete"].contains(&text(words, Some(0)));
-    let has_user_table = relations.iter().any(|(_, is_catalog)| !is_catalog);
-    let has_catalog = relations.iter().any(|(_, is_catalog)| *is_catalog);
+    let has_user_table = relations.iter().any(|relation| !relation.is_catalog);
+    let has_catalog = relations.iter().any(|relation| relation.is_catalog);
     let calls =
         (0..words.len()).any(|at| has(LEADER_ONLY, text(words, Some(at))) && is_call(words, at));
     let message =
@@ -339,9 +381,30 @@ fn table_change(words: &[Word], session: Session) -> Option<Refusal> {
     if has(&["if", "not", "exists"]) {
         return Some(syntax("not"));
     }
-    let message = "ALTER TABLE ALTER COLUMN cannot run inside a transaction block";
-    let is_refused = has(&["alter", "column"]) && session.in_transaction;
-    is_refused.then(|| Refusal::error("25001", message))
+    if !has(&["alter", "column"]) {
+        return None;
+    }
+    if session.in_transaction {
+        let message = "ALTER TABLE ALTER COLUMN cannot run inside a transaction block";
+        return Some(Refusal::error("25001", message));
+    }
+    let is_width = (0..words.len()).any(|at| {
+        says(words, at, &["type", "varchar", "("])
+            || says(words, at, &["type", "character", "varying", "("])
+    });
+    let message = "ALTER COLUMN TYPE changes the size of a VARCHAR and nothing else";
+    (!is_width).then(|| unsupported(message))
+}
+
+/// A view that is bound late needs the schema of each relation. [D
+/// r_CREATE_VIEW]
+fn late_binding(words: &[Word]) -> Option<Refusal> {
+    let is_late = (0..words.len()).any(|at| says(words, at, &["with", "no", "schema", "binding"]));
+    let message = "All the relation names inside should be qualified when creating VIEW WITH NO \
+                   SCHEMA BINDING.";
+    let is_bare = |relation: &Relation| !relation.is_qualified;
+    let is_refused = is_late && relations(words).iter().any(is_bare);
+    is_refused.then(|| unsupported(message))
 }
 
 fn cursor(words: &[Word], session: Session) -> Option<Refusal> {
@@ -359,16 +422,23 @@ fn cursor(words: &[Word], session: Session) -> Option<Refusal> {
 /// One `when matched`, one `when not matched`, nothing more to either.
 fn merge(words: &[Word]) -> Option<Refusal> {
     let count = |with: &[&str]| (0..words.len()).filter(|&at| says(words, at, with)).count();
-    if !says(words, 0, &["merge"]) || count(&["remove", "duplicates"]) == 1 {
+    if !says(words, 0, &["merge"]) {
         return None;
     }
     if count(&["matched", "and"]) > 0 {
         return Some(syntax("and"));
     }
+    if count(&["with"]) > 0 {
+        return Some(syntax("with"));
+    }
     let arms = (
         count(&["when", "matched"]),
         count(&["when", "not", "matched"]),
     );
+    if count(&["remove", "duplicates"]) == 1 {
+        let is_mixed = arms != (0, 0);
+        return is_mixed.then(|| syntax("remove"));
+    }
     let message = "MERGE needs one WHEN MATCHED and one WHEN NOT MATCHED clause";
     (arms != (1, 1)).then(|| Refusal::error("42601", message))
 }

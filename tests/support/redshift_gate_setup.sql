@@ -35,6 +35,22 @@ create function pg_catalog.super_out(pg_catalog.super) returns cstring
 create type pg_catalog.super (input = pg_catalog.super_in, output = pg_catalog.super_out, like = text);
 create function pg_catalog.json_parse(text) returns pg_catalog.super
   language plpgsql immutable as $$ begin return $1; end $$;
+create type pg_catalog.geometry;
+create function pg_catalog.geometry_in(cstring) returns pg_catalog.geometry
+  language internal immutable strict as 'textin';
+create function pg_catalog.geometry_out(pg_catalog.geometry) returns cstring
+  language internal immutable strict as 'textout';
+create type pg_catalog.geometry (input = pg_catalog.geometry_in, output = pg_catalog.geometry_out, like = text);
+create function pg_catalog.st_geomfromewkb(text) returns pg_catalog.geometry
+  language plpgsql immutable as $$ begin return upper($1); end $$;
+create type pg_catalog.geography;
+create function pg_catalog.geography_in(cstring) returns pg_catalog.geography
+  language internal immutable strict as 'textin';
+create function pg_catalog.geography_out(pg_catalog.geography) returns cstring
+  language internal immutable strict as 'textout';
+create type pg_catalog.geography (input = pg_catalog.geography_in, output = pg_catalog.geography_out, like = text);
+create function pg_catalog.st_geogfromwkb(text) returns pg_catalog.geography
+  language plpgsql immutable as $$ begin return upper($1); end $$;
 create type pg_catalog.varbyte;
 create function pg_catalog.varbyte_in(cstring) returns pg_catalog.varbyte
   language internal immutable strict as 'textin';
@@ -51,17 +67,58 @@ create view pg_catalog.svv_relation_privileges as
   select table_schema as namespace_name, table_name as relation_name, privilege_type,
          grantee as identity_name, 'user'::text as identity_type, is_grantable as admin_option
   from information_schema.table_privileges;
-create view pg_catalog.sys_query_history as
-  select usename as user_name, pid as session_id, state as status, query as query_text,
-         query_start as start_time from pg_catalog.pg_stat_activity;
 create view pg_catalog.sys_connection_log as
   select usename as user_name, pid as session_id, application_name, backend_start as record_time
   from pg_catalog.pg_stat_activity;
+
+create schema redshift_gate;
+-- The gate writes into it what it has seen, when somebody asks.
+create table pg_catalog.redshift_query_history (
+  user_name text, query_id bigint, query_label char(320), session_id int, database_name text,
+  status char(10), start_time timestamptz, elapsed_time bigint, returned_rows bigint,
+  returned_bytes bigint, query_text varchar(4000));
+create view pg_catalog.sys_query_history as
+  select u.usesysid as user_id, h.query_id, h.query_label, h.session_id, h.database_name,
+         upper(substring(h.query_text from e'(?:/\\*.*?\\*/ *)?(\\w+)')) as query_type,
+         h.status, h.start_time at time zone 'UTC' as start_time,
+         (h.start_time + h.elapsed_time * interval '1 microsecond') at time zone 'UTC' as end_time,
+         h.elapsed_time, h.returned_rows, h.returned_bytes, h.query_text
+  from pg_catalog.redshift_query_history h join pg_catalog.pg_user u on u.usename = h.user_name
+  where h.user_name = current_user
+     or (select usesuper from pg_catalog.pg_user where usename = current_user);
+create view pg_catalog.stl_restarted_sessions as
+  select now() at time zone 'UTC' as currenttime, datname as dbname, pid as newpid,
+         pid as oldpid, usename as username, client_addr::text as remotehost,
+         client_port::text as remoteport, now() at time zone 'UTC' as parkedtime,
+         ''::varchar(2000) as session_vars
+  from pg_catalog.pg_stat_activity where false;
 -- Everybody sees there what concerns them.
-grant select on pg_catalog.svv_columns, pg_catalog.svv_relation_privileges to public;
+grant select on pg_catalog.svv_columns, pg_catalog.svv_relation_privileges,
+  pg_catalog.sys_query_history, pg_catalog.stl_restarted_sessions to public;
+
+-- A view that is bound late is kept as it was written.
+create table pg_catalog.redshift_bound_late (view oid, definition text);
+create function redshift_gate.remember_views() returns event_trigger
+  language plpgsql security definer as $$
+declare
+  made record;
+begin
+  for made in select objid from pg_event_trigger_ddl_commands() loop
+    delete from pg_catalog.redshift_bound_late where view = made.objid;
+    if current_query() like '%/* with no schema binding */%' then
+      insert into pg_catalog.redshift_bound_late values (made.objid,
+        replace(current_query(), '/* with no schema binding */', 'with no schema binding'));
+    end if;
+  end loop;
+end $$;
+create event trigger remember_views on ddl_command_end
+  when tag in ('CREATE VIEW') execute function redshift_gate.remember_views();
+create function pg_catalog.redshift_viewdef(view oid) returns text
+  language sql stable security definer as $$
+  select coalesce((select definition from pg_catalog.redshift_bound_late b where b.view = $1),
+                  pg_catalog.pg_get_viewdef($1)) $$;
 
 -- Keys are declared and not kept; the length of a VARCHAR is in bytes.
-create schema redshift_gate;
 create function redshift_gate.as_redshift_keeps_it() returns event_trigger language plpgsql as $$
 declare
   made record;
@@ -80,14 +137,20 @@ begin
     loop
       execute format('alter table %s drop constraint %I', made.objid::regclass, found.conname);
     end loop;
-    for found in select attname, attnum, atttypmod - 4 as width from pg_attribute
+    for found in select attname, atttypmod - 4 as width,
+                        'redshift_bytes_' || attnum || '_' || (atttypmod - 4) as rule,
+                        (select conname::text from pg_constraint where conrelid = attrelid
+                         and starts_with(conname, 'redshift_bytes_' || attnum || '_')) as former
+                 from pg_attribute
                  where attrelid = made.objid and atttypid in (1042, 1043) and atttypmod > 4
                    and attnum > 0 and not attisdropped
-                   and not exists (select from pg_constraint where conrelid = made.objid
-                                   and conname = 'redshift_bytes_' || attnum)
     loop
+      continue when found.former = found.rule;
+      if found.former is not null then
+        execute format('alter table %s drop constraint %I', made.objid::regclass, found.former);
+      end if;
       execute format('alter table %s add constraint %I check (octet_length(%I) <= %s)',
-        made.objid::regclass, 'redshift_bytes_' || found.attnum, found.attname, found.width);
+        made.objid::regclass, found.rule, found.attname, found.width);
     end loop;
   end loop;
   perform set_config('redshift_gate.is_at_work', 'no', true);

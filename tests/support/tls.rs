@@ -68,6 +68,29 @@ pub fn self_signed(name: &str) -> Pair {
     }
 }
 
+/// What ends TLS and shows `own`; asks for a client's certificate where
+/// `clients` is given.
+pub fn acceptor(own: &Pair, clients: Option<&Authority>) -> TlsAcceptor {
+    let provider = Arc::new(default_provider());
+    let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .unwrap();
+    let config = match clients {
+        None => config.with_no_client_auth(),
+        Some(authority) => {
+            let mut roots = RootCertStore::empty();
+            let root = CertificateDer::from_pem_slice(authority.cert.as_bytes());
+            roots.add(root.unwrap()).unwrap();
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            config.with_client_cert_verifier(verifier.build().unwrap())
+        }
+    };
+    let cert = CertificateDer::from_pem_slice(own.cert.as_bytes()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).unwrap();
+    let config = config.with_single_cert(vec![cert], key).unwrap();
+    TlsAcceptor::from(Arc::new(config))
+}
+
 /// Ends TLS and hands what is inside to a plain receiver.
 pub struct TlsFront {
     address: SocketAddr,
@@ -77,25 +100,7 @@ pub struct TlsFront {
 impl TlsFront {
     /// Shows `own`; asks for a client's certificate where `clients` is given.
     pub async fn before(plain: SocketAddr, own: &Pair, clients: Option<&Authority>) -> Self {
-        let provider = Arc::new(default_provider());
-        let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .unwrap();
-        let config = match clients {
-            None => config.with_no_client_auth(),
-            Some(authority) => {
-                let mut roots = RootCertStore::empty();
-                let root = CertificateDer::from_pem_slice(authority.cert.as_bytes());
-                roots.add(root.unwrap()).unwrap();
-                let verifier =
-                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-                config.with_client_cert_verifier(verifier.build().unwrap())
-            }
-        };
-        let cert = CertificateDer::from_pem_slice(own.cert.as_bytes()).unwrap();
-        let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).unwrap();
-        let config = config.with_single_cert(vec![cert], key).unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let acceptor = acceptor(own, clients);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let front = Self {
             address: listener.local_addr().unwrap(),
