@@ -17,11 +17,13 @@ use campaignd::run::{
     Registration, Reporter, RunError, RunState, Settler, SystemClock, Tally, Throttle,
     ThrottleOptions, Turns, Warehouse, WarehouseError, WarehouseErrorClass,
 };
+use campaignd::warehouse::{ConnectorOptions, Keepalive, open};
 use campaignd::webhook::{DestinationOptions, HttpDestination};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use support::gate::Act;
 use support::place::{PEOPLE, Place, at};
 use support::receiver::{Answer, Receiver};
 use support::site::SIGNING_SECRET;
@@ -100,7 +102,11 @@ struct Stand {
 impl Stand {
     /// A run of `sql` in batches of three, claimed and not yet begun.
     async fn new(sql: &str) -> Self {
-        let place = Place::sqlite().await;
+        Self::on(Place::sqlite().await, sql).await
+    }
+
+    /// The same in another place.
+    async fn on(place: Place, sql: &str) -> Self {
         let receiver = Receiver::start().await;
         let folder = tempfile::tempdir().unwrap();
         let ledger = SqliteLedger::open(&folder.path().join("state.db")).await;
@@ -128,8 +134,8 @@ impl Stand {
         let (reporter, _) = Reporter::new(record.state);
         let stop = CancellationToken::new();
         let carrier = Carrier::new(&record, self.kit.clone(), reporter, stop)?;
-        let ended = tokio::time::timeout(Duration::from_secs(20), carrier.carry());
-        ended.await.expect("it ends in 20 s")
+        let ended = tokio::time::timeout(Duration::from_secs(40), carrier.carry());
+        ended.await.expect("it ends in 40 s")
     }
 }
 
@@ -289,4 +295,65 @@ async fn nothing_is_sent_from_a_run_table_that_has_lost_a_member() {
     let refused = stand.carry().await.unwrap_err();
     assert!(refused.to_string().contains("members"), "{refused}");
     assert_eq!(stand.receiver.count(), before);
+}
+
+/// A connection whose packets vanish in both directions, for good: what a
+/// balancer does that has forgotten it. No clock of a test moves the kernel's,
+/// so the daemon's two minutes are seconds here; that they are two minutes is
+/// asserted where the socket is made. The statement's own time limit is longer
+/// than this test may take, and has no part in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_whose_packets_vanish_is_given_up_and_the_run_goes_on() {
+    let soon = Keepalive {
+        silence_secs: 1,
+        interval_secs: 1,
+        questions: 2,
+        unacknowledged_secs: 3,
+    };
+    let mut place = Place::redshift().await;
+    let ConnectorOptions::Server(server) = &mut place.options else {
+        panic!("it is a server");
+    };
+    server.keepalive = soon;
+    server.statement_timeout = Duration::from_secs(600);
+    place.warehouse = open(place.options.clone()).unwrap();
+    // Silent while the server works: on the freeze, which it does, and on a
+    // settle's transaction, whose locks the lost session still holds. And not
+    // heard at all: on a page, and on the commit of the close.
+    let left = Mutex::new(vec!["freeze", "page", "settle", "close"]);
+    place.gate().rule(move |passing| {
+        let mut left = left.lock().unwrap();
+        let at = left.iter().position(|step| match *step {
+            "close" => passing.commits("close"),
+            step => passing.step == step,
+        });
+        match at {
+            None => Act::Pass,
+            Some(at) => match left.remove(at) {
+                "freeze" | "settle" => Act::VanishDone,
+                _ => Act::Vanish,
+            },
+        }
+    });
+    let mut stand = Stand::on(place, PEOPLE).await;
+    let began = tokio::time::Instant::now();
+    assert_eq!(stand.carry().await.unwrap(), RunState::Finished);
+    eprintln!("four holes cost {:?}", began.elapsed());
+    let log = stand.place.gate().log();
+    let holes = log
+        .iter()
+        .filter(|ended| matches!(ended.act, Act::Vanish | Act::VanishDone));
+    assert_eq!(holes.count(), 4);
+    let rows = "select status, members from campaignd.deliveries order by batch";
+    let once = ["delivered|3", "delivered|3", "delivered|1"];
+    assert_eq!(stand.place.rows(rows).await, once);
+    assert_eq!(stand.receiver.count(), 3);
+    let rows = "select count(*), count(distinct profile_id) from campaignd.contact_history \
+                where status = 'delivered'";
+    assert_eq!(stand.place.rows(rows).await, ["7|7"]);
+    let rows = "select audience, planned, delivered, still_open from campaignd.runs";
+    assert_eq!(stand.place.rows(rows).await, ["12|7|7|0"]);
+    let open = "select count(*) from campaignd.open_runs";
+    assert_eq!(stand.place.rows(open).await, ["0"]);
+    assert_eq!(stand.place.gate().refused(), []);
 }

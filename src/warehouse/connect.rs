@@ -138,7 +138,7 @@ impl Connection {
         let mut connection = if server.host.starts_with('/') {
             options.socket(&server.host).connect().await?
         } else {
-            let forwarder = Forwarder::open(&server.host, server.port).await?;
+            let forwarder = Forwarder::open(&server.host, server.port, server.keepalive).await?;
             let options = options.socket(forwarder.folder());
             let served = async { Ok(forwarder.serve(tasks).await?) };
             tokio::try_join!(options.connect(), served)?.0

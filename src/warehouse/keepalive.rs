@@ -4,6 +4,7 @@
 //! speaks to a Unix socket of this process, and a pipe carries its bytes to a
 //! socket of ours. TLS, inside the pipe, still checks the server's real name.
 
+use super::Keepalive;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use socket2::{SockRef, TcpKeepalive};
@@ -15,15 +16,6 @@ use tempfile::TempDir;
 use tokio::io::copy;
 use tokio::net::{TcpStream, UnixListener, UnixStream, lookup_host};
 use tokio_util::task::TaskTracker;
-
-/// How long a connection is silent before it is asked after.
-const SILENCE: Duration = Duration::from_secs(60);
-/// Between two questions.
-const INTERVAL: Duration = Duration::from_secs(15);
-/// Unanswered questions until it is given up.
-const QUESTIONS: u32 = 4;
-/// How long sent bytes may stay unacknowledged.
-const UNACKNOWLEDGED: Duration = Duration::from_secs(120);
 
 /// How long an address of a host is alone in being tried: a quarter of a second
 /// is what [RFC 8305](https://www.rfc-editor.org/rfc/rfc8305#section-5) says.
@@ -53,9 +45,13 @@ impl Forwarder {
     ///
     /// The host is not known, or nobody answers there; or the folder for
     /// temporary files cannot hold a socket, which is a matter of set-up.
-    pub(super) async fn open(host: &str, port: u16) -> Result<Self, sqlx::Error> {
+    pub(super) async fn open(
+        host: &str,
+        port: u16,
+        patience: Keepalive,
+    ) -> Result<Self, sqlx::Error> {
         let server = dial(host, port).await?;
-        keep_alive(&server)?;
+        keep_alive(&server, patience)?;
         let no_socket = |error| sqlx::Error::Configuration(Box::new(NoSocket(error)));
         let folder = tempfile::Builder::new().prefix("campaignd").tempdir();
         let folder = folder.map_err(no_socket)?;
@@ -126,16 +122,17 @@ async fn carry(mut driver: UnixStream, mut server: TcpStream) {
     }
 }
 
-fn keep_alive(stream: &TcpStream) -> io::Result<()> {
+fn keep_alive(stream: &TcpStream, patience: Keepalive) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
+    let seconds = |count: u16| Duration::from_secs(count.into());
     let keepalive = TcpKeepalive::new()
-        .with_time(SILENCE)
-        .with_interval(INTERVAL)
-        .with_retries(QUESTIONS);
+        .with_time(seconds(patience.silence_secs))
+        .with_interval(seconds(patience.interval_secs))
+        .with_retries(patience.questions.into());
     socket.set_tcp_keepalive(&keepalive)?;
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+    socket.set_tcp_user_timeout(Some(seconds(patience.unacknowledged_secs)))?;
     Ok(())
 }
 
@@ -150,13 +147,21 @@ mod tests {
     async fn the_way_out_is_kept_alive_and_both_sides_close_together() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let forwarder = Forwarder::open("localhost", port).await.unwrap();
+        let forwarder = Forwarder::open("localhost", port, Keepalive::default())
+            .await
+            .unwrap();
         let (mut server, _) = listener.accept().await.unwrap();
         let socket = SockRef::from(&forwarder.server);
         assert!(socket.keepalive().unwrap());
-        assert_eq!(socket.tcp_keepalive_time().unwrap(), SILENCE);
-        assert_eq!(socket.tcp_keepalive_interval().unwrap(), INTERVAL);
-        assert_eq!(socket.tcp_keepalive_retries().unwrap(), QUESTIONS);
+        assert_eq!(
+            socket.tcp_keepalive_time().unwrap(),
+            Duration::from_secs(60)
+        );
+        assert_eq!(
+            socket.tcp_keepalive_interval().unwrap(),
+            Duration::from_secs(15)
+        );
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 4);
         let path = forwarder.folder().join(format!(".s.PGSQL.{port}"));
         let folder = forwarder.folder().to_owned();
         let tasks = TaskTracker::new();

@@ -39,7 +39,7 @@ pub use erase::{Erased, Erasure, erase};
 pub use fresh::newest_data;
 pub use iam::{IamLogin, IamTarget};
 pub use login::Login;
-pub use options::{ApartOptions, ConnectorOptions, ServerOptions, Tls};
+pub use options::{ApartOptions, ConnectorOptions, Keepalive, ServerOptions, Tls};
 pub use preview::{Blamed, Looked, Preview, Wanted, audience_count, look_at_campaign, preview};
 pub use report::{Column, ConnectorReport, MAX_RELATIONS, OwnTable, Relation, report};
 pub use report_keys::{KeySample, MAX_SAMPLED};

@@ -96,8 +96,38 @@ pub struct ServerOptions {
     pub max_queries: NonZeroU32,
     /// The longest a statement may take.
     pub statement_timeout: Duration,
+    /// When a silent connection is given up.
+    pub keepalive: Keepalive,
     /// Where its history is, if it is behind another connector.
     pub apart: Option<Box<ApartOptions>>,
+}
+
+/// When a connection is given up that nothing is heard of. The kernel counts
+/// in whole seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keepalive {
+    /// How long it is silent before it is asked after.
+    pub silence_secs: u16,
+    /// Between two questions.
+    pub interval_secs: u16,
+    /// Unanswered questions until it is given up.
+    pub questions: u16,
+    /// How long what was sent may stay unacknowledged, questions included.
+    pub unacknowledged_secs: u16,
+}
+
+impl Default for Keepalive {
+    /// Two minutes in all. Balancers on the way forget a connection that is
+    /// silent for 350 s, without a word to either side; a question each minute
+    /// keeps them from it.
+    fn default() -> Self {
+        Self {
+            silence_secs: 60,
+            interval_secs: 15,
+            questions: 4,
+            unacknowledged_secs: 120,
+        }
+    }
 }
 
 /// History that is kept behind another connector.

@@ -100,6 +100,7 @@ impl Pool {
                     in_transaction: false,
                     _permit: permit,
                 }),
+                commits: false,
                 is_under_way: false,
             },
         })
@@ -245,6 +246,7 @@ struct InUse {
     connection: Connection,
     /// The server's number for it.
     pid: Option<i32>,
+    /// Whether a transaction is open, as far as the server has said.
     in_transaction: bool,
     _permit: OwnedSemaphorePermit,
 }
@@ -253,7 +255,9 @@ struct InUse {
 type Abandoned = InUse;
 
 impl Abandoned {
-    /// What ends it. Redshift cancels nothing within a transaction.
+    /// What ends it. Redshift cancels nothing within a transaction, and a
+    /// server that has not heard that we are gone keeps it open, and what it
+    /// has locked, when only its statement is ended.
     fn how(&self) -> &'static str {
         match self.in_transaction {
             true => "pg_terminate_backend",
@@ -269,6 +273,8 @@ struct Flight {
     pool: Arc<Pool>,
     /// None once it is handed back.
     in_use: Option<InUse>,
+    /// Whether what is under way is the commit of its transaction.
+    commits: bool,
     is_under_way: bool,
 }
 
@@ -286,6 +292,9 @@ impl Flight {
     /// that it is done.
     fn landed<T>(&mut self, result: Result<T, WarehouseError>) -> Result<T, WarehouseError> {
         self.is_under_way = matches!(&result, Err(error) if error.code.is_none());
+        if self.commits && result.is_ok() {
+            self.in_use().in_transaction = false;
+        }
         result
     }
 }
@@ -357,11 +366,8 @@ impl Session {
             in_time(self.limit(), &set, self.flight.connection().run(&set)).await?;
             self.label = label;
         }
-        match step {
-            "begin" => self.flight.in_use().in_transaction = true,
-            "commit" => self.flight.in_use().in_transaction = false,
-            _ => {}
-        }
+        self.flight.commits = step == "commit";
+        self.flight.in_use().in_transaction |= step == "begin";
         Ok(())
     }
 

@@ -8,7 +8,9 @@ use campaignd::audience::{AudienceSpec, Dialect, Funnel, Policy, TableNames};
 use campaignd::history::{BatchOutcome, BatchStatus, Closing, RunFacts, RunStatus, Settlement};
 use campaignd::id::{BatchPath, CampaignName, MessageId, RunId, Trigger};
 use campaignd::run::{Registration, Warehouse};
-use campaignd::warehouse::{ConnectorOptions, Login, ServerOptions, Tls, apply_bootstrap, open};
+use campaignd::warehouse::{
+    ConnectorOptions, Keepalive, Login, ServerOptions, Tls, apply_bootstrap, open,
+};
 use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, SqliteConnection, raw_sql};
 use std::num::NonZeroU32;
@@ -46,6 +48,7 @@ pub fn server_options(server: &Postgres) -> ServerOptions {
         schema: "campaignd".to_owned(),
         max_queries: NonZeroU32::new(2).unwrap(),
         statement_timeout: Duration::from_secs(60),
+        keepalive: Keepalive::default(),
         apart: None,
     }
 }

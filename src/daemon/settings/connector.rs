@@ -5,7 +5,7 @@ use super::history::{HistoryElsewhere, history_elsewhere};
 use super::secret::{Secret, Secrets, SettingsError};
 use crate::audience::Dialect;
 use crate::campaign::yaml::{Field, Section};
-use crate::warehouse::{ConnectorOptions, IamTarget, Login, ServerOptions, Tls};
+use crate::warehouse::{ConnectorOptions, IamTarget, Keepalive, Login, ServerOptions, Tls};
 use secrecy::SecretString;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -172,6 +172,7 @@ impl Connector {
             schema: server.schema,
             max_queries: server.max_queries,
             statement_timeout: server.statement_timeout,
+            keepalive: Keepalive::default(),
             apart: None,
         }))
     }
