@@ -52,6 +52,7 @@ mod payload;
 mod plan;
 mod plan_through_daemon;
 mod planted_secrets;
+mod planted_text;
 mod policy;
 mod policy_races;
 mod readme;

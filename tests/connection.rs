@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use support::oracle;
 use support::place::{Place, facts};
+use support::psql::Client;
 use support::receiver::Answer;
 use support::site::{Site, World};
 use support::tls::{Authority, self_signed};
@@ -92,6 +93,23 @@ async fn every_statement_says_what_it_is_for_and_redshift_files_it_under_its_run
     ] {
         assert!(steps.contains(step), "{step} is not among {steps:?}");
     }
+    // What infosec finds in the warehouse's own log, by the label alone.
+    let infosec = Client::of(site.gate(), site.database());
+    let filed_under = async |label: &str| {
+        let ask = format!(
+            "select distinct substring(query_text, 1, 90) from sys_query_history \
+             where query_label = '{label}' and status = 'success'"
+        );
+        infosec.says(&ask).await
+    };
+    let filed = filed_under(label).await;
+    for step in ["register", "freeze", "page", "close"] {
+        let comment = format!("/* campaignd {step} {run} */");
+        assert!(filed.contains(&comment), "{step}: {filed}");
+    }
+    // What settles may be for several runs.
+    let filed = filed_under("campaignd_batches").await;
+    assert!(filed.contains("/* campaignd settle "), "{filed}");
     site.check_gate();
     oracle::check(&site).await;
 }

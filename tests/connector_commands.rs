@@ -6,6 +6,7 @@
 use crate::support;
 
 use serde_json::Value;
+use support::psql::Client;
 use support::site::{Site, World};
 
 const CAMPAIGN: &str = "name: hello
@@ -119,6 +120,38 @@ async fn a_table_instead_of_a_view_and_a_missing_table_of_ours_are_findings() {
         insta::assert_snapshot!(format!("tables_{world:?}"), shown);
         site.check_gate();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_that_is_bound_late_is_told_of_with_all_it_will_share() {
+    let site = site(World::Redshift, "bound_late", "").await;
+    let administrator = Client::of(site.gate(), site.database());
+    let made = "
+        create view shared.late as select * from public.people with no schema binding;
+        create view shared.named as select profile_id from public.people with no schema binding;
+        create view shared.bound as select * from public.people;
+        grant select on shared.late to app;
+        grant select on shared.named to app;
+        grant select on shared.bound to app;";
+    assert_eq!(administrator.script(made).await, "");
+    let found: Value = site.json(&["connector", "test", "warehouse"]).await;
+    let relations = found["report"]["relations"].as_array().unwrap();
+    let kind = |name: &str| {
+        let found = relations.iter().find(|one| one["name"] == name);
+        found.unwrap()["kind"].as_str().unwrap()
+    };
+    assert_eq!(kind("shared.late"), "late-binding view");
+    assert_eq!(kind("shared.named"), "late-binding view");
+    assert_eq!(kind("shared.bound"), "view");
+    assert_eq!(kind("shared.active_people"), "view");
+    let late = relations.iter().find(|one| one["name"] == "shared.late");
+    let late = late.unwrap();
+    assert_eq!(late["columns"].as_array().unwrap().len(), 2);
+    assert_eq!(late["keys"][0]["duplicates"], 1);
+    let star = "the view `shared.late` shares every column there will be (`select *`); name its \
+                columns";
+    assert_eq!(found["report"]["findings"], serde_json::json!([star]));
+    site.check_gate();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,16 +1,16 @@
-//! What is only so at Redshift: logins, what the administrator runs, and
-//! literals.
+//! What is only so at Redshift: logins, what the administrator runs, and how a
+//! statement is cancelled.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
 use crate::support;
 
 use campaignd::audience::Dialect;
-use campaignd::history::{BatchStatus, BootstrapOptions, RunStatus, TABLES, bootstrap};
+use campaignd::history::{BootstrapOptions, TABLES, bootstrap};
 use campaignd::run::{WarehouseError, WarehouseErrorClass};
 use campaignd::warehouse::{Change, ConnectorOptions, ServerOptions, apply_bootstrap, open};
 use std::time::Duration;
-use support::place::{Place, closing, facts, outcome, settlement};
+use support::place::{Place, facts};
 use support::redshift_gate::{SHA256_USER, Verdict, judge};
 use support::redshift_gate_rules::Session;
 
@@ -109,28 +109,4 @@ async fn a_statement_that_runs_too_long_is_cancelled_and_the_session_given_up() 
     assert_eq!(failed.class, WarehouseErrorClass::Cancelled, "{failed:?}");
     assert!(failed.message.contains("cancelled on user"), "{failed:?}");
     warehouse.ping().await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn text_with_backslashes_and_quotes_stays_text_wherever_it_meets_sql() {
-    let mut place = Place::redshift().await;
-    let nasty = r"x\'); drop table people; --\\'' \";
-    let mut facts = facts("select id from people");
-    facts.attributes = Some(nasty.to_owned());
-    facts.channel = nasty.to_owned();
-    facts.campaign_version = nasty.to_owned();
-    let funnel = place.laid_out(&facts).await;
-    let mut sent = outcome(&facts, 1, 3, BatchStatus::Rejected);
-    sent.error = Some(nasty.to_owned());
-    let settled = settlement(&facts, funnel, vec![sent]);
-    place.warehouse.settle(&[settled]).await.unwrap();
-    let mut end = closing(&facts, funnel, RunStatus::Incomplete);
-    end.error = Some(nasty.to_owned());
-    place.warehouse.close(&end).await.unwrap();
-    let rows = "select distinct attributes, channel, campaign_version, reason \
-                from campaignd.contact_history";
-    assert_eq!(place.rows(rows).await, [[nasty; 4].join("|")]);
-    let rows = "select error from campaignd.runs";
-    assert_eq!(place.rows(rows).await, [nasty]);
-    assert_eq!(place.rows("select count(*) from people").await, ["12"]);
 }

@@ -7,6 +7,7 @@ use support::gate::Gate;
 use support::postgres::{ConnDetails, Postgres};
 use support::psql::Client;
 use support::redshift_gate::{Verdict, judge};
+use support::redshift_gate_login::startup_refusal;
 use support::redshift_gate_rules::Session;
 
 /// Statements and the code and words of the error that each gets.
@@ -192,6 +193,11 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "0A000",
         "VARCHAR",
     ),
+    (
+        "with c as (select 1 as a) merge into t using c on t.a = c.a remove duplicates",
+        "42601",
+        "merge",
+    ),
     ("set time zone local", "42601", "local"),
     ("set time zone -7", "42601", "-"),
     ("set timezone to interval '2 hours'", "42601", "interval"),
@@ -280,6 +286,8 @@ const PASSED: &[&str] = &[
     "create view late as select a from public.t with no schema binding",
     "cancel 1234567 'a reason'",
     "select * from stl_restarted_sessions",
+    "select privilege_type from svv_relation_privileges where relation_name = 't'",
+    "select application_name from sys_connection_log",
     "select query_label, query_text from sys_query_history",
 ];
 
@@ -293,6 +301,37 @@ fn what_redshift_refuses_is_refused_in_its_words() {
             }
             Verdict::Passed(_) => panic!("it passed: {sql}"),
         }
+    }
+}
+
+#[test]
+fn a_session_may_ask_for_what_redshift_knows_and_nothing_else() {
+    let refused = |name: &str, value: &str| {
+        let asked = [("user", "app"), ("database", "shared"), (name, value)];
+        let asked = asked.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        startup_refusal(&asked.into()).map(|refused| (refused.code, refused.is_fatal))
+    };
+    for (name, value) in [
+        ("client_encoding", "UTF8"),
+        ("DateStyle", "ISO, MDY"),
+        ("TimeZone", "UTC"),
+        ("application_name", "campaignd/1"),
+        ("extra_float_digits", "2"),
+        ("extra_float_digits", "-15"),
+        ("client_protocol_version", "2"),
+        ("driver_version", "x"),
+        ("options", "-c statement_timeout=60000 -c query_group=x"),
+    ] {
+        assert_eq!(refused(name, value), None, "{name}={value}");
+    }
+    for (name, value, code) in [
+        ("extra_float_digits", "3", "22023"),
+        ("extra_float_digits", "-16", "22023"),
+        ("standard_conforming_strings", "on", "42704"),
+        ("options", "-c lock_timeout=1", "42704"),
+        ("replication", "true", "42704"),
+    ] {
+        assert_eq!(refused(name, value), Some((code, true)), "{name}={value}");
     }
 }
 
@@ -374,6 +413,13 @@ async fn psql_sees_redshifts_version_values_and_columns() {
     said("create table bytes (v varchar(4), k int primary key, s super)").await;
     let long = said("insert into bytes values ('äää', 1)").await;
     assert!(long.contains("22001"), "{long}");
+    said("create table texts (v text, k varchar(max))").await;
+    let long = said("insert into texts (v) values (repeat('x', 257))").await;
+    assert!(long.contains("22001"), "{long}");
+    assert_eq!(
+        said("insert into texts values (repeat('x', 256), repeat('x', 65535))").await,
+        ""
+    );
     // Neither kept apart nor lost: keys are declared and not enforced.
     assert_eq!(
         said("insert into bytes values ('ää', 1), ('x', 1)").await,

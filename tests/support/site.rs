@@ -344,6 +344,14 @@ log: {{ format: json, level: debug }}
         }
     }
 
+    /// The warehouse's database.
+    pub fn database(&self) -> &ConnDetails {
+        match &self.warehouse {
+            Warehouse::Postgres { database, .. } => database,
+            Warehouse::Sqlite => panic!("the warehouse of this site has no server"),
+        }
+    }
+
     /// The warehouse's server.
     pub fn server(&self) -> &Postgres {
         match &self.warehouse {
