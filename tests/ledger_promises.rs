@@ -13,6 +13,7 @@ use campaignd::run::{
 };
 use futures_util::future::join_all;
 use jiff::SignedDuration;
+use support::claims::claims_made_together_are_each_taken_or_refused;
 use support::records::{
     attempt, campaign, claim, cursor, ends, manual, minute, moves, new_run, only_batch, queued,
     refused, some_run,
@@ -49,6 +50,7 @@ macro_rules! promises {
 promises! {
     a_fire_time_is_claimed_once
     a_claim_from_a_stale_cursor_is_refused
+    claims_made_together_are_each_taken_or_refused
     a_claim_brings_back_what_it_wrote
     fire_times_that_were_not_run_are_kept_with_their_reason
     a_specification_is_kept_once_and_comes_with_each_of_its_runs

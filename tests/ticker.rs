@@ -44,13 +44,15 @@ impl Ledger for Forgetful {
         self.inner.cursor(campaign).await
     }
 
-    async fn claim(&self, claim: Claim) -> Result<Vec<RunId>, LedgerError> {
-        let written = self.inner.claim(claim).await?;
-        if !written.is_empty() && self.loses_answer.swap(false, SeqCst) {
+    async fn claim_all(&self, claims: Vec<Claim>) -> Vec<Result<Vec<RunId>, LedgerError>> {
+        let mut answers = self.inner.claim_all(claims).await;
+        let brings_one =
+            |answer: &Result<Vec<RunId>, _>| matches!(answer, Ok(runs) if !runs.is_empty());
+        if answers.iter().any(brings_one) && self.loses_answer.swap(false, SeqCst) {
             let message = "told to fail".to_owned();
-            return Err(LedgerError::Unusable { message });
+            answers.fill(Err(LedgerError::Unusable { message }));
         }
-        Ok(written)
+        answers
     }
 
     async fn claim_manual(&self, run: NewRun, at: Timestamp) -> Result<RunId, LedgerError> {

@@ -316,7 +316,8 @@ async fn an_hour_ago(site: &Site, host: &str) {
     let store = site.path().join(format!("{host}.db"));
     let daemon = site.serve_as(host);
     wait_for("a look at the schedule", async || {
-        if !store.exists() {
+        let has_table = "select 1 from sqlite_master where name = 'cursors'";
+        if !store.exists() || sqlite_rows(&store, has_table).await.is_empty() {
             return None;
         }
         let looks = sqlite_rows(&store, "select seen_until from cursors").await;

@@ -1,6 +1,7 @@
 //! The process: settings and campaigns read, adapters picked, schedules
 //! watched, runs carried, everything stopped again.
 
+mod ahead;
 mod counter;
 mod desk;
 mod expired;

@@ -1,24 +1,24 @@
 //! Finds what is due and has the ledger take it, each fire time once.
 
+use super::ahead::{AHEAD, Ahead, TOO_LATE};
 use super::folder::{Folder, Loaded};
 use super::runs::{Runs, Unstarted};
 use super::world::World;
-use crate::campaign::{Campaign, DestinationTerms, RunSpec};
-use crate::delivery::Format;
+use crate::campaign::Campaign;
 use crate::id::{CampaignName, RunId, Trigger};
 use crate::run::{Claim, Cursor, LedgerError, NewRun, RunState};
 use crate::schedule::{
     Ceased, Due, Earlier, Look, Schedule, Seen, Start, due, in_force_from, left_behind,
     passed_over, start,
 };
-use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-/// Campaigns whose fire times are taken together: their claims share the
-/// ledger's transactions, and none of their runs begins before all are taken.
+/// Campaigns whose fire times are taken together: their claims share a
+/// transaction of the ledger, and none of their runs begins before all are taken.
 const AT_A_TIME: usize = 1_024;
 
 /// Reads of the ledger at a time.
@@ -73,6 +73,8 @@ pub(super) struct Ticker {
     looked_at: Option<Timestamp>,
     /// What the last look left; none where the next must look at all.
     quiet: Option<Quiet>,
+    /// What the next runs are written down with.
+    ahead: Ahead,
     /// Whether a look has failed since the ledger was last asked for its open
     /// runs: it may have claimed some that nobody carries.
     has_lost_track: bool,
@@ -88,6 +90,7 @@ impl Ticker {
             watches: HashMap::new(),
             looked_at: None,
             quiet: None,
+            ahead: Ahead::default(),
             has_lost_track: false,
         }
     }
@@ -98,6 +101,7 @@ impl Ticker {
         self.folder = reread(std::mem::take(&mut self.folder));
         self.world = self.runs.world();
         self.quiet = None;
+        self.ahead.clear();
         for (name, watch) in &mut self.watches {
             watch.was_disabled |= !self.folder.campaigns.contains_key(name);
         }
@@ -120,7 +124,9 @@ impl Ticker {
             && quiet.until.is_none_or(|until| until > now)
         {
             self.looked_at = Some(now);
-            return Ok(quiet.next);
+            let next = quiet.next;
+            self.make_ahead(next, now);
+            return Ok(next);
         }
         self.quiet = None;
         let campaigns = self.folder.campaigns.values();
@@ -141,6 +147,21 @@ impl Ticker {
         self.quiet = Some(quiet);
         self.looked_at = Some(now);
         Ok(next)
+    }
+
+    /// Makes the specifications of what comes due from `next` on, if that is
+    /// soon and not at once.
+    fn make_ahead(&mut self, next: Option<Timestamp>, now: Timestamp) {
+        let is_after = |span: Duration| next.is_some_and(|next| next > now + span);
+        if next.is_none() || is_after(AHEAD) {
+            self.ahead.clear();
+        } else if is_after(TOO_LATE) {
+            let watches = self.watches.values();
+            let soon = watches.filter(|watch| watch.next.is_some_and(|at| at <= now + AHEAD));
+            let soon = soon.filter(|watch| watch.campaign.enabled);
+            self.ahead
+                .make(soon.map(|watch| &watch.campaign), &self.world);
+        }
     }
 
     fn quiet_from_here(&self) -> Quiet {
@@ -170,12 +191,7 @@ impl Ticker {
             Ok((loaded, cursor, was_disabled))
         });
         let known: Vec<_> = stream::iter(known).buffered(READS).try_collect().await?;
-        let taken = known.into_iter().map(|(loaded, cursor, was_disabled)| {
-            let earlier = in_the_way.get(&loaded.campaign.name);
-            let earlier = earlier.map_or(&[][..], Vec::as_slice);
-            this.take(loaded, cursor, was_disabled, earlier, now)
-        });
-        let taken = join_all(taken).await;
+        let taken = this.take(known, &in_the_way, now).await;
         let mut failed = None;
         let mut claimed = Vec::new();
         for (Loaded { campaign, .. }, taken) in campaigns.iter().zip(taken) {
@@ -194,26 +210,51 @@ impl Ticker {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Has the ledger take what is due of one campaign. Returns what is known
-    /// of it now, and the runs that were written.
+    /// Has the ledger take what is due of campaigns, together. Returns for
+    /// each what is known of it now, and the runs that were written.
     async fn take(
         &self,
+        known: Vec<(&Loaded, Option<Cursor>, bool)>,
+        in_the_way: &InTheWay,
+        now: Timestamp,
+    ) -> Vec<Result<(Watch, Vec<RunId>), LedgerError>> {
+        let mut claims = Vec::new();
+        let mut looked = Vec::with_capacity(known.len());
+        for (loaded, cursor, was_disabled) in known {
+            let earlier = in_the_way.get(&loaded.campaign.name);
+            let earlier = earlier.map_or(&[][..], Vec::as_slice);
+            let found = self.find(loaded, cursor, was_disabled, earlier, now);
+            looked.push((loaded, was_disabled, found.watch, found.claim.is_some()));
+            claims.extend(found.claim);
+        }
+        let answers = match claims.is_empty() {
+            true => Vec::new(),
+            false => self.world.ledger.claim_all(claims).await,
+        };
+        let mut answers = answers.into_iter();
+        let mut taken = Vec::with_capacity(looked.len());
+        for (loaded, was_disabled, watch, is_claimed) in looked {
+            let answer = is_claimed.then(|| answers.next()).flatten();
+            taken.push(match answer.unwrap_or_else(|| Ok(Vec::new())) {
+                Err(LedgerError::Conflict { .. }) => {
+                    self.take_again(loaded, was_disabled, now).await
+                }
+                answer => answer.map(|runs| (watch, runs)),
+            });
+        }
+        taken
+    }
+
+    /// Takes what is due of one campaign where another host was first: what it
+    /// left is looked at anew. Returns what is known of it now, and the runs
+    /// that were written.
+    async fn take_again(
+        &self,
         loaded: &Loaded,
-        cursor: Option<Cursor>,
         was_disabled: bool,
-        earlier: &[Earlier],
         now: Timestamp,
     ) -> Result<(Watch, Vec<RunId>), LedgerError> {
         let name = &loaded.campaign.name;
-        let found = self.find(loaded, cursor, was_disabled, earlier, now);
-        let Some(claim) = found.claim else {
-            return Ok((found.watch, Vec::new()));
-        };
-        match self.world.ledger.claim(claim).await {
-            Err(LedgerError::Conflict { .. }) => {}
-            claimed => return Ok((found.watch, claimed?)),
-        }
-        // Another host was here first: what it left is looked at anew.
         let cursor = self.world.ledger.cursor(name).await?;
         let earlier = self.in_the_way().await?.remove(name).unwrap_or_default();
         let found = self.find(loaded, cursor, was_disabled, &earlier, now);
@@ -352,7 +393,7 @@ impl Ticker {
 
     fn new_runs(
         &self,
-        campaign: &Campaign,
+        campaign: &Arc<Campaign>,
         dues: Vec<Due>,
         mut earlier: Vec<Earlier>,
     ) -> Vec<NewRun> {
@@ -360,16 +401,7 @@ impl Ticker {
             return Vec::new();
         }
         let gone = self.gone(campaign);
-        let destination = &campaign.activation.destination;
-        let stand_in = || DestinationTerms {
-            channel: destination.to_string(),
-            max_body: 0,
-            format: Format::default(),
-        };
-        let terms = self.world.terms(destination).cloned();
-        let spec = RunSpec::of(campaign, &terms.unwrap_or_else(stand_in)).to_json();
-        let version = RunSpec::version_of(&spec);
-        let spec: Arc<str> = spec.into();
+        let made = self.ahead.get(campaign, &self.world);
         dues.into_iter()
             .map(|due| {
                 let fire_time = due.fire_time();
@@ -395,8 +427,8 @@ impl Ticker {
                     connector: campaign.connector.clone(),
                     fire_time,
                     trigger: Trigger::Scheduled,
-                    campaign_version: version.clone(),
-                    spec: Arc::clone(&spec),
+                    campaign_version: made.version.clone(),
+                    spec: made.spec.clone(),
                     state,
                     error,
                 }

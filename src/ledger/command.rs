@@ -17,7 +17,8 @@ use std::time::Duration;
 /// changed, or done whole, and so can share a transaction with others.
 #[derive(Debug)]
 pub(super) enum Command {
-    Claim(Claim),
+    /// Of different campaigns.
+    Claim(Vec<Claim>),
     ClaimManual {
         run: NewRun,
         at: Timestamp,
@@ -76,6 +77,8 @@ pub(super) enum Command {
 pub(super) struct Written {
     /// The runs; most commands write none.
     pub(super) runs: Vec<RunId>,
+    /// An answer for each claim, where it was claims.
+    pub(super) claims: Vec<Result<Vec<RunId>, LedgerError>>,
     /// The term of a lease that was taken.
     pub(super) term: Option<i32>,
     /// How many rows were removed.
@@ -116,7 +119,7 @@ impl Command {
     /// Does it inside the transaction that is open on `db`.
     pub(super) async fn apply(&self, db: &mut SqliteConnection) -> Result<Written, Failure> {
         match self {
-            Self::Claim(claim) => return write_run::claim(db, claim).await,
+            Self::Claim(claims) => return write_run::claim(db, claims).await,
             Self::ClaimManual { run, at } => return write_run::claim_manual(db, run, *at).await,
             Self::Adopt(adopted) => write_adopted::adopt(db, adopted).await?,
             Self::SetAlarm { connector, alarm } => {

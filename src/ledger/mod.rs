@@ -3,6 +3,7 @@
 
 mod begin;
 mod bundle;
+mod claims;
 mod command;
 mod connectors;
 mod lock;

@@ -242,8 +242,12 @@ impl Ledger for PostgresLedger {
         .transpose()
     }
 
-    async fn claim(&self, claim: Claim) -> Result<Vec<RunId>, LedgerError> {
-        Ok(self.write(Command::Claim(claim)).await?.runs)
+    async fn claim_all(&self, claims: Vec<Claim>) -> Vec<Result<Vec<RunId>, LedgerError>> {
+        let all = claims.len();
+        match self.write(Command::Claim(claims)).await {
+            Ok(written) => written.claims,
+            Err(error) => vec![Err(error); all],
+        }
     }
 
     async fn claim_manual(&self, run: NewRun, at: Timestamp) -> Result<RunId, LedgerError> {

@@ -1,35 +1,53 @@
 //! Writes to runs, cursors and leases on the ledger's server.
 
+use super::claims::{self, Names, Row};
 use super::command::{Failure, Written};
 use super::postgres_trouble;
 use super::rows::{self, micros};
 use super::trouble::{self, conflict};
-use crate::id::{RunId, Trigger};
+use crate::id::RunId;
 use crate::run::{Claim, NewRun, RunChange, RunState};
 use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
 use sqlx::PgConnection;
 use std::time::Duration;
 
-// Two hosts must not each find a campaign without an open run.
+// Two hosts must not each find a campaign without an open run. One by one in
+// this order, so that hosts do not wait for each other.
+const LOCK_CAMPAIGNS: &str = "/* lock campaigns */ \
+    select pg_advisory_xact_lock(hashtextextended(c, 20261122)) \
+    from (select c from unnest($1::text[]) c order by c offset 0) as c";
+
 const LOCK_CAMPAIGN: &str =
     "/* lock campaign */ select pg_advisory_xact_lock(hashtextextended($1, 20261122))";
 
-const FIRST_CURSOR: &str = "/* first cursor */ \
+const FIRST_CURSORS: &str = "/* first cursors */ \
     insert into cursors (campaign, schedule_hash, seen_until, schedule, is_disabled) \
-    values ($1, $2, $3, $4, $5) \
-    on conflict do nothing";
+    select campaign, schedule_hash, seen_until, schedule, is_disabled \
+    from json_to_recordset($1::json) as c (campaign text, schedule_hash text, seen_until bigint, \
+    schedule text, is_disabled bool) on conflict do nothing returning campaign";
 
-const MOVE_CURSOR: &str = "/* move cursor */ \
-    update cursors set schedule_hash = $2, seen_until = $3, schedule = $4, is_disabled = $5 \
-    where campaign = $1 and schedule_hash = $6 and seen_until = $7";
+const MOVE_CURSORS: &str = "/* move cursors */ \
+    update cursors set schedule_hash = c.schedule_hash, seen_until = c.seen_until, \
+    schedule = c.schedule, is_disabled = c.is_disabled \
+    from json_to_recordset($1::json) as c (campaign text, schedule_hash text, seen_until bigint, \
+    schedule text, is_disabled bool, hash_before text, seen_before bigint) \
+    where cursors.campaign = c.campaign and cursors.schedule_hash = c.hash_before \
+    and cursors.seen_until = c.seen_before returning cursors.campaign";
 
-const INSERT_RUN: &str = "/* insert run */ \
+const INSERT_RUNS: &str = "/* insert runs */ \
     insert into runs (run_id, campaign, connector, fire_time, \"trigger\", manual_number, \
     campaign_version, state, is_open, claimed_at, finished_at, error) \
-    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) on conflict do nothing";
+    select run_id, campaign, connector, fire_time, \"trigger\", manual_number, \
+    campaign_version, state, is_open, claimed_at, finished_at, error \
+    from json_to_recordset($1::json) as c (run_id text, campaign text, connector text, \
+    fire_time bigint, \"trigger\" text, manual_number bigint, campaign_version text, state text, \
+    is_open bool, claimed_at bigint, finished_at bigint, error text) \
+    on conflict do nothing returning run_id";
 
-const INSERT_SPEC: &str = "/* insert spec */ \
-    insert into run_specs (campaign_version, spec) values ($1, $2) on conflict do nothing";
+const INSERT_SPECS: &str = "/* insert specs */ \
+    insert into run_specs (campaign_version, spec) \
+    select * from unnest($1::text[], $2::text[]) on conflict do nothing";
 
 const OPEN_RUN: &str = "/* open run */ \
     select run_id from runs where campaign = $1 and is_open \
@@ -62,41 +80,91 @@ const RELEASE_LEASE: &str = "/* release lease */ \
     update runs set lease_host = null, lease_until = null \
     where run_id = $1 and term = $2 and lease_host = $3";
 
-/// Moves the cursor, then writes the runs; refused unless the cursor is where
-/// the claim says.
-pub(super) async fn claim(db: &mut PgConnection, claim: &Claim) -> Result<Written, Failure> {
-    lock(db, claim.campaign.as_str()).await?;
-    let statement = match claim.before {
-        Some(_) => MOVE_CURSOR,
-        None => FIRST_CURSOR,
-    };
-    let mut cursor = sqlx::query(statement)
-        .bind(claim.campaign.as_str())
-        .bind(&claim.after.schedule_hash)
-        .bind(micros(claim.after.seen_until))
-        .bind(claim.after.schedule.as_deref())
-        .bind(claim.after.is_disabled);
-    if let Some(before) = &claim.before {
-        cursor = cursor
-            .bind(&before.schedule_hash)
-            .bind(micros(before.seen_until));
-    }
-    if cursor.execute(&mut *db).await?.rows_affected() == 0 {
-        let what = format!("the cursor of campaign {}", claim.campaign);
-        return Err(conflict(what).into());
-    }
-    let mut written = Vec::new();
-    let mut version = None;
-    for run in &claim.runs {
-        if insert(db, run, &run.run, None, claim.at).await? {
-            written.push(run.run.clone());
-            if version != Some(&run.campaign_version) {
-                insert_spec(db, run).await?;
-                version = Some(&run.campaign_version);
-            }
+/// A cursor as the statement reads it.
+#[derive(Serialize)]
+struct CursorRow<'a> {
+    campaign: &'a str,
+    schedule_hash: &'a str,
+    seen_until: i64,
+    schedule: Option<&'a str>,
+    is_disabled: bool,
+    hash_before: Option<&'a str>,
+    seen_before: Option<i64>,
+}
+
+impl<'a> CursorRow<'a> {
+    fn of(claim: &'a Claim) -> Self {
+        let before = claim.before.as_ref();
+        Self {
+            campaign: claim.campaign.as_str(),
+            schedule_hash: &claim.after.schedule_hash,
+            seen_until: micros(claim.after.seen_until),
+            schedule: claim.after.schedule.as_deref(),
+            is_disabled: claim.after.is_disabled,
+            hash_before: before.map(|before| before.schedule_hash.as_str()),
+            seen_before: before.map(|before| micros(before.seen_until)),
         }
     }
-    Ok(written.into())
+}
+
+/// A run as the statement reads it.
+#[derive(Serialize)]
+struct RunRow<'a> {
+    run_id: &'a str,
+    campaign: &'a str,
+    connector: &'a str,
+    fire_time: i64,
+    trigger: &'static str,
+    manual_number: Option<u32>,
+    campaign_version: &'a str,
+    state: &'static str,
+    is_open: bool,
+    claimed_at: i64,
+    finished_at: Option<i64>,
+    error: Option<&'a str>,
+}
+
+impl<'a> RunRow<'a> {
+    fn of(row: &Row<'a>) -> Self {
+        let (run, is_open) = (row.run, row.run.state.is_open());
+        Self {
+            run_id: row.id.as_str(),
+            campaign: run.campaign.as_str(),
+            connector: run.connector.as_str(),
+            fire_time: micros(run.fire_time),
+            trigger: row.trigger().as_str(),
+            manual_number: row.number,
+            campaign_version: &run.campaign_version,
+            state: run.state.as_str(),
+            is_open,
+            claimed_at: micros(row.at),
+            finished_at: (!is_open).then(|| micros(row.at)),
+            error: run.error.as_deref(),
+        }
+    }
+}
+
+/// Moves the cursors, then writes the runs; a claim is refused unless its
+/// cursor is where it says.
+pub(super) async fn claim(db: &mut PgConnection, claims: &[Claim]) -> Result<Written, Failure> {
+    let campaigns: Vec<&str> = claims.iter().map(|claim| claim.campaign.as_str()).collect();
+    sqlx::query(LOCK_CAMPAIGNS)
+        .bind(campaigns)
+        .execute(&mut *db)
+        .await?;
+    let (later, first): (Vec<_>, Vec<_>) = claims.iter().partition(|claim| claim.before.is_some());
+    let mut moved = Names::new();
+    for (statement, claims) in [(FIRST_CURSORS, first), (MOVE_CURSORS, later)] {
+        if !claims.is_empty() {
+            let rows: Vec<_> = claims.into_iter().map(CursorRow::of).collect();
+            let query = sqlx::query_scalar(statement).bind(rows::to_json(&rows));
+            moved.extend(query.fetch_all(&mut *db).await?);
+        }
+    }
+    let rows = claims::rows(claims, &moved);
+    let written = insert(db, &rows).await?;
+    insert_specs(db, &claims::specs(&rows, &written)).await?;
+    Ok(claims::answers(claims, &moved, &written))
 }
 
 /// Writes `run` under its campaign's next number; refused while one is open,
@@ -132,10 +200,16 @@ pub(super) async fn claim_manual(
         .await?;
     let number = u32::try_from(number).map_err(trouble::unreadable)?;
     let id = RunId::manual(&run.campaign, run.fire_time, number);
-    if !insert(db, run, &id, Some(number), at).await? {
+    let row = Row {
+        run,
+        id: &id,
+        number: Some(number),
+        at,
+    };
+    if insert(db, &[row]).await?.is_empty() {
         return Err(conflict(format!("room for run {id}")).into());
     }
-    insert_spec(db, run).await?;
+    insert_specs(db, &[(&run.campaign_version, &run.spec)]).await?;
     Ok(vec![id].into())
 }
 
@@ -147,41 +221,25 @@ pub(super) async fn lock(db: &mut PgConnection, campaign: &str) -> Result<(), sq
     Ok(())
 }
 
-/// Writes a run; false where its id, or the fire time of a scheduled one, is
-/// there already.
-async fn insert(
-    db: &mut PgConnection,
-    run: &NewRun,
-    id: &RunId,
-    number: Option<u32>,
-    at: Timestamp,
-) -> Result<bool, sqlx::Error> {
-    let trigger = match number {
-        Some(_) => Trigger::Manual,
-        None => run.trigger,
-    };
-    let done = sqlx::query(INSERT_RUN)
-        .bind(id.as_str())
-        .bind(run.campaign.as_str())
-        .bind(run.connector.as_str())
-        .bind(micros(run.fire_time))
-        .bind(trigger.as_str())
-        .bind(number.map(i64::from))
-        .bind(&run.campaign_version)
-        .bind(run.state.as_str())
-        .bind(run.state.is_open())
-        .bind(micros(at))
-        .bind((!run.state.is_open()).then(|| micros(at)))
-        .bind(&run.error)
-        .execute(db)
-        .await?;
-    Ok(done.rows_affected() == 1)
+/// Writes runs, and returns the ids of those whose id, and whose fire time if
+/// they are scheduled, was not there already.
+async fn insert(db: &mut PgConnection, rows: &[Row<'_>]) -> Result<Names, sqlx::Error> {
+    if rows.is_empty() {
+        return Ok(Names::new());
+    }
+    let rows: Vec<RunRow<'_>> = rows.iter().map(RunRow::of).collect();
+    let query = sqlx::query_scalar(INSERT_RUNS).bind(rows::to_json(&rows));
+    Ok(query.fetch_all(db).await?.into_iter().collect())
 }
 
-async fn insert_spec(db: &mut PgConnection, run: &NewRun) -> Result<(), sqlx::Error> {
-    sqlx::query(INSERT_SPEC)
-        .bind(&run.campaign_version)
-        .bind(&*run.spec)
+async fn insert_specs(db: &mut PgConnection, specs: &[(&str, &str)]) -> Result<(), sqlx::Error> {
+    if specs.is_empty() {
+        return Ok(());
+    }
+    let (versions, specs): (Vec<&str>, Vec<&str>) = specs.iter().copied().unzip();
+    sqlx::query(INSERT_SPECS)
+        .bind(versions)
+        .bind(specs)
         .execute(db)
         .await?;
     Ok(())

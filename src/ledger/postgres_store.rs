@@ -159,7 +159,7 @@ async fn apply(
     command: &Command,
 ) -> Result<Written, Failure> {
     match command {
-        Command::Claim(claim) => return runs::claim(db, claim).await,
+        Command::Claim(claims) => return runs::claim(db, claims).await,
         Command::ClaimManual { run, at } => return runs::claim_manual(db, run, *at).await,
         Command::ChangeRun(change) => runs::change(db, change).await?,
         Command::Adopt(adopted) => adopted::adopt(db, adopted).await?,

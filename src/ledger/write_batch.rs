@@ -138,7 +138,7 @@ pub(super) async fn take_back(
 }
 
 /// `all` in pieces of [`ROWS_AT_ONCE`].
-fn pieces<T>(mut all: &[T]) -> Vec<&[T]> {
+pub(super) fn pieces<T>(mut all: &[T]) -> Vec<&[T]> {
     let mut pieces = Vec::new();
     while let Some(size) = ROWS_AT_ONCE.into_iter().find(|size| *size <= all.len()) {
         let (piece, rest) = all.split_at(size);
@@ -149,7 +149,7 @@ fn pieces<T>(mut all: &[T]) -> Vec<&[T]> {
 }
 
 /// The statement for `rows` rows of `columns` parameters.
-fn with_rows(sql: &str, columns: usize, rows: usize) -> String {
+pub(super) fn with_rows(sql: &str, columns: usize, rows: usize) -> String {
     let row = format!("({})", vec!["?"; columns].join(", "));
     sql.replacen("{rows}", &vec![row; rows].join(", "), 1)
 }

@@ -1,29 +1,34 @@
 //! Writes to runs and cursors.
 
+use super::claims::{self, Names, Row};
 use super::command::{Failure, Written};
 use super::rows::{self, micros};
 use super::trouble::{self, conflict};
-use crate::id::{RunId, Trigger};
+use super::write_batch::{pieces, with_rows};
+use crate::id::RunId;
 use crate::run::{Claim, NewRun, RunChange};
 use jiff::{SignedDuration, Timestamp};
-use sqlx::SqliteConnection;
+use sqlx::{AssertSqlSafe, SqliteConnection};
 
-const FIRST_CURSOR: &str = "/* first cursor */ \
+const FIRST_CURSORS: &str = "/* first cursors */ \
     insert into cursors (campaign, schedule_hash, seen_until, schedule, is_disabled) \
-    values (?1, ?2, ?3, ?4, ?5) \
-    on conflict do nothing";
+    values {rows} on conflict do nothing returning campaign";
 
-const MOVE_CURSOR: &str = "/* move cursor */ \
-    update cursors set schedule_hash = ?2, seen_until = ?3, schedule = ?4, is_disabled = ?5 \
-    where campaign = ?1 and schedule_hash = ?6 and seen_until = ?7";
+const MOVE_CURSORS: &str = "/* move cursors */ \
+    with c (campaign, schedule_hash, seen_until, schedule, is_disabled, hash_before, \
+    seen_before) as (values {rows}) \
+    update cursors set schedule_hash = c.schedule_hash, seen_until = c.seen_until, \
+    schedule = c.schedule, is_disabled = c.is_disabled from c \
+    where cursors.campaign = c.campaign and cursors.schedule_hash = c.hash_before \
+    and cursors.seen_until = c.seen_before returning campaign";
 
-const INSERT_RUN: &str = "/* insert run */ \
+const INSERT_RUNS: &str = "/* insert runs */ \
     insert into runs (run_id, campaign, connector, fire_time, \"trigger\", manual_number, \
     campaign_version, state, is_open, claimed_at, finished_at, error) \
-    values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) on conflict do nothing";
+    values {rows} on conflict do nothing returning run_id";
 
-const INSERT_SPEC: &str = "/* insert spec */ \
-    insert into run_specs (campaign_version, spec) values (?1, ?2) on conflict do nothing";
+const INSERT_SPECS: &str = "/* insert specs */ \
+    insert into run_specs (campaign_version, spec) values {rows} on conflict do nothing";
 
 const OPEN_RUN: &str = "/* open run */ \
     select run_id from runs where campaign = ?1 and is_open = 1 \
@@ -45,41 +50,55 @@ const TAKE_LEASE: &str =
 
 const HAS_TERM: &str = "/* has term */ select count(*) from runs where run_id = ?1 and term = ?2";
 
-/// Moves the cursor, then writes the runs; refused unless the cursor is where
-/// the claim says.
-pub(super) async fn claim(db: &mut SqliteConnection, claim: &Claim) -> Result<Written, Failure> {
-    let statement = if claim.before.is_some() {
-        MOVE_CURSOR
-    } else {
-        FIRST_CURSOR
-    };
-    let mut cursor = sqlx::query(statement)
-        .bind(claim.campaign.as_str())
-        .bind(&claim.after.schedule_hash)
-        .bind(micros(claim.after.seen_until))
-        .bind(claim.after.schedule.as_deref())
-        .bind(claim.after.is_disabled);
-    if let Some(before) = &claim.before {
-        cursor = cursor
-            .bind(&before.schedule_hash)
-            .bind(micros(before.seen_until));
-    }
-    if cursor.execute(&mut *db).await?.rows_affected() == 0 {
-        let what = format!("the cursor of campaign {}", claim.campaign);
-        return Err(conflict(what).into());
-    }
-    let mut written = Vec::new();
-    let mut version = None;
-    for run in &claim.runs {
-        if insert(db, run, &run.run, None, claim.at).await? {
-            written.push(run.run.clone());
-            if version != Some(&run.campaign_version) {
-                insert_spec(db, run).await?;
-                version = Some(&run.campaign_version);
-            }
+/// Moves the cursors, then writes the runs; a claim is refused unless its
+/// cursor is where it says.
+pub(super) async fn claim(db: &mut SqliteConnection, claims: &[Claim]) -> Result<Written, Failure> {
+    let (later, first): (Vec<_>, Vec<_>) = claims.iter().partition(|claim| claim.before.is_some());
+    let mut moved = first_cursors(db, &first).await?;
+    moved.extend(move_cursors(db, &later).await?);
+    let rows = claims::rows(claims, &moved);
+    let written = insert(db, &rows).await?;
+    insert_specs(db, &claims::specs(&rows, &written)).await?;
+    Ok(claims::answers(claims, &moved, &written))
+}
+
+async fn first_cursors(db: &mut SqliteConnection, claims: &[&Claim]) -> Result<Names, sqlx::Error> {
+    let mut moved = Names::new();
+    for some in pieces(claims) {
+        let sql = with_rows(FIRST_CURSORS, 5, some.len());
+        let mut query = sqlx::query_scalar(AssertSqlSafe(sql));
+        for claim in some {
+            query = query
+                .bind(claim.campaign.as_str())
+                .bind(&claim.after.schedule_hash)
+                .bind(micros(claim.after.seen_until))
+                .bind(claim.after.schedule.as_deref())
+                .bind(claim.after.is_disabled);
         }
+        moved.extend(query.fetch_all(&mut *db).await?);
     }
-    Ok(written.into())
+    Ok(moved)
+}
+
+async fn move_cursors(db: &mut SqliteConnection, claims: &[&Claim]) -> Result<Names, sqlx::Error> {
+    let mut moved = Names::new();
+    for some in pieces(claims) {
+        let sql = with_rows(MOVE_CURSORS, 7, some.len());
+        let mut query = sqlx::query_scalar(AssertSqlSafe(sql));
+        for claim in some {
+            let before = claim.before.as_ref();
+            query = query
+                .bind(claim.campaign.as_str())
+                .bind(&claim.after.schedule_hash)
+                .bind(micros(claim.after.seen_until))
+                .bind(claim.after.schedule.as_deref())
+                .bind(claim.after.is_disabled)
+                .bind(before.map(|before| before.schedule_hash.as_str()))
+                .bind(before.map(|before| micros(before.seen_until)));
+        }
+        moved.extend(query.fetch_all(&mut *db).await?);
+    }
+    Ok(moved)
 }
 
 /// Writes `run` under its campaign's next number; refused while one is open,
@@ -114,50 +133,58 @@ pub(super) async fn claim_manual(
         .fetch_one(&mut *db)
         .await?;
     let id = RunId::manual(&run.campaign, run.fire_time, number);
-    if !insert(db, run, &id, Some(number), at).await? {
+    let row = Row {
+        run,
+        id: &id,
+        number: Some(number),
+        at,
+    };
+    if insert(db, &[row]).await?.is_empty() {
         return Err(conflict(format!("room for run {id}")).into());
     }
-    insert_spec(db, run).await?;
+    insert_specs(db, &[(&run.campaign_version, &run.spec)]).await?;
     Ok(vec![id].into())
 }
 
-/// Writes a run; false where its id, or the fire time of a scheduled one, is
-/// there already.
-async fn insert(
-    db: &mut SqliteConnection,
-    run: &NewRun,
-    id: &RunId,
-    number: Option<u32>,
-    at: Timestamp,
-) -> Result<bool, sqlx::Error> {
-    let trigger = match number {
-        Some(_) => Trigger::Manual,
-        None => run.trigger,
-    };
-    let done = sqlx::query(INSERT_RUN)
-        .bind(id.as_str())
-        .bind(run.campaign.as_str())
-        .bind(run.connector.as_str())
-        .bind(micros(run.fire_time))
-        .bind(trigger.as_str())
-        .bind(number)
-        .bind(&run.campaign_version)
-        .bind(run.state.as_str())
-        .bind(run.state.is_open())
-        .bind(micros(at))
-        .bind((!run.state.is_open()).then(|| micros(at)))
-        .bind(&run.error)
-        .execute(db)
-        .await?;
-    Ok(done.rows_affected() == 1)
+/// Writes runs, and returns the ids of those whose id, and whose fire time if
+/// they are scheduled, was not there already.
+async fn insert(db: &mut SqliteConnection, rows: &[Row<'_>]) -> Result<Names, sqlx::Error> {
+    let mut written = Names::new();
+    for some in pieces(rows) {
+        let sql = with_rows(INSERT_RUNS, 12, some.len());
+        let mut query = sqlx::query_scalar(AssertSqlSafe(sql));
+        for row in some {
+            let run = row.run;
+            query = query
+                .bind(row.id.as_str())
+                .bind(run.campaign.as_str())
+                .bind(run.connector.as_str())
+                .bind(micros(run.fire_time))
+                .bind(row.trigger().as_str())
+                .bind(row.number)
+                .bind(&run.campaign_version)
+                .bind(run.state.as_str())
+                .bind(run.state.is_open())
+                .bind(micros(row.at))
+                .bind((!run.state.is_open()).then(|| micros(row.at)))
+                .bind(run.error.as_deref());
+        }
+        written.extend(query.fetch_all(&mut *db).await?);
+    }
+    Ok(written)
 }
 
-async fn insert_spec(db: &mut SqliteConnection, run: &NewRun) -> Result<(), sqlx::Error> {
-    sqlx::query(INSERT_SPEC)
-        .bind(&run.campaign_version)
-        .bind(&*run.spec)
-        .execute(db)
-        .await?;
+async fn insert_specs(
+    db: &mut SqliteConnection,
+    specs: &[(&str, &str)],
+) -> Result<(), sqlx::Error> {
+    for some in pieces(specs) {
+        let mut query = sqlx::query(AssertSqlSafe(with_rows(INSERT_SPECS, 2, some.len())));
+        for (version, spec) in some {
+            query = query.bind(*version).bind(*spec);
+        }
+        query.execute(&mut *db).await?;
+    }
     Ok(())
 }
 

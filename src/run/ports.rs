@@ -298,10 +298,17 @@ pub trait Ledger: Send + Sync {
     /// How far the campaign's schedule has been looked at.
     async fn cursor(&self, campaign: &CampaignName) -> Result<Option<Cursor>, LedgerError>;
 
+    /// Takes fire times of different campaigns together, each as
+    /// [`Self::claim`] would: an answer for each, in their order.
+    async fn claim_all(&self, claims: Vec<Claim>) -> Vec<Result<Vec<RunId>, LedgerError>>;
+
     /// Takes fire times: refused with [`LedgerError::Conflict`] unless the
     /// cursor is still `before`. A fire time that has a run already is passed
     /// over. Returns the ids of the runs written.
-    async fn claim(&self, claim: Claim) -> Result<Vec<RunId>, LedgerError>;
+    async fn claim(&self, claim: Claim) -> Result<Vec<RunId>, LedgerError> {
+        let answer = self.claim_all(vec![claim]).await.pop();
+        answer.expect("each claim is answered")
+    }
 
     /// Writes a manual run under the next free number, in place of the id it
     /// brings; refused while the campaign has an open run, or a held one of

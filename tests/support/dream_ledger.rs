@@ -22,8 +22,8 @@ impl Ledger for Dream {
         Ok(None)
     }
 
-    async fn claim(&self, _: Claim) -> Result<Vec<RunId>, LedgerError> {
-        Ok(Vec::new())
+    async fn claim_all(&self, claims: Vec<Claim>) -> Vec<Result<Vec<RunId>, LedgerError>> {
+        vec![Ok(Vec::new()); claims.len()]
     }
 
     async fn claim_manual(&self, run: NewRun, _: Timestamp) -> Result<RunId, LedgerError> {
