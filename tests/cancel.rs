@@ -211,6 +211,38 @@ async fn a_held_run_is_cancelled_without_a_daemon_and_its_members_are_accounted_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_held_run_is_cancelled_although_its_destination_is_gone_from_the_file() {
+    for with_daemon in [false, true] {
+        let site = Site::sqlite().await;
+        site.sql("create table people as select 'p-1' as profile_id, 1 as n")
+            .await;
+        site.write("campaigns/hello.yaml", CAMPAIGN);
+        site.receiver.rule(|_| Answer::status(401));
+        let output = site.campaignd(&["run", "hello"]).await;
+        assert_eq!(output.status.code(), Some(4), "{output:?}");
+        let run = site.sql("select run_id from campaignd.runs").await[0]["run_id"].clone();
+        std::fs::remove_file(site.path().join("campaigns/hello.yaml")).unwrap();
+        site.write(
+            "campaignd.yaml",
+            &site.settings().replace("  sink:", "  other:"),
+        );
+        let mut daemon = with_daemon.then(|| site.serve());
+        if with_daemon {
+            site.wait_for_log("ready;", 1).await;
+        }
+        let output = site.campaignd(&["cancel", &run.unwrap()]).await;
+        assert!(output.status.success(), "{output:?}");
+        let ended = "select * from campaignd.runs where status = 'cancelled' and cancelled = 1";
+        site.wait_for_row(ended).await;
+        if let Some(daemon) = &mut daemon {
+            daemon.signal("TERM").await;
+            assert_eq!(daemon.ended().await, Some(0));
+        }
+        oracle::check(&site).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_is_not_there_cannot_be_cancelled() {
     let site = Site::sqlite().await;
     let output = site.campaignd(&["cancel", "hello@20261122T140000Z"]).await;

@@ -3,8 +3,9 @@
 
 use crate::support;
 
+use support::night;
 use support::oracle;
-use support::site::Site;
+use support::site::{Site, World};
 
 fn campaign(sql: &str, fresh_when: &str) -> String {
     format!(
@@ -50,6 +51,10 @@ async fn prepared(name: &str) -> Site {
 async fn untouched(site: &Site) {
     let seen = "select string_agg(profile_id, ',') as it from shared.seen";
     assert_eq!(site.sql(seen).await[0]["it"].as_deref(), Some("before"));
+    nothing_is_left(site).await;
+}
+
+async fn nothing_is_left(site: &Site) {
     assert_eq!(site.sql("select * from campaignd.open_runs").await, []);
     let tables = "select relname from pg_class where relname ~ '^(stage|admit|run)_[0-9a-f]+$'";
     assert_eq!(site.sql(tables).await, []);
@@ -95,6 +100,9 @@ async fn a_query_that_writes_fails_its_run_as_the_plan_said_and_nothing_is_writt
         assert!(why.starts_with(&says), "{sql}: {why}");
         untouched(&site).await;
     }
+    let report = site.campaignd(&["connector", "test", "warehouse"]).await;
+    assert!(report.status.success(), "{report:?}");
+    untouched(&site).await;
     let newest = ["select shared.noted(now()::text)::timestamptz as newest"];
     for sql in newest {
         let fresh_when = format!("fresh_when: {{ sql: '{sql}', max_age: 1h }}\n");
@@ -114,4 +122,30 @@ async fn a_function_that_may_write_and_does_not_is_no_hindrance() {
     let run = site.json(&["run", "hello"]).await;
     assert_eq!(run["delivered"], 5);
     oracle::check(&site).await;
+}
+
+/// A query that would take years fails its run, twice tried, and leaves
+/// nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audience_that_takes_too_long_fails_its_run_and_nothing_of_it_is_left() {
+    for world in [World::Postgres, World::Redshift] {
+        let site = Site::of(world, "too_long").await;
+        site.sql("create table people as select 'p-' || n as profile_id, n from generate_series(1, 1000) n")
+            .await;
+        night::change_settings(&site, "tls: disable", "tls: disable, statement_timeout: 1s");
+        let sql = "select a.profile_id from people a, people b, people c, people d where a.n + b.n + c.n + d.n < 0";
+        site.write("campaigns/hello.yaml", &campaign(sql, ""));
+        let output = site.campaignd(&["bootstrap", "warehouse", "--apply"]).await;
+        assert!(output.status.success());
+        let output = site.campaignd(&["run", "hello"]).await;
+        assert_eq!(output.status.code(), Some(4), "{output:?}");
+        let rows = site.sql("select status, error from campaignd.runs").await;
+        assert_eq!(rows[0]["status"].as_deref(), Some("failed"));
+        let why = rows[0]["error"].as_deref().unwrap();
+        assert!(
+            why.contains("longer than the connector's `statement_timeout`"),
+            "{why}"
+        );
+        nothing_is_left(&site).await;
+    }
 }

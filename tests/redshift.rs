@@ -107,6 +107,6 @@ async fn a_statement_that_runs_too_long_is_cancelled_and_the_session_given_up() 
     warehouse.register(&slow).await.unwrap();
     let failed = warehouse.freeze(&slow).await.unwrap_err();
     assert_eq!(failed.class, WarehouseErrorClass::Cancelled, "{failed:?}");
-    assert!(failed.message.contains("cancelled on user"), "{failed:?}");
+    assert!(failed.message.contains("`statement_timeout`"), "{failed:?}");
     warehouse.ping().await.unwrap();
 }

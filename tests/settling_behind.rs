@@ -100,7 +100,8 @@ async fn sent_through(
     let spec = RunSpec::from_json(&record.spec).unwrap();
     let (reporter, _) = Reporter::new(record.state);
     let stop = CancellationToken::new();
-    let carrier = Carrier::new(&record, world.kit(&spec).unwrap(), reporter, stop).unwrap();
+    let kit = world.kit(&record, &spec).await.unwrap().unwrap();
+    let carrier = Carrier::new(&record, kit, reporter, stop).unwrap();
     let ledger = Arc::clone(&world.ledger);
 
     let run = record.run.clone();

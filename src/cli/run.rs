@@ -121,6 +121,10 @@ fn ended(record: &RunRecord, view: &RunView) -> Result<(), Failure> {
         RunState::Held => format!(
             "{run} is held with {undelivered} members not delivered; nothing more is sent, nothing is lost"
         ),
+        RunState::Cancelled if view.planned == 0 => format!(
+            "{run} was cancelled before anything was sent: {}",
+            record.error.as_deref().unwrap_or("a person has said so")
+        ),
         RunState::Skipped => format!("{run} was skipped; nothing was sent"),
         _ => format!("{run} ended with {undelivered} members not delivered"),
     };
@@ -187,8 +191,9 @@ pub(super) async fn carry(world: &World, record: &RunRecord) -> Result<(), Failu
 
 async fn carry_once(world: &World, record: &RunRecord) -> Result<Result<(), RunError>, Failure> {
     let spec = RunSpec::from_json(&record.spec).map_err(anyhow::Error::from)?;
-    let kit = world
-        .kit(&spec)
+    let kit = world.kit(record, &spec).await;
+    let kit = kit
+        .map_err(Failure::unreachable)?
         .map_err(|error| Failure::usage(error.to_string()))?;
     let stop = CancellationToken::new();
     let (reporter, progress) = Reporter::new(record.state);

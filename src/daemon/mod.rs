@@ -8,6 +8,7 @@ mod expired;
 mod files;
 pub mod folder;
 mod freshness;
+mod gone;
 pub mod log;
 mod look;
 mod manual;

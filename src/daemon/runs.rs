@@ -306,10 +306,8 @@ impl Runs {
     ) -> Result<RunState, RunError> {
         let spec =
             RunSpec::from_json(&record.spec).map_err(|error| RunError::Spec(error.to_string()))?;
-        let kit = self
-            .world()
-            .kit(&spec)
-            .map_err(|error| RunError::Undefined(error.to_string()))?;
+        let kit = self.world().kit(record, &spec).await?;
+        let kit = kit.map_err(|error| RunError::Undefined(error.to_string()))?;
         let (reporter, progress) = Reporter::new(record.state);
         if let Some(carried) = self.open().get_mut(&record.run) {
             carried.progress = Some(progress);

@@ -2,14 +2,15 @@
 //! are carried with.
 
 use super::desk::Desk;
+use super::gone;
 use super::settings::{self, Secrets, Settings, SettingsError, StateStore};
 use crate::campaign::{DestinationTerms, RunSpec};
 use crate::delivery::{Rate, Rules};
 use crate::history::Retention;
 use crate::id::{ConnectorName, DestinationName};
 use crate::run::{
-    Clock, Destination, Forget, Guards, Kit, Ledger, Limit, Settler, Throttle, ThrottleOptions,
-    Turns, Warehouse, WarehouseError,
+    Clock, Destination, Forget, Guards, Kit, Ledger, LedgerError, Limit, RunRecord, Settler,
+    Throttle, ThrottleOptions, Turns, Warehouse, WarehouseError,
 };
 use crate::warehouse;
 use crate::warehouse::ConnectorOptions;
@@ -73,10 +74,15 @@ struct Channel {
     /// What its throttle was made for, so that what it has learnt is kept
     /// while that stays as it is.
     paced: Paced,
-    destination: Arc<dyn Destination>,
-    rules: Arc<Rules>,
-    throttle: Throttle,
+    way: Way,
     terms: DestinationTerms,
+}
+
+/// How a run reaches its destination.
+pub(super) struct Way {
+    pub(super) destination: Arc<dyn Destination>,
+    pub(super) rules: Arc<Rules>,
+    pub(super) throttle: Throttle,
 }
 
 /// What a destination's throttle is made for.
@@ -240,7 +246,7 @@ impl World {
             };
             let known = before.and_then(|before| before.channels.get(name));
             let throttle = match known.filter(|known| known.paced == paced) {
-                Some(known) => known.throttle.clone(),
+                Some(known) => known.way.throttle.clone(),
                 None => {
                     let throttle = ThrottleOptions {
                         name: name.clone(),
@@ -259,9 +265,11 @@ impl World {
                 name.clone(),
                 Channel {
                     paced,
-                    destination: Arc::new(adapter),
-                    rules: Arc::new(destination.rules()),
-                    throttle,
+                    way: Way {
+                        destination: Arc::new(adapter),
+                        rules: Arc::new(destination.rules()),
+                        throttle,
+                    },
                     terms: destination.terms(),
                 },
             );
@@ -296,8 +304,30 @@ impl World {
         self
     }
 
-    /// What a run with this specification is carried with.
-    pub fn kit(&self, spec: &RunSpec) -> Result<Kit, Undefined> {
+    /// What the run is carried with; an error where the settings do not define
+    /// it any more. A run that only ends needs no destination.
+    pub async fn kit(
+        &self,
+        record: &RunRecord,
+        spec: &RunSpec,
+    ) -> Result<Result<Kit, Undefined>, LedgerError> {
+        if let Some(channel) = self.channels.get(&spec.destination) {
+            return Ok(self.kit_with(spec, &channel.way));
+        }
+        let expires_at = spec.expires_at(record.fire_time);
+        let ends = expires_at.is_some_and(|at| at <= self.clock.now())
+            || self.ledger.is_cancelled(&record.run).await?;
+        if ends {
+            let nowhere = gone::way(&spec.destination, &self.clock, &self.total);
+            return Ok(self.kit_with(spec, &nowhere));
+        }
+        Ok(Err(Undefined {
+            what: "destination",
+            name: spec.destination.to_string(),
+        }))
+    }
+
+    fn kit_with(&self, spec: &RunSpec, way: &Way) -> Result<Kit, Undefined> {
         let connector = self
             .connectors
             .get(&spec.connector)
@@ -305,22 +335,15 @@ impl World {
                 what: "connector",
                 name: spec.connector.to_string(),
             })?;
-        let channel = self
-            .channels
-            .get(&spec.destination)
-            .ok_or_else(|| Undefined {
-                what: "destination",
-                name: spec.destination.to_string(),
-            })?;
         Ok(Kit {
             clock: Arc::clone(&self.clock),
             ledger: Arc::clone(&self.ledger),
             warehouse: Arc::clone(&connector.warehouse),
             settler: connector.settler.clone(),
-            destination: Arc::clone(&channel.destination),
-            rules: Arc::clone(&channel.rules),
+            destination: Arc::clone(&way.destination),
+            rules: Arc::clone(&way.rules),
             queries: connector.queries.clone(),
-            throttle: channel.throttle.clone(),
+            throttle: way.throttle.clone(),
             page_bytes: self.page_bytes,
             lease: self.lease,
             pauses: self.desk.pauses(),
@@ -380,7 +403,9 @@ impl World {
 
     /// The destination, if the settings define it.
     pub fn destination(&self, name: &DestinationName) -> Option<&Arc<dyn Destination>> {
-        self.channels.get(name).map(|channel| &channel.destination)
+        self.channels
+            .get(name)
+            .map(|channel| &channel.way.destination)
     }
 
     /// What of the destination is frozen into a run specification.

@@ -75,7 +75,10 @@ async fn next_work(lanes: &mut Lanes, plan: &mut PagePlan, known: &Known) -> Opt
 impl Carrier {
     /// Sends what is not yet ended.
     pub(super) async fn send(&self) -> Result<Step, RunError> {
-        if self.has_expired() && !self.cancel.is_cancelled() {
+        if self.cancel.is_cancelled() {
+            return self.cancel_rest().await;
+        }
+        if self.has_expired() {
             return self.expire_rest().await;
         }
         // Cancelled by us when nothing more may be begun, and with `stop`.

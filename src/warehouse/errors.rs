@@ -98,6 +98,10 @@ fn is_our_table_missing(found: &WarehouseError, statement: Option<&Statement>) -
     }
 }
 
+/// What to say of a statement that the server has ended early.
+const CANCELLED: &str = "the warehouse cancelled the statement: it took longer than the \
+    connector's `statement_timeout`, or somebody, or a rule of its queue, has ended it";
+
 fn in_postgres(found: &PgDatabaseError, statement: Option<&Statement>) -> WarehouseError {
     let (code, text) = (found.code(), found.message());
     let class = postgres_class(code, text, found.detail().unwrap_or(""));
@@ -107,9 +111,11 @@ fn in_postgres(found: &PgDatabaseError, statement: Option<&Statement>) -> Wareho
         .iter()
         .any(|c| code.starts_with(c));
     // What a function raises is free text, and may name anybody.
-    let mut message = match code.starts_with("P0") {
-        true => "a function that the query calls raised an error".to_owned(),
-        false => scrub(text, is_about_names),
+    let mut message = match class {
+        _ if code.starts_with("P0") => "a function that the query calls raised an error".to_owned(),
+        // The two servers have a dozen ways of saying it.
+        WarehouseErrorClass::Cancelled => CANCELLED.to_owned(),
+        _ => scrub(text, is_about_names),
     };
     if let Some(advice) = advice(code) {
         message = format!("{message}; {advice}");

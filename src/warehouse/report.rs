@@ -304,7 +304,7 @@ impl ConnectorReport {
             };
             for key in report_keys::keys_of(&relation, keys) {
                 let question = report_keys::question(&space, &table, &key);
-                match rows(session, &question).await {
+                match rows_read_only(session, schema.dialect, &question).await? {
                     Ok(answer) => {
                         let sample = answer.iter().find_map(|row| report_keys::answer(&key, row));
                         relation.keys.extend(sample);
@@ -377,6 +377,22 @@ async fn isolation(
 
 fn statement(sql: &str) -> Statement {
     Statement::new("inspect", "connector", sql)
+}
+
+/// The rows of a question to what campaigns read, where nothing is written
+/// whatever a view calls; or what the warehouse has against it.
+async fn rows_read_only(
+    session: &mut Session,
+    dialect: Dialect,
+    sql: &str,
+) -> Result<Result<Rows, WarehouseError>, WarehouseError> {
+    if dialect == Dialect::Sqlite {
+        return Ok(rows(session, sql).await);
+    }
+    session.run(&statement("begin read only")).await?;
+    let answer = rows(session, sql).await;
+    session.run(&statement("rollback")).await?;
+    Ok(answer)
 }
 
 async fn rows(session: &mut Session, sql: &str) -> Result<Rows, WarehouseError> {
