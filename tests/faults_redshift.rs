@@ -192,7 +192,8 @@ async fn give_up_soon(site: &Site) {
 }
 
 async fn a_statement_that_vanishes_is_given_up_and_repeated(world: World) {
-    for step in ["freeze", "settle"] {
+    // Beside each other, since it is waiting that takes the time.
+    let each = ["freeze", "settle"].map(|step| async move {
         let site = site(world, "vanished").await;
         give_up_soon(&site).await;
         let left = std::sync::atomic::AtomicBool::new(true);
@@ -205,7 +206,9 @@ async fn a_statement_that_vanishes_is_given_up_and_repeated(world: World) {
         let log = site.gate().log();
         let vanished = |ended: &&Logged| matches!(ended.act, Act::Vanish);
         assert_eq!(log.iter().filter(vanished).count(), 1);
-    }
+    });
+    let [freeze, settle] = each;
+    tokio::join!(freeze, settle);
 }
 
 async fn sessions_that_fall_silent_between_two_batches_are_replaced(world: World) {

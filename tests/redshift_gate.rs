@@ -320,6 +320,7 @@ fn a_session_may_ask_for_what_redshift_knows_and_nothing_else() {
         ("extra_float_digits", "-15"),
         ("client_protocol_version", "2"),
         ("driver_version", "x"),
+        ("driver_discovery_version", "1"),
         ("options", "-c statement_timeout=60000 -c query_group=x"),
     ] {
         assert_eq!(refused(name, value), None, "{name}={value}");

@@ -155,6 +155,9 @@ async fn what_a_statement_may_is_decided_by_those_before_it() {
     assert_eq!(scene.psql.script(good).await, "1\n3");
     let wide = scene.psql.says("insert into t values (1, 'ten bytes!')");
     assert!(wide.await.contains("22001"));
+    // What only the database knows of the column.
+    refused("alter table t alter column v type varchar(9);", "0A000").await;
+    refused("alter table t alter column a type varchar(9);", "0A000").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -77,6 +77,7 @@ fn parameters(text: &[u8]) -> BTreeMap<String, String> {
 
 /// Why a session with these parameters does not begin.
 pub fn startup_refusal(asked: &BTreeMap<String, String>) -> Option<Refusal> {
+    // The last ones are what Amazon's own drivers send.
     let known = [
         "user",
         "database",
@@ -90,6 +91,11 @@ pub fn startup_refusal(asked: &BTreeMap<String, String>) -> Option<Refusal> {
         "driver_version",
         "os_version",
         "plugin_name",
+        "driver_discovery_version",
+        "idp_type",
+        "provider_name",
+        "identity_namespace",
+        "token_type",
     ];
     let unknown = |name: &str| {
         let message = format!("unrecognized configuration parameter \"{name}\"");

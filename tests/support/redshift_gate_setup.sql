@@ -123,6 +123,8 @@ create function redshift_gate.as_redshift_keeps_it() returns event_trigger langu
 declare
   made record;
   found record;
+  changes_type bool := current_query() ~* 'alter[[:space:]]+column';
+  is_changed bool := false;
 begin
   -- Its own changes call it again.
   if current_setting('redshift_gate.is_at_work', true) = 'yes' then
@@ -146,6 +148,11 @@ begin
                    and attnum > 0 and not attisdropped
     loop
       continue when found.former = found.rule;
+      if changes_type and found.former is null then
+        raise exception 'ALTER COLUMN TYPE changes the size of a VARCHAR and nothing else'
+          using errcode = '0A000';
+      end if;
+      is_changed := true;
       if found.former is not null then
         execute format('alter table %s drop constraint %I', made.objid::regclass, found.former);
       end if;
@@ -154,6 +161,9 @@ begin
     end loop;
   end loop;
   perform set_config('redshift_gate.is_at_work', 'no', true);
+  if changes_type and not is_changed then
+    raise exception 'target column size should be different' using errcode = '0A000';
+  end if;
 end $$;
 create event trigger as_redshift_keeps_it on ddl_command_end
   when tag in ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'ALTER TABLE')

@@ -4,7 +4,8 @@
 use super::gate::Gate;
 use super::postgres::{ConnDetails, Postgres};
 use super::receiver::Receiver;
-use super::redshift_gate::PASSWORD;
+use super::redshift_gate::{PASSWORD, statements};
+use super::redshift_gate_words::words;
 use serde_json::Value;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -183,6 +184,10 @@ impl Site {
         for gate in warehouse.into_iter().chain(books) {
             assert_eq!(gate.refused(), [], "what Redshift would refuse");
             assert_eq!(gate.prepared(), 0, "statements left prepared");
+            // A data share takes one statement a message, and no more.
+            let log = gate.log();
+            let several = log.iter().find(|ended| is_several(&ended.sql));
+            assert_eq!(several.map(|ended| &ended.sql), None);
         }
     }
 
@@ -424,6 +429,13 @@ log: {{ format: json, level: debug }}
         }
         panic!("`{text}` was not logged:\n{}", self.log());
     }
+}
+
+/// Whether a message of the daemon's holds more than one statement.
+fn is_several(sql: &str) -> bool {
+    let mut statements = statements(&words(sql)).into_iter();
+    let is_ours = sql.starts_with("/* campaignd ");
+    is_ours && statements.by_ref().filter(|one| !one.is_empty()).count() > 1
 }
 
 /// The keys of a connector that leads to `database`, through the gate if there
