@@ -258,3 +258,43 @@ async fn a_queue_holds_one_fire_time_behind_the_open_run_and_the_others_are_skip
                 (order by fire_time) as gap from campaignd.runs) g where gap <> interval '1 second'";
     assert_eq!(number(&site, gaps).await, 0);
 }
+
+/// Together they are more than is taken at a time.
+#[tokio::test(flavor = "multi_thread")]
+async fn several_campaigns_that_are_far_behind_are_taken_a_part_at_a_time_and_whole() {
+    let site = Site::sqlite().await;
+    furnish(&site, 1, night::NEVER).await;
+    let names = ["hello", "hullo", "hallo"];
+    for name in names {
+        let text = campaign(EVERY_MINUTE, 7).replace("name: hello", &format!("name: {name}"));
+        site.write(&format!("campaigns/{name}.yaml"), &text);
+    }
+    let mut daemon = site.serve();
+    site.wait_for_log("ready;", 1).await;
+    for _ in 0..600 {
+        if ledger(&site, "select campaign from cursors").await.len() == names.len() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    daemon.signal("TERM").await;
+    assert_eq!(daemon.ended().await, Some(0), "{}", site.log());
+    let minutes = 9_000;
+    was_down_for(&site, minutes).await;
+    let mut daemon = site.serve();
+    for name in names {
+        let rows = format!(
+            "select campaign from campaignd.runs where campaign = '{name}'
+             group by campaign having count(distinct fire_time) >= {minutes}
+             and count(distinct fire_time) = count(*)"
+        );
+        site.wait_for_row(&rows).await;
+    }
+    site.wait_for_row(
+        "select count(*) from campaignd.runs where status = 'finished' having count(*) >= 3",
+    )
+    .await;
+    daemon.signal("TERM").await;
+    assert_eq!(daemon.ended().await, Some(0), "{}", site.log());
+    night::check(&site).await;
+}

@@ -21,6 +21,10 @@ use std::time::Duration;
 /// transaction of the ledger, and none of their runs begins before all are taken.
 const AT_A_TIME: usize = 1_024;
 
+/// Fire times after which no further campaign is taken together with others:
+/// after a long time in which nothing was running each may bring thousands.
+const FIRE_TIMES_AT_A_TIME: usize = 10_000;
+
 /// Reads of the ledger at a time.
 const READS: usize = 8;
 
@@ -137,10 +141,12 @@ impl Ticker {
             })
             .cloned()
             .collect();
-        for some in loud.chunks(AT_A_TIME) {
+        let mut left = loud.as_slice();
+        while !left.is_empty() {
+            let some = &left[..left.len().min(AT_A_TIME)];
             let looked = self.look_at(some, now).await;
             self.has_lost_track |= looked.is_err();
-            looked?;
+            left = &left[looked?..];
         }
         let quiet = self.quiet_from_here();
         let next = quiet.next;
@@ -176,10 +182,15 @@ impl Ticker {
         }
     }
 
-    /// Takes what is due of `campaigns`, all of it before any of it begins.
-    /// Where one fails its watch is gone, and the next look asks the ledger
-    /// again; the others are taken all the same.
-    async fn look_at(&mut self, campaigns: &[Loaded], now: Timestamp) -> Result<(), LedgerError> {
+    /// Takes what is due of the first of `campaigns`, all of it before any of
+    /// it begins, and returns of how many: of all, unless they are so far
+    /// behind that memory bounds it. Where one fails its watch is gone, and the
+    /// next look asks the ledger again; the others are taken all the same.
+    async fn look_at(
+        &mut self,
+        campaigns: &[Loaded],
+        now: Timestamp,
+    ) -> Result<usize, LedgerError> {
         let in_the_way = self.in_the_way().await?;
         let this = &*self;
         let known = campaigns.iter().map(|loaded| async move {
@@ -192,6 +203,7 @@ impl Ticker {
         });
         let known: Vec<_> = stream::iter(known).buffered(READS).try_collect().await?;
         let taken = this.take(known, &in_the_way, now).await;
+        let count = taken.len();
         let mut failed = None;
         let mut claimed = Vec::new();
         for (Loaded { campaign, .. }, taken) in campaigns.iter().zip(taken) {
@@ -207,11 +219,12 @@ impl Ticker {
             }
         }
         self.begin(claimed).await?;
-        failed.map_or(Ok(()), Err)
+        failed.map_or(Ok(count), Err)
     }
 
-    /// Has the ledger take what is due of campaigns, together. Returns for
-    /// each what is known of it now, and the runs that were written.
+    /// Has the ledger take what is due of campaigns, together, until it is as
+    /// much as may be at a time. Returns for each that was looked at what is
+    /// known of it now, and the runs that were written.
     async fn take(
         &self,
         known: Vec<(&Loaded, Option<Cursor>, bool)>,
@@ -220,10 +233,15 @@ impl Ticker {
     ) -> Vec<Result<(Watch, Vec<RunId>), LedgerError>> {
         let mut claims = Vec::new();
         let mut looked = Vec::with_capacity(known.len());
+        let mut fire_times = 0;
         for (loaded, cursor, was_disabled) in known {
+            if fire_times >= FIRE_TIMES_AT_A_TIME {
+                break;
+            }
             let earlier = in_the_way.get(&loaded.campaign.name);
             let earlier = earlier.map_or(&[][..], Vec::as_slice);
             let found = self.find(loaded, cursor, was_disabled, earlier, now);
+            fire_times += found.claim.as_ref().map_or(0, |claim| claim.runs.len());
             looked.push((loaded, was_disabled, found.watch, found.claim.is_some()));
             claims.extend(found.claim);
         }
