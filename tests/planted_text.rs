@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use support::night::{self, NEVER, number};
 use support::oracle;
 use support::place::{Place, closing, facts, outcome, settlement};
-use support::postgres::ConnDetails;
+use support::postgres::{ConnDetails, Postgres};
 use support::psql::Client;
 use support::receiver::Answer;
 use support::site::{Site, World};
@@ -250,13 +250,16 @@ async fn where_only_a_name_can_stand_planted_text_is_refused(world: World) {
         assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");
     }
     let settings = site.settings();
-    let schema = format!("schema: {text}");
-    site.write(
-        "campaignd.yaml",
-        &settings.replace("schema: campaignd", &schema),
-    );
-    let output = site.campaignd(&["check"]).await;
-    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let (user, lines) = (&site.database().user, quoted("two\nlines"));
+    for (from, to) in [
+        ("schema: campaignd", format!("schema: {text}")),
+        (&format!("user: {user}"), format!("user: {lines}")),
+    ] {
+        assert!(settings.contains(from), "{from}");
+        site.write("campaignd.yaml", &settings.replacen(from, &to, 1));
+        let output = site.campaignd(&["check"]).await;
+        assert_eq!(output.status.code(), Some(3), "{to}: {output:?}");
+    }
     assert_eq!(site.receiver.count(), 0);
     site.check_gate();
 }
@@ -309,6 +312,33 @@ async fn names_in_the_administrators_sql_are_quoted() {
     let warehouse = open(own).unwrap();
     warehouse.ping().await.unwrap();
     assert_eq!(place.gate().refused(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_in_the_administrators_sql_are_quoted_on_postgresql() {
+    let odd = r#"o"d'd\$$"#;
+    let server = Postgres::start();
+    let database = server.database("odd_names");
+    let options = BootstrapOptions {
+        schema: odd.to_owned(),
+        user: odd.to_owned(),
+        by_iam: false,
+        shared: vec![format!("public.{odd}")],
+        conversions: None,
+    };
+    let sql = bootstrap(Dialect::Postgres, &options).unwrap();
+    let mut psql = Client::directly(&database);
+    // As servers are set up; those of the tests are not.
+    let usual = "-c standard_conforming_strings=on".to_owned();
+    psql.environment.push(("PGOPTIONS", usual));
+    let view = format!(
+        "create view \"{}\" as select 12 as id",
+        odd.replace('"', "\"\"")
+    );
+    assert_eq!(psql.says(&view).await, "");
+    assert_eq!(psql.script(&sql).await, "");
+    let login = "select count(*) from pg_roles where rolname = $q$";
+    assert_eq!(psql.says(&format!("{login}{odd}$q$")).await, "1");
 }
 
 #[tokio::test(flavor = "multi_thread")]

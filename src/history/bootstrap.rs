@@ -94,14 +94,25 @@ fn user(dialect: Dialect, options: &BootstrapOptions) -> Result<String, BadText>
              -- in clear text, as here: a login with a SHA-256 digest cannot be used.\n\
              -- create user {name} password '<password>' {limit} {SESSION_TIMEOUT};\n"
         ),
-        Dialect::Sqlite | Dialect::Postgres => format!(
-            "-- 1. The login, unless it is there already.\n\
-             do $$ begin\n  \
-             if not exists (select 1 from pg_roles where rolname = {}) then\n    \
-             create user {name} password '<password>' {limit};\n  end if;\nend $$;\n",
-            dialect.literal(&options.user)?
-        ),
+        Dialect::Sqlite | Dialect::Postgres => {
+            let mark = mark_outside(&options.user);
+            format!(
+                "-- 1. The login, unless it is there already.\n\
+                 do {mark} begin\n  \
+                 if not exists (select 1 from pg_roles where rolname = {}) then\n    \
+                 create user {name} password '<password>' {limit};\n  end if;\nend {mark};\n",
+                dialect.literal(&options.user)?
+            )
+        }
     })
+}
+
+/// A mark for quoting by `$…$` that `name` does not hold, so that the name
+/// cannot end what it stands in.
+fn mark_outside(name: &str) -> String {
+    let marks = (0..).map(|length| format!("${}$", "x".repeat(length)));
+    let mut free = marks.filter(|mark| !name.contains(mark.as_str()));
+    free.next().expect("a name is not endless")
 }
 
 fn grants(options: &BootstrapOptions) -> String {
@@ -172,6 +183,16 @@ mod tests {
             shared: vec!["shared.lapsed_buyers".to_owned()],
             conversions: Some("shared.conversions".parse().unwrap()),
         }
+    }
+
+    #[test]
+    fn a_name_cannot_end_the_block_it_stands_in() {
+        assert_eq!(mark_outside("campaignd"), "$$");
+        assert_eq!(mark_outside("a$$; drop table t; $x$"), "$xx$");
+        let user = "a$$b".to_owned();
+        let odd = BootstrapOptions { user, ..options() };
+        let text = bootstrap(Dialect::Postgres, &odd).unwrap();
+        assert_eq!(text.matches("$x$").count(), 2, "{text}");
     }
 
     #[test]

@@ -35,6 +35,18 @@ impl Client {
         }
     }
 
+    /// Of `database`, without a gate.
+    pub fn directly(database: &ConnDetails) -> Self {
+        Self {
+            host: database.host.clone(),
+            port: database.port,
+            user: database.user.clone(),
+            password: String::new(),
+            database: database.database.clone(),
+            environment: Vec::new(),
+        }
+    }
+
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(programs().join(program));
         command

@@ -32,7 +32,7 @@ pub(super) fn read(dialect: Dialect, mut section: Section) -> Option<Read> {
     if let Some(field) = section.optional("iam") {
         return read_iam(dialect, &field, section);
     }
-    let user = section.required("user").and_then(|f| f.filled_text());
+    let user = section.required("user").and_then(|f| user_name(&f));
     let command = section.optional("password_command");
     let password = match dialect == Dialect::Redshift && command.is_none() {
         true => section.required("password"),
@@ -50,10 +50,21 @@ pub(super) fn read(dialect: Dialect, mut section: Section) -> Option<Read> {
         None => Login::Given,
     };
     Some(Read {
-        user: user?.to_owned(),
+        user: user?,
         password,
         login,
     })
+}
+
+/// A login's name: one line, since it stands in a comment of the SQL that
+/// `bootstrap` prints.
+fn user_name(field: &Field) -> Option<String> {
+    let text = field.filled_text()?;
+    if text.contains(char::is_control) {
+        field.error(format!("`{}` must be one line", field.path()));
+        return None;
+    }
+    Some(text.to_owned())
 }
 
 /// A program by its whole path, and its arguments.
@@ -96,7 +107,7 @@ fn read_iam(dialect: Dialect, field: &Field, rest: Section) -> Option<Read> {
             workgroup.map(IamTarget::Workgroup)
         }
         (None, Some(cluster)) => {
-            let user = user.map(|f| f.filled_text().map(str::to_owned));
+            let user = user.map(|f| user_name(&f));
             cluster.map(|cluster| IamTarget::Cluster {
                 cluster,
                 user: user.flatten(),
