@@ -41,7 +41,11 @@ async fn one_of_which_something_was_sent_stands_in_the_way(ledger: &dyn Ledger) 
     ledger.begin_attempt(first).await.unwrap();
     assert_eq!(ledger.held_runs().await.unwrap(), []);
     change(&held, RunState::Sending, RunState::Held).await;
-    assert!(ledger.held_runs().await.unwrap()[0].has_sent);
+    let of_campaign = ledger.held_runs_of(&campaign()).await.unwrap();
+    assert!(of_campaign[0].has_sent);
+    assert_eq!(of_campaign, ledger.held_runs().await.unwrap());
+    let other = "other".parse().unwrap();
+    assert_eq!(ledger.held_runs_of(&other).await.unwrap(), []);
     refused(ledger.claim_manual(manual(minute(3)), minute(3)).await);
     refused(ledger.reopen(resume()).await);
     change(&held, RunState::Held, RunState::Cancelled).await;

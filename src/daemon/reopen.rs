@@ -212,10 +212,8 @@ impl Desk {
 
     /// Whoever was sent a part of a held run must not be sent another's first.
     pub(super) async fn refuse_beside_held(&self, campaign: &CampaignName) -> Result<(), Reply> {
-        let held = self.ledger.held_runs().await.map_err(failed)?;
-        let other = held
-            .iter()
-            .find(|held| held.has_sent && held.record.campaign == *campaign);
+        let held = self.ledger.held_runs_of(campaign).await.map_err(failed)?;
+        let other = held.iter().find(|held| held.has_sent);
         other.map_or(Ok(()), |held| {
             let run = &held.record.run;
             Err(Reply::Refused(format!(

@@ -39,20 +39,24 @@ impl Runs {
     /// sent, or waits for longer.
     async fn is_behind_another(&self, record: &RunRecord) -> bool {
         let ledger = &self.world().ledger;
-        let looked = async {
-            let open = ledger.open_runs_of(&record.campaign).await?;
-            Ok::<_, LedgerError>((open, ledger.held_runs().await?))
+        let is_held = async || {
+            let held = ledger.held_runs_of(&record.campaign).await?;
+            Ok::<_, LedgerError>(held.iter().any(|other| other.has_sent))
         };
-        let (open, held) = match looked.await {
+        let looked = async {
+            // Before and after: a run that is held, or goes on, in between is
+            // seen in one of the two.
+            let was_held = is_held().await?;
+            let open = ledger.open_runs_of(&record.campaign).await?;
+            Ok::<_, LedgerError>((open, was_held || is_held().await?))
+        };
+        let (open, is_behind_held) = match looked.await {
             Ok(found) => found,
             Err(error) => {
                 tracing::warn!(run.id = %record.run, "open runs cannot be read: {error}");
                 return true;
             }
         };
-        let mut held = held.iter();
-        let is_behind_held =
-            held.any(|other| other.has_sent && other.record.campaign == record.campaign);
         is_behind_held
             || open.iter().any(|other| {
                 let is_first = other.state != RunState::Queued

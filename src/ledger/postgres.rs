@@ -214,6 +214,16 @@ fn runs(found: &[PgRow]) -> Result<Vec<RunRecord>, LedgerError> {
     found.iter().map(rows::run).collect()
 }
 
+fn held(found: &[PgRow]) -> Result<Vec<HeldRun>, LedgerError> {
+    let held = |row: &PgRow| {
+        Ok(HeldRun {
+            record: rows::run(row)?,
+            has_sent: rows::get(row, "has_sent")?,
+        })
+    };
+    found.iter().map(held).collect()
+}
+
 fn batches(found: &[PgRow]) -> Result<Vec<BatchRecord>, LedgerError> {
     found.iter().map(rows::batch).collect()
 }
@@ -324,15 +334,13 @@ impl Ledger for PostgresLedger {
     }
 
     async fn held_runs(&self) -> Result<Vec<HeldRun>, LedgerError> {
-        let query = sqlx::query(held_runs!());
-        let found = within(query.fetch_all(&self.readers)).await?;
-        let held = |row: &PgRow| {
-            Ok(HeldRun {
-                record: rows::run(row)?,
-                has_sent: rows::get(row, "has_sent")?,
-            })
-        };
-        found.iter().map(held).collect()
+        let query = sqlx::query(held_runs!(""));
+        held(&within(query.fetch_all(&self.readers)).await?)
+    }
+
+    async fn held_runs_of(&self, campaign: &CampaignName) -> Result<Vec<HeldRun>, LedgerError> {
+        let query = sqlx::query(held_runs!("and r.campaign = $1")).bind(campaign.as_str());
+        held(&within(query.fetch_all(&self.readers)).await?)
     }
 
     async fn runs_to_take_up(&self) -> Result<Vec<RunRecord>, LedgerError> {

@@ -21,14 +21,17 @@ macro_rules! run_columns {
 }
 pub(super) use run_columns;
 
-/// The held runs, as [`run`] reads them, and whether any of each was sent.
+/// The held runs, as [`run`] reads them, and whether any of each was sent;
+/// those for which more holds, if something is said of it.
 macro_rules! held_runs {
-    () => {
+    ($and:literal) => {
         concat!(
             "/* held runs */ select exists (select 1 from batches b where b.run_id = r.run_id) \
              as has_sent, ",
             $crate::ledger::rows::run_columns!(),
-            " where r.state = 'held' order by r.fire_time, r.seq"
+            " where r.state = 'held' ",
+            $and,
+            " order by r.fire_time, r.seq"
         )
     };
 }

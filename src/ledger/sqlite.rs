@@ -229,17 +229,13 @@ impl Ledger for SqliteLedger {
     }
 
     async fn held_runs(&self) -> Result<Vec<HeldRun>, LedgerError> {
-        let found: Vec<SqliteRow> = sqlx::query(held_runs!())
-            .fetch_all(&self.readers)
-            .await
-            .map_err(unusable)?;
-        let held = |row: &SqliteRow| {
-            Ok(HeldRun {
-                record: rows::run(row)?,
-                has_sent: rows::get(row, "has_sent")?,
-            })
-        };
-        found.iter().map(held).collect()
+        let query = sqlx::query(held_runs!(""));
+        held(&query.fetch_all(&self.readers).await.map_err(unusable)?)
+    }
+
+    async fn held_runs_of(&self, campaign: &CampaignName) -> Result<Vec<HeldRun>, LedgerError> {
+        let query = sqlx::query(held_runs!("and r.campaign = ?1")).bind(campaign.as_str());
+        held(&query.fetch_all(&self.readers).await.map_err(unusable)?)
     }
 
     async fn take_lease(&self, run: &RunId, ttl: Duration) -> Result<Option<Lease>, LedgerError> {
@@ -443,4 +439,14 @@ async fn batches(
         batches.push(rows::batch(&row)?);
     }
     Ok(batches)
+}
+
+fn held(found: &[SqliteRow]) -> Result<Vec<HeldRun>, LedgerError> {
+    let held = |row: &SqliteRow| {
+        Ok(HeldRun {
+            record: rows::run(row)?,
+            has_sent: rows::get(row, "has_sent")?,
+        })
+    };
+    found.iter().map(held).collect()
 }

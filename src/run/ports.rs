@@ -356,6 +356,13 @@ pub trait Ledger: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// Those of one campaign.
+    async fn held_runs_of(&self, campaign: &CampaignName) -> Result<Vec<HeldRun>, LedgerError> {
+        let mut held = self.held_runs().await?;
+        held.retain(|held| held.record.campaign == *campaign);
+        Ok(held)
+    }
+
     /// The open runs that may be taken up here: those without a lease of
     /// another host that is in force.
     async fn runs_to_take_up(&self) -> Result<Vec<RunRecord>, LedgerError> {
