@@ -6,6 +6,7 @@
     reason = "a test that cannot read its files has failed"
 )]
 
+use campaignd::audience::Dialect;
 use campaignd::campaign::yaml::decode;
 use campaignd::campaign::{Known, Problem, Source, compile};
 use campaignd::daemon::settings;
@@ -16,6 +17,11 @@ use std::path::{Path, PathBuf};
 /// What the operator of these tests has defined.
 fn known() -> Known {
     Known {
+        dialects: [
+            ("sandbox".parse().unwrap(), Dialect::Sqlite),
+            ("warehouse".parse().unwrap(), Dialect::Redshift),
+        ]
+        .into(),
         histories: [].into(),
         connectors: ["sandbox", "warehouse"].map(|n| n.parse().unwrap()).into(),
         destinations: ["email-esp", "form-taker", "line-taker", "sms-gateway"]

@@ -8,7 +8,7 @@ use super::quote::identifier;
 pub const MAX_COLUMNS: usize = 1_590;
 
 /// What our own columns begin with.
-const OURS: &str = "cd_";
+pub(super) const OURS: &str = "cd_";
 
 /// The type numbers that PostgreSQL and Redshift order without help: bool,
 /// "char", name, int8, int2, int4, text, oid, float4, float8, bpchar, varchar,

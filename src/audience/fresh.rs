@@ -1,6 +1,6 @@
 //! Whether the data a campaign asks about is recent enough.
 
-use super::Statement;
+use super::{Dialect, Statement};
 use crate::id::RunId;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -26,8 +26,8 @@ impl FreshWhen {
     }
 
     /// Asks. Two rows are enough to see that there is more than one value.
-    pub fn statement(&self, run: &RunId) -> Statement {
-        let sql = super::lint::without_semicolon(&self.sql);
+    pub fn statement(&self, run: &RunId, dialect: Dialect) -> Statement {
+        let sql = super::reading::without_semicolon(&self.sql, dialect);
         let parts = ["select q.* from (", &sql, ") as q limit 2"];
         Statement::around("fresh", run.as_str(), parts)
     }

@@ -1,13 +1,13 @@
 //! What can be said of a campaign's SQL without a warehouse.
 
+use super::Dialect;
+use super::columns::BadColumns;
+use super::reading::{Reading, parsed};
+use super::selected::{Named, columns_of, naming_select};
 use super::wildcard::deciding_wildcards;
-use sqlparser::ast::{
-    Expr, Query, Select, SelectItem, SetExpr, Spanned, Statement, Visit, Visitor,
-};
-use sqlparser::dialect::{Dialect, PostgreSqlDialect, RedshiftSqlDialect, SQLiteDialect};
+use sqlparser::ast::{Query, SetExpr, Spanned, Statement, Visit, Visitor};
 use sqlparser::keywords::Keyword;
-use sqlparser::parser::Parser;
-use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer, TokenizerError};
+use sqlparser::tokenizer::{Location, Span, Token};
 use std::ops::ControlFlow;
 
 /// One thing wrong with a campaign's SQL.
@@ -41,111 +41,33 @@ impl SqlProblem {
     }
 }
 
-/// Every problem of `sql`, whose member key is the column `key`.
+/// What is said of SQL that does more than ask.
+const ONE_SELECT: &str = "the SQL must be one `select` (or `with … select`); nothing else is run";
+
+/// Every problem of `sql`, whose member key is the column `key`, as `dialect`
+/// reads it.
 ///
-/// It must be one read-only query that names its columns. The databases read
-/// quotes differently, so a `;` counts if any of them would see it as one. The
-/// parser knows less than the warehouses do: what it cannot read is a note.
-pub fn lint(sql: &str, key: &str) -> Vec<SqlProblem> {
-    let reading = Reading::of(&RedshiftSqlDialect {}, sql);
-    let mut problems: Vec<SqlProblem> = statement_problems(sql, &reading);
+/// It must be one read-only query that names its columns. The parser knows
+/// less than the warehouses do: what it cannot read is a note.
+pub fn lint(sql: &str, key: &str, dialect: Dialect) -> Vec<SqlProblem> {
+    let problems = statement_problems(sql, dialect);
     if problems.is_empty() {
-        problems = shape_problems(sql, key);
+        return shape_problems(sql, key, dialect);
     }
     problems
 }
 
-/// The columns a query returns, as far as its text tells.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Selected {
-    /// Those with a name.
-    pub names: Vec<String>,
-    /// Whether there are no others.
-    pub is_whole: bool,
-}
-
-/// The columns that `sql` returns, as far as its text tells.
-pub fn selected_columns(sql: &str) -> Selected {
-    let statements = parsed(sql).unwrap_or_default();
-    let Some(Statement::Query(query)) = statements.first() else {
-        return Selected::default();
-    };
-    let mut selects = Vec::new();
-    outermost(&query.body, &mut selects);
-    let Some(first) = selects.first() else {
-        return Selected::default();
-    };
-    let names: Vec<String> = first
-        .projection
-        .iter()
-        .filter_map(column_name)
-        .map(str::to_owned)
-        .collect();
-    Selected {
-        is_whole: names.len() == first.projection.len(),
-        names,
-    }
-}
-
-/// `sql` without the semicolon that ends it, every place kept.
-pub(super) fn without_semicolon(sql: &str) -> String {
-    let reading = Reading::of(&RedshiftSqlDialect {}, sql);
-    match reading.words().next_back() {
-        Some(last) if last.token == Token::SemiColon => {
-            let mut cut = sql.to_owned();
-            let at = byte_offset(sql, last.span.start);
-            cut.replace_range(at..at + 1, " ");
-            cut
-        }
-        _ => sql.to_owned(),
-    }
-}
-
-fn byte_offset(sql: &str, place: Location) -> usize {
-    let line = usize::try_from(place.line).unwrap_or(1).max(1);
-    let column = usize::try_from(place.column).unwrap_or(1).max(1);
-    let starts_of_lines =
-        std::iter::once(0).chain(sql.match_indices('\n').map(|(newline, _)| newline + 1));
-    let start = starts_of_lines.take(line).last().unwrap_or(0);
-    let within = sql[start..].char_indices().nth(column - 1);
-    start + within.map_or(sql.len() - start, |(offset, _)| offset)
-}
-
-/// The tokens as one database sees them.
-struct Reading {
-    tokens: Vec<TokenWithSpan>,
-    broken: Option<TokenizerError>,
-}
-
-impl Reading {
-    fn of(dialect: &dyn Dialect, sql: &str) -> Self {
-        let mut tokens = Vec::new();
-        let broken = Tokenizer::new(dialect, sql)
-            .tokenize_with_location_into_buf(&mut tokens)
-            .err();
-        Self { tokens, broken }
-    }
-
-    /// The tokens that mean something.
-    fn words(&self) -> impl DoubleEndedIterator<Item = &TokenWithSpan> {
-        let is_silent = |token: &Token| matches!(token, Token::Whitespace(_) | Token::EOF);
-        self.tokens.iter().filter(move |t| !is_silent(&t.token))
-    }
-
-    /// The first `;` that does not end the text.
-    fn stray_semicolon(&self) -> Option<Location> {
-        let last = self.words().next_back()?.span;
-        let is_stray = |t: &&TokenWithSpan| {
-            t.token == Token::SemiColon && (t.span != last || self.broken.is_some())
-        };
-        self.words().find(is_stray).map(|t| t.span.start)
-    }
-}
-
 /// Whether it is one statement that reads, by its words alone.
-fn statement_problems(sql: &str, reading: &Reading) -> Vec<SqlProblem> {
+fn statement_problems(sql: &str, dialect: Dialect) -> Vec<SqlProblem> {
+    let reading = Reading::of(dialect, sql);
     if let Some(broken) = &reading.broken {
-        let message = format!("the SQL cannot be read: {}", broken.message.to_lowercase());
+        let what = broken.message.to_lowercase();
+        // A path, or what a regular expression escapes.
+        let advice = match dialect == Dialect::Redshift && sql.contains(r"\'") {
+            true => r"Redshift reads `\'` as a quote within the text, so write `\\'` where it ends",
+            false => "close it, or take it out",
+        };
+        let message = format!("the SQL cannot be read: {what}; {advice}");
         return vec![SqlProblem::at(broken.location, message)];
     }
     let Some(first) = reading.words().find(|t| t.token != Token::LParen) else {
@@ -158,127 +80,89 @@ fn statement_problems(sql: &str, reading: &Reading) -> Vec<SqlProblem> {
     );
     let mut problems = Vec::new();
     if !begins_well {
-        let message = "an audience is one `select` (or `with … select`); nothing else is run";
-        problems.push(SqlProblem::at(first.span.start, message));
+        problems.push(SqlProblem::at(first.span.start, ONE_SELECT));
     }
-    let other_readings: [&dyn Dialect; 2] = [&PostgreSqlDialect {}, &SQLiteDialect {}];
+    let other_readings = readings_that_count(dialect).iter();
     let stray = reading.stray_semicolon().or_else(|| {
-        let mut others = other_readings.iter().map(|&d| Reading::of(d, sql));
+        let mut others = other_readings.map(|&other| Reading::of(other, sql));
         others.find_map(|reading| reading.stray_semicolon())
     });
     if let Some(place) = stray {
-        let message = "an audience is one statement; there is a `;` in the middle of it";
+        let message = "the SQL must be one statement; there is a `;` in the middle of it";
         problems.push(SqlProblem::at(place, message));
     }
     problems
 }
 
+/// The databases read quotes differently, and our reader need not read them
+/// quite as the database does: a `;` counts if another would see it as one,
+/// too. Only Redshift takes a backslash in a literal for an escape, so its
+/// reading says nothing of the others.
+fn readings_that_count(dialect: Dialect) -> &'static [Dialect] {
+    match dialect {
+        Dialect::Redshift | Dialect::Sqlite => &[Dialect::Postgres, Dialect::Sqlite],
+        Dialect::Postgres => &[Dialect::Sqlite],
+    }
+}
+
 /// Whether it is a read-only query that names its columns and returns the key.
-fn shape_problems(sql: &str, key: &str) -> Vec<SqlProblem> {
-    let statements = match parsed(sql) {
+fn shape_problems(sql: &str, key: &str, dialect: Dialect) -> Vec<SqlProblem> {
+    let statements = match parsed(sql, dialect) {
         Ok(statements) => statements,
-        Err(why) => {
+        Err(unread) => {
             let message = format!(
-                "this SQL was not checked further, since {why}; the warehouse has the last word"
+                "this SQL was not checked further, since {}; the warehouse has the last word",
+                unread.why
             );
-            return vec![SqlProblem::at(Location::new(1, 1), message).note()];
+            return vec![SqlProblem::at(unread.place, message).note()];
         }
     };
     let Some(Statement::Query(query)) = statements.first() else {
-        let message = "an audience is one `select` (or `with … select`); nothing else is run";
-        return vec![SqlProblem::at(Location::new(1, 1), message)];
+        return vec![SqlProblem::at(Location::new(1, 1), ONE_SELECT)];
     };
-    let mut writes = FindWrites;
-    if let ControlFlow::Break((span, what)) = query.visit(&mut writes) {
-        let message = format!("an audience only reads; {what} is not run");
-        return vec![SqlProblem::at(span.start, message)];
-    }
-    projection_problems(query, key)
-}
-
-/// How many operators SQL may have and still be read: each can lie one level
-/// deeper than the one before, and what walks through them follows on the
-/// stack. A thread of 2 MiB ends between eight and thirty thousand.
-const MAX_OPERATORS: usize = 6_000;
-
-/// The statements of `sql`, or why they are not known.
-fn parsed(sql: &str) -> Result<Vec<Statement>, String> {
-    let reading = Reading::of(&RedshiftSqlDialect {}, sql);
-    if reading.words().filter(|t| is_operator(&t.token)).count() > MAX_OPERATORS {
-        return Err(format!(
-            "it has more than {MAX_OPERATORS} operators: put what it compares with into a list, \
-             `in (…)`, or into a table"
-        ));
-    }
-    Parser::parse_sql(&RedshiftSqlDialect {}, sql)
-        .map_err(|unknown| format!("our parser does not know all of it ({unknown})"))
-}
-
-/// Whether a token can take what stands before it one level deeper.
-fn is_operator(token: &Token) -> bool {
-    match token {
-        Token::Word(word) => matches!(
-            word.keyword,
-            Keyword::AND
-                | Keyword::OR
-                | Keyword::NOT
-                | Keyword::IS
-                | Keyword::NOTNULL
-                | Keyword::LIKE
-                | Keyword::ILIKE
-                | Keyword::SIMILAR
-                | Keyword::BETWEEN
-                | Keyword::IN
-                | Keyword::AT
-                | Keyword::COLLATE
-                | Keyword::OVERLAPS
-                | Keyword::UNION
-                | Keyword::EXCEPT
-                | Keyword::INTERSECT
-                | Keyword::MINUS
-        ),
-        Token::Number(..)
-        | Token::SingleQuotedString(_)
-        | Token::EscapedStringLiteral(_)
-        | Token::NationalStringLiteral(_)
-        | Token::Comma
-        | Token::Period
-        | Token::LParen
-        | Token::RParen
-        | Token::SemiColon => false,
-        _ => true,
-    }
+    let mut writes = FindWrites::default();
+    let visited = query.visit(&mut writes);
+    debug_assert!(visited.is_continue(), "the visitor never breaks off");
+    let writes = writes.0.into_iter().map(|(span, what)| {
+        let message = format!("the SQL may only read; {what} is not run");
+        SqlProblem::at(span.start, message)
+    });
+    let mut problems: Vec<_> = writes
+        .chain(projection_problems(query, key, dialect))
+        .collect();
+    problems.sort_by_key(|problem| (problem.line, problem.column));
+    problems
 }
 
 /// Looks for what would write or lock.
-struct FindWrites;
+#[derive(Default)]
+struct FindWrites(Vec<(Span, &'static str)>);
 
 impl Visitor for FindWrites {
-    type Break = (Span, &'static str);
+    type Break = ();
 
-    fn pre_visit_statement(&mut self, statement: &Statement) -> ControlFlow<Self::Break> {
-        match statement {
-            Statement::Query(_) => ControlFlow::Continue(()),
-            other => ControlFlow::Break((other.span(), "a statement that changes data")),
+    fn pre_visit_statement(&mut self, statement: &Statement) -> ControlFlow<()> {
+        if !matches!(statement, Statement::Query(_)) {
+            self.0
+                .push((statement.span(), "a statement that changes data"));
         }
+        ControlFlow::Continue(())
     }
 
-    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Self::Break> {
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
         if !query.locks.is_empty() {
-            return ControlFlow::Break((query.span(), "`for update` or `for share`"));
+            self.0.push((query.span(), "`for update` or `for share`"));
         }
-        match query.body.as_ref() {
-            SetExpr::Select(select) if select.into.is_some() => {
-                ControlFlow::Break((select.span(), "`select … into`"))
-            }
-            _ => ControlFlow::Continue(()),
+        if let SetExpr::Select(select) = query.body.as_ref()
+            && select.into.is_some()
+        {
+            self.0.push((select.span(), "`select … into`"));
         }
+        ControlFlow::Continue(())
     }
 }
 
-fn projection_problems(query: &Query, key: &str) -> Vec<SqlProblem> {
-    let mut selects = Vec::new();
-    outermost(&query.body, &mut selects);
+fn projection_problems(query: &Query, key: &str, dialect: Dialect) -> Vec<SqlProblem> {
     let wildcards: Vec<SqlProblem> = deciding_wildcards(query)
         .into_iter()
         .map(|place| {
@@ -290,21 +174,44 @@ fn projection_problems(query: &Query, key: &str) -> Vec<SqlProblem> {
     if !wildcards.is_empty() {
         return wildcards;
     }
-    // The first branch names the columns of a `union`.
-    let Some(first) = selects.first() else {
+    let select = naming_select(&query.body);
+    let (Some(columns), Some(select)) = (columns_of(query, dialect), select) else {
         return Vec::new();
     };
-    // A `*` over a subquery: its columns are not followed up here.
-    if first.projection.iter().any(is_wildcard) {
-        return Vec::new();
+    // Without a `*` there is a column for each item, and each has its place.
+    let place = |at: usize| match select.projection.len() == columns.len() {
+        true => select.projection[at].span().start,
+        false => select.projection[0].span().start,
+    };
+    let mut problems = Vec::new();
+    if !key.is_empty() {
+        problems.extend(
+            unfit_columns(&columns).map(|(at, unfit)| SqlProblem::at(place(at), unfit.to_string())),
+        );
     }
-    let names: Vec<&str> = first.projection.iter().filter_map(column_name).collect();
+    let names: Vec<&str> = columns.iter().filter_map(Named::name).collect();
     // A key that is missing is the file's problem, not this query's.
-    if key.is_empty() || names.iter().any(|name| name.eq_ignore_ascii_case(key)) {
-        return Vec::new();
+    if !key.is_empty() && !names.iter().any(|name| name.eq_ignore_ascii_case(key)) {
+        problems.push(SqlProblem::at(place(0), missing_key(key, &names)));
     }
-    let place = first.projection.first().map_or(first.span(), Spanned::span);
-    vec![SqlProblem::at(place.start, missing_key(key, &names))]
+    problems
+}
+
+/// The columns that could not be staged: those under our names, and those
+/// under a name that one before them has.
+fn unfit_columns(columns: &[Named]) -> impl Iterator<Item = (usize, BadColumns)> {
+    let mut seen = std::collections::HashSet::new();
+    columns.iter().enumerate().filter_map(move |(at, column)| {
+        let Named::Plainly(name) = column else {
+            return None;
+        };
+        let name = name.clone();
+        let folded = name.to_ascii_lowercase();
+        if folded.starts_with(super::columns::OURS) {
+            return Some((at, BadColumns::Reserved { name }));
+        }
+        (!seen.insert(folded)).then_some((at, BadColumns::Duplicate { name }))
+    })
 }
 
 fn missing_key(key: &str, names: &[&str]) -> String {
@@ -326,42 +233,16 @@ fn missing_key(key: &str, names: &[&str]) -> String {
     }
 }
 
-fn outermost<'a>(body: &'a SetExpr, selects: &mut Vec<&'a Select>) {
-    match body {
-        SetExpr::Select(select) => selects.push(select),
-        SetExpr::Query(query) => outermost(&query.body, selects),
-        SetExpr::SetOperation { left, right, .. } => {
-            outermost(left, selects);
-            outermost(right, selects);
-        }
-        _ => {}
-    }
-}
-
-fn is_wildcard(item: &SelectItem) -> bool {
-    matches!(
-        item,
-        SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)
-    )
-}
-
-fn column_name(item: &SelectItem) -> Option<&str> {
-    match item {
-        SelectItem::ExprWithAlias { alias, .. } => Some(&alias.value),
-        SelectItem::UnnamedExpr(Expr::Identifier(name)) => Some(&name.value),
-        SelectItem::UnnamedExpr(Expr::CompoundIdentifier(path)) => {
-            path.last().map(|name| name.value.as_str())
-        }
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audience::{Selected, selected_columns};
 
     fn first(sql: &str) -> SqlProblem {
-        lint(sql, "id").into_iter().next().expect("a problem")
+        lint(sql, "id", Dialect::Redshift)
+            .into_iter()
+            .next()
+            .expect("a problem")
     }
 
     #[test]
@@ -374,7 +255,7 @@ mod tests {
             "(select id from p)",
             "select id from p where name = 'a;b'",
         ] {
-            assert_eq!(lint(sql, "id"), [], "{sql}");
+            assert_eq!(lint(sql, "id", Dialect::Redshift), [], "{sql}");
         }
     }
 
@@ -401,7 +282,11 @@ mod tests {
         let hidden = r"select id from p where a = 'x\'; drop table p; --'";
         assert!(first(hidden).message.contains("`;`"));
         let hidden = "select id from p where a = $$ ; drop table p; $$";
-        assert!(!lint(hidden, "id").iter().all(|problem| problem.is_note));
+        assert!(
+            !lint(hidden, "id", Dialect::Redshift)
+                .iter()
+                .all(|problem| problem.is_note)
+        );
     }
 
     #[test]
@@ -441,7 +326,10 @@ mod tests {
             ),
             ("with p as (select * from p) select * from p", &[(1, 19)]),
         ] {
-            let found: Vec<_> = lint(sql, "id").iter().map(|p| (p.line, p.column)).collect();
+            let found: Vec<_> = lint(sql, "id", Dialect::Redshift)
+                .iter()
+                .map(|p| (p.line, p.column))
+                .collect();
             assert_eq!(found, places, "{sql}");
         }
     }
@@ -453,20 +341,23 @@ mod tests {
             "with c0 as (select id from p){} select * from c200",
             names.collect::<String>()
         );
-        assert_eq!(lint(&sql, "id"), []);
+        assert_eq!(lint(&sql, "id", Dialect::Redshift), []);
         let wide =
             (0..25).map(|n| format!(", c{} as (select a.*, b.* from c{n} a, c{n} b)", n + 1));
         let sql = format!(
             "with c0 as (select * from p){} select * from c25",
             wide.collect::<String>()
         );
-        assert_eq!(lint(&sql, "id").len(), 1);
+        assert_eq!(lint(&sql, "id", Dialect::Redshift).len(), 1);
     }
 
     #[test]
     fn sql_of_any_length_ends_in_a_note_at_most() {
         let note = |sql: &str| {
-            assert_eq!(selected_columns(sql), Selected::default());
+            assert_eq!(
+                selected_columns(sql, Dialect::Redshift),
+                Selected::default()
+            );
             first(sql)
         };
         for (term, between) in [
@@ -482,11 +373,11 @@ mod tests {
         }
         let list = vec!["'x'"; 100_000].join(", ");
         let sql = format!("select id from p where a in ({list})");
-        assert_eq!(lint(&sql, "id"), []);
+        assert_eq!(lint(&sql, "id", Dialect::Redshift), []);
         // As deep as it may be, on the stack of a thread.
         let sql = format!("select id{} as x from p", " + id".repeat(5_999));
-        assert_eq!(lint(&sql, "x"), []);
-        assert_eq!(selected_columns(&sql).names, ["x"]);
+        assert_eq!(lint(&sql, "x", Dialect::Redshift), []);
+        assert_eq!(selected_columns(&sql, Dialect::Redshift).names, ["x"]);
     }
 
     #[test]
@@ -496,27 +387,64 @@ mod tests {
     }
 
     #[test]
-    fn the_selected_columns_are_known_as_far_as_they_have_names() {
-        let check = |sql, expect: &[&str], is_whole| {
-            let selected = selected_columns(sql);
-            assert_eq!(selected.names, expect, "{sql}");
-            assert_eq!(selected.is_whole, is_whole, "{sql}");
-        };
-        check(
-            "select id, p.mail as m, q.x from p, q",
-            &["id", "m", "x"],
-            true,
-        );
-        check("with q as (select 1 as y) select id from q", &["id"], true);
-        check("select id, count(*) from p group by 1", &["id"], false);
-        check("select id, p.* from p", &["id"], false);
-        check("no sql", &[], false);
+    fn only_redshift_takes_a_backslash_for_an_escape() {
+        for (sql, is_one_on_redshift) in [
+            (r"select id from p where a = 'C:\' and b = 1;", false),
+            // As Redshift reads it, a statement of its own follows.
+            (
+                r"select id from p where a = 'x\''; drop table p; --'",
+                false,
+            ),
+            (r"select id from p where a = 'x\\' and b = 'y'", true),
+        ] {
+            for dialect in [Dialect::Postgres, Dialect::Sqlite] {
+                assert_eq!(lint(sql, "id", dialect), [], "{dialect:?}: {sql}");
+            }
+            let problems = lint(sql, "id", Dialect::Redshift);
+            assert_eq!(problems.is_empty(), is_one_on_redshift, "{sql}");
+            assert!(problems.iter().all(|problem| !problem.is_note));
+        }
     }
 
     #[test]
-    fn the_last_semicolon_is_cut_and_nothing_moves() {
-        let sql = "select 'ä;' as id\n; -- end;";
-        assert_eq!(without_semicolon(sql), "select 'ä;' as id\n  -- end;");
-        assert_eq!(without_semicolon("select 1"), "select 1");
+    fn the_key_is_looked_for_in_what_a_star_stands_for() {
+        let problem = first("select * from (\n select idd, email from p\n) q");
+        assert!(problem.message.ends_with("did you mean `idd`?"));
+        assert_eq!((problem.line, problem.column), (1, 8));
+        for sql in [
+            "with c(id) as (select pid from p) select * from c",
+            "select * from (select pid from p) q(id)",
+            "select p.id::varchar, email from p",
+        ] {
+            assert_eq!(lint(sql, "id", Dialect::Redshift), [], "{sql}");
+        }
+    }
+
+    #[test]
+    fn columns_that_could_not_be_staged_are_found() {
+        let sql = "select id, email,\n  p.Email, 1 as cd_seq from p";
+        let problems = lint(sql, "id", Dialect::Redshift);
+        let found: Vec<_> = problems.iter().map(|p| (p.line, p.column)).collect();
+        assert_eq!(found, [(2, 3), (2, 12)], "{problems:?}");
+        // What must be fresh has no key, and is not staged.
+        assert_eq!(
+            lint("select max(a) as cd_a from p", "", Dialect::Redshift),
+            []
+        );
+    }
+
+    #[test]
+    fn everything_that_writes_is_found() {
+        let sql = "with x as (delete from p returning id),\n y as (update p set a = 1 returning id)\n\
+                   select id from x";
+        assert_eq!(lint(sql, "id", Dialect::Postgres).len(), 2);
+    }
+
+    #[test]
+    fn a_note_stands_where_the_parser_gave_up() {
+        let problem = first("select id\nfrom p\nqualify ??? 1 frobnicate");
+        assert!(problem.is_note);
+        assert_eq!(problem.line, 3, "{}", problem.message);
+        assert!(!problem.message.contains("Line:"), "{}", problem.message);
     }
 }

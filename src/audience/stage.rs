@@ -72,7 +72,7 @@ impl<'a> RunTables<'a> {
     }
 
     pub(super) fn around(&self, step: &str, before: &str, after: &str) -> Statement {
-        let sql = super::lint::without_semicolon(&self.audience.sql);
+        let sql = super::reading::without_semicolon(&self.audience.sql, self.schema.dialect);
         Statement::around(step, self.run.as_str(), [before, &sql, after])
     }
 

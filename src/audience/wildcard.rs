@@ -1,6 +1,7 @@
 //! A `*` that decides which columns a query returns, however deep it stands.
 
-use sqlparser::ast::{Ident, ObjectName, Query, Select, SelectItem, SetExpr, Spanned, TableFactor};
+use super::sources::{Scope, is_star};
+use sqlparser::ast::{Query, Select, SetExpr, Spanned};
 use sqlparser::tokenizer::Location;
 use std::collections::HashSet;
 
@@ -18,23 +19,6 @@ pub(super) fn deciding_wildcards(query: &Query) -> Vec<Location> {
     found.places
 }
 
-/// The `with` queries in sight, innermost last, each with how many of them it
-/// sees itself.
-#[derive(Default, Clone)]
-struct Scope<'a> {
-    named: Vec<(&'a Ident, &'a Query)>,
-}
-
-impl<'a> Scope<'a> {
-    /// The query called `name`, and what it sees.
-    fn find(&self, name: &Ident) -> Option<(&'a Query, Self)> {
-        let is_it = |(alias, _): &(&Ident, &Query)| alias.value.eq_ignore_ascii_case(&name.value);
-        let at = self.named.iter().rposition(is_it)?;
-        let before = self.named[..at].to_vec();
-        Some((self.named[at].1, Self { named: before }))
-    }
-}
-
 /// What was found so far. Each query is followed once, however often it is
 /// named: else a few lines could keep us busy for ever.
 #[derive(Default)]
@@ -47,11 +31,7 @@ fn of_query<'a>(query: &'a Query, scope: &Scope<'a>, depth: usize, found: &mut F
     if !found.followed.insert(std::ptr::from_ref(query)) {
         return;
     }
-    let mut scope = scope.clone();
-    for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
-        scope.named.push((&cte.alias.name, &cte.query));
-    }
-    of_body(&query.body, &scope, depth + 1, found);
+    of_body(&query.body, &scope.within(query), depth + 1, found);
 }
 
 fn of_body<'a>(body: &'a SetExpr, scope: &Scope<'a>, depth: usize, found: &mut Found) {
@@ -70,63 +50,13 @@ fn of_body<'a>(body: &'a SetExpr, scope: &Scope<'a>, depth: usize, found: &mut F
 }
 
 fn of_select<'a>(select: &'a Select, scope: &Scope<'a>, depth: usize, found: &mut Found) {
-    for item in &select.projection {
-        let only = match item {
-            SelectItem::Wildcard(_) => None,
-            SelectItem::QualifiedWildcard(kind, _) => Some(kind.to_string()),
-            _ => continue,
-        };
-        let only = only.map(|text| text.trim_end_matches(".*").to_owned());
-        let is_meant = |factor: &&TableFactor| {
-            let name = only.as_deref();
-            name.is_none_or(|name| called(factor).is_some_and(|c| c.eq_ignore_ascii_case(name)))
-        };
-        let relations: Vec<&TableFactor> = factors(select).into_iter().filter(is_meant).collect();
-        let sources = relations.iter().map(|relation| source(relation, scope));
-        let sources: Option<Vec<_>> = sources.collect();
-        let Some(sources) = sources.filter(|sources| !sources.is_empty()) else {
+    for item in select.projection.iter().filter(|item| is_star(item)) {
+        let Some(sources) = scope.of_star(item, select) else {
             found.places.push(item.span().start);
             continue;
         };
-        for (query, scope) in sources {
-            of_query(query, &scope, depth, found);
+        for source in sources {
+            of_query(source.query, &source.scope, depth, found);
         }
-    }
-}
-
-/// The relations a `select` reads, joined ones included.
-fn factors(select: &Select) -> Vec<&TableFactor> {
-    let mut all = Vec::new();
-    for table in &select.from {
-        all.push(&table.relation);
-        all.extend(table.joins.iter().map(|join| &join.relation));
-    }
-    all
-}
-
-/// What a relation is called in its `select`.
-fn called(factor: &TableFactor) -> Option<&str> {
-    match factor {
-        TableFactor::Table {
-            alias: Some(alias), ..
-        }
-        | TableFactor::Derived {
-            alias: Some(alias), ..
-        } => Some(&alias.name.value),
-        TableFactor::Table { name, .. } => last(name).map(|name| name.value.as_str()),
-        _ => None,
-    }
-}
-
-fn last(name: &ObjectName) -> Option<&Ident> {
-    name.0.last().and_then(|part| part.as_ident())
-}
-
-/// The query that a relation stands for; none for a table.
-fn source<'a>(factor: &'a TableFactor, scope: &Scope<'a>) -> Option<(&'a Query, Scope<'a>)> {
-    match factor {
-        TableFactor::Derived { subquery, .. } => Some((subquery.as_ref(), scope.clone())),
-        TableFactor::Table { name, .. } if name.0.len() == 1 => scope.find(last(name)?),
-        _ => None,
     }
 }

@@ -7,7 +7,7 @@ use super::policy::{About, policy_of};
 use super::schedule::schedule_of;
 use super::yaml::{Document, Field, Problem, Reader, Section, Source, suggestion};
 use super::{activation, sql_template};
-use crate::audience::{AudienceSpec, Expect, Policy, Selected};
+use crate::audience::{AudienceSpec, Dialect, Expect, Policy, Selected};
 use crate::delivery::template::RunValues;
 use crate::id::{CampaignName, ConnectorName, DestinationName};
 use serde_json::{Map, Value};
@@ -55,6 +55,7 @@ fn read(mut top: Section, known: &Known) -> Option<Campaign> {
     let enabled = top.optional("enabled").map_or(Some(true), |f| f.boolean());
     let connector = top.required("connector");
     let connector = connector.and_then(|f| connector_name(&f, known));
+    let dialect = known.dialect_of(connector.as_ref());
     let priority = top
         .optional("priority")
         .map_or(Some(50), |f| f.number(0..=100));
@@ -71,7 +72,7 @@ fn read(mut top: Section, known: &Known) -> Option<Campaign> {
     let values = activation::sample_values(name.as_ref(), vars.clone());
     let (audience, selected) = top
         .required("audience")
-        .and_then(|f| Some(audience(f.section()?, &values)))
+        .and_then(|f| Some(audience(f.section()?, &values, dialect)))
         .unwrap_or_default();
     let (audience, expect) = audience.unzip();
     let activation = top.required("activation");
@@ -104,7 +105,7 @@ fn read(mut top: Section, known: &Known) -> Option<Campaign> {
     }
     let fresh_when = top.optional("fresh_when");
     let fresh_when = fresh_when.map_or(Some(None), |f| {
-        fresh_when_of(f.section()?, &values).map(Some)
+        fresh_when_of(f.section()?, &values, dialect).map(Some)
     });
     top.finish();
     Some(Campaign {
@@ -173,6 +174,7 @@ fn all_of<'k>(what: &str, known: impl Iterator<Item = &'k str>) -> String {
 fn audience(
     mut section: Section,
     values: &RunValues,
+    dialect: Dialect,
 ) -> (Option<(AudienceSpec, Expect)>, Selected) {
     let key = section.required("key").and_then(|f| f.filled_text());
     let sql = section.required("sql");
@@ -181,7 +183,7 @@ fn audience(
     section.finish();
     let sql_text = sql.as_ref().and_then(|field| field.filled_text());
     let selected = match (&sql, sql_text) {
-        (Some(field), Some(text)) => sql_template::check(field, text, key, values),
+        (Some(field), Some(text)) => sql_template::check(field, text, key, (values, dialect)),
         _ => Selected::default(),
     };
     let spec = key.zip(sql_text).map(|(key, sql)| AudienceSpec {
@@ -266,7 +268,7 @@ fn attributes(mut section: Section) -> Option<Map<String, Value>> {
     if bytes > MAX_ATTRIBUTES_BYTES {
         let path = field.path();
         field.error(format!(
-            "`{path}` is {bytes} bytes long as JSON; at most {MAX_ATTRIBUTES_BYTES} are stored"
+            "`{path}` is {bytes} bytes long as JSON; at most {MAX_ATTRIBUTES_BYTES} are stored, so make them shorter"
         ));
         return None;
     }

@@ -29,7 +29,9 @@ pub(super) fn expect_of(mut section: Section) -> Option<Expect> {
         && min > max
     {
         let path = field.path();
-        field.error(format!("`{path}` is below `audience.expect.min`"));
+        field.error(format!(
+            "`{path}` is below `audience.expect.min`; exchange the two"
+        ));
     }
     Some(Expect {
         min: min?,

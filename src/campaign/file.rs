@@ -1,6 +1,6 @@
 //! A campaign: a checked value, and the names it may be checked against.
 
-use crate::audience::{AudienceSpec, Expect, FreshWhen, Policy};
+use crate::audience::{AudienceSpec, Dialect, Expect, FreshWhen, Policy};
 use crate::delivery::{Format, Payload};
 use crate::id::{CampaignName, ConnectorName, DestinationName};
 use crate::schedule::Schedule;
@@ -64,6 +64,9 @@ pub struct Activation {
 pub struct Known {
     /// The connectors.
     pub connectors: BTreeSet<ConnectorName>,
+    /// How each connector's database reads SQL; as Redshift does, which is the
+    /// strictest, where one is not listed.
+    pub dialects: BTreeMap<ConnectorName, Dialect>,
     /// The destinations.
     pub destinations: BTreeSet<DestinationName>,
     /// The form of the destinations' bodies; JSON where one is not listed.
@@ -71,4 +74,12 @@ pub struct Known {
     /// The connectors whose history is another one's, each with the relation
     /// that shows them the contacts there, if there is one.
     pub histories: BTreeMap<ConnectorName, Option<String>>,
+}
+
+impl Known {
+    /// How the database behind `connector` reads SQL.
+    pub fn dialect_of(&self, connector: Option<&ConnectorName>) -> Dialect {
+        let known = connector.and_then(|name| self.dialects.get(name));
+        known.copied().unwrap_or(Dialect::Redshift)
+    }
 }

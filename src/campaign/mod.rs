@@ -17,6 +17,6 @@ pub use compile::{compile, duplicate_name, is_relation};
 pub use file::{Activation, Campaign, Known};
 pub use finding::problem_at;
 pub use run_spec::{DestinationTerms, RunSpec};
-pub use schedule::clock_notes;
+pub use schedule::schedule_notes;
 pub use sql_template::UnfitSql;
 pub use yaml::{Problem, Severity, Source};

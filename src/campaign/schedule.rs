@@ -77,7 +77,14 @@ pub(super) fn schedule_of(mut section: Section, name: Option<&CampaignName>) -> 
     };
     let compiled = Schedule::of(&when, zone_text, starts_text.flatten(), ends_text.flatten());
     match compiled {
-        Ok(schedule) if is_whole && is_one => Some(schedule.under(terms?)),
+        Ok(schedule) if is_whole && is_one => {
+            let schedule = schedule.under(terms?);
+            if let (Some(message), Some(at)) = (schedule.blacked_out(), &places.at) {
+                at.error(message);
+                return None;
+            }
+            Some(schedule)
+        }
         Ok(_) => None,
         Err(problems) => {
             for problem in problems {
@@ -204,21 +211,38 @@ fn send_window(field: &Field, zone: &str) -> Option<SendWindow> {
     }
 }
 
-/// Notes on the fire times of the 400 days after `now` that fall where the
-/// zone's clock jumps or goes back; the first of each kind.
-pub fn clock_notes(source: &Source, campaign: &Campaign, now: Timestamp) -> Vec<Problem> {
+/// Notes on when it fires, as seen from `now`: that it does not fire again, and
+/// the fire times of the next 400 days that fall where the zone's clock jumps
+/// or goes back; the first of each kind.
+pub fn schedule_notes(source: &Source, campaign: &Campaign, now: Timestamp) -> Vec<Problem> {
+    let past = campaign.schedule.past_note(now);
+    let clock = campaign.schedule.clock_notes(now);
+    if past.is_none() && clock.is_empty() {
+        return Vec::new();
+    }
     let Ok(document) = Document::read(source) else {
         return Vec::new();
     };
     let reader = Reader::new(source);
-    let field = reader
+    let section = reader
         .top(&document)
         .and_then(|mut top| top.optional("schedule"))
-        .and_then(|field| field.section())
-        .and_then(|mut section| section.optional("cron").or_else(|| section.optional("at")));
-    if let Some(field) = field {
-        for note in campaign.schedule.clock_notes(now) {
-            field.note(note.message);
+        .and_then(|field| field.section());
+    if let Some(mut section) = section {
+        if let Some(past) = past {
+            let key = match past.part {
+                SchedulePart::At => "at",
+                _ => "ends",
+            };
+            if let Some(field) = section.optional(key) {
+                field.note(past.message);
+            }
+        }
+        let when = section.optional("cron").or_else(|| section.optional("at"));
+        for note in clock {
+            if let Some(field) = &when {
+                field.note(note.message);
+            }
         }
     }
     reader.into_problems()

@@ -2,7 +2,7 @@
 //! rendered with the run.
 
 use super::RunSpec;
-use super::activation::{line_and_column, place_of, unreadable_at};
+use super::activation::{place_of, unreadable_at};
 use super::yaml::{Field, suggestion};
 use crate::audience::{AudienceSpec, Dialect, FreshWhen, Selected, lint, selected_columns};
 use crate::delivery::template::{
@@ -76,61 +76,110 @@ fn unfit(key: &'static str, unreadable: Unreadable) -> UnfitSql {
     }
 }
 
-/// Reports every problem of the SQL in `field`. Returns the columns it
-/// selects.
-pub(super) fn check(field: &Field, sql: &str, key: Option<&str>, values: &RunValues) -> Selected {
+/// Reports every problem of the SQL in `field`, which is rendered with the
+/// values and read in the dialect of `by`. Returns the columns it selects.
+pub(super) fn check(
+    field: &Field,
+    sql: &str,
+    key: Option<&str>,
+    by: (&RunValues, Dialect),
+) -> Selected {
+    let (values, dialect) = by;
     let key = key.unwrap_or_default();
     let masked = masked(sql);
-    let problems = lint(&masked, key);
+    let problems = lint(&masked, key, dialect);
     let refused = problems.iter().any(|problem| !problem.is_note);
     for problem in problems {
         let (line, column) = (problem.line, problem.column);
         field.at_line(line, column, problem.is_note, problem.message);
     }
-    if is_template(sql) && names_are_known(field, sql, values) {
-        // As the lint reads it, where a backslash escapes.
-        match rendered(sql, values, Dialect::Redshift) {
-            Err(unreadable) => unreadable_at(field, sql, &unreadable),
-            Ok(text) if !refused => {
-                // The masked text cannot show what a value does to its place.
-                let wrong = lint(&text, key).into_iter().find(|found| !found.is_note);
-                if let Some(wrong) = wrong {
-                    field.error(format!("rendered, {}", wrong.message));
-                }
+    if is_template(sql) {
+        let env = engine(values, dialect);
+        let wrong = wrong_in(&env, sql);
+        for unreadable in &wrong {
+            unreadable_at(field, sql, unreadable);
+        }
+        if wrong.is_empty()
+            && !refused
+            && let Ok(text) = rendered(sql, values, dialect)
+        {
+            // The masked text cannot show what a value does to its place.
+            let found = lint(&text, key, dialect).into_iter();
+            for wrong in found.filter(|found| !found.is_note) {
+                field.error(format!("rendered, {}", wrong.message));
             }
-            Ok(_) => {}
         }
     }
-    selected_columns(&masked)
+    selected_columns(&masked, dialect)
 }
 
-fn names_are_known(field: &Field, sql: &str, values: &RunValues) -> bool {
-    let env = engine(values, Dialect::Redshift);
-    let parsed = match Parsed::text_of(&env, sql) {
-        Ok(parsed) => parsed,
-        Err(unreadable) => {
-            unreadable_at(field, sql, &unreadable);
-            return false;
+/// Everything wrong with the templates in `sql`. The engine stops at the first
+/// thing, so each template is tried by itself before all are together.
+fn wrong_in(env: &Environment, sql: &str) -> Vec<Unreadable> {
+    // What stands between two blocks can name what the first of them defines.
+    let by_themselves = !sql.contains("{%");
+    let mut wrong = Vec::new();
+    let mut rest = sql;
+    while let Some((before, template, after)) = next_template(rest) {
+        let at = sql.len() - rest.len() + before.len();
+        rest = after;
+        if template.starts_with("{{") {
+            wrong.extend(wrong_in_one(env, template, by_themselves, at));
         }
-    };
-    let known = || RUN_NAMES.into_iter().filter(|name| *name != "batch");
-    let names = parsed.names();
-    let unknown: Vec<_> = names
-        .iter()
-        .filter(|name| !known().any(|known| known == name.as_str()))
-        .collect();
-    for name in &unknown {
-        let right = match suggestion(name, known()) {
-            nothing if nothing.is_empty() => {
-                format!("; give it under `vars` and write `var('{name}')`")
-            }
-            right => right,
-        };
-        let (line, column) = line_and_column(sql, place_of(sql, name));
-        let message = format!("`{name}` is not known in SQL templates{right}");
-        field.at_line(line, column, false, message);
     }
-    unknown.is_empty()
+    if is_template(rest) {
+        wrong.extend(wrong_in_one(env, rest, true, sql.len() - rest.len()));
+    }
+    if wrong.is_empty() {
+        wrong = wrong_in_one(env, sql, true, 0);
+    }
+    wrong
+}
+
+/// Everything wrong with the template `text`, which stands at the byte `at`:
+/// what cannot be read, else each name that is not known (with `names`), else
+/// what does not work.
+fn wrong_in_one(env: &Environment, text: &str, names: bool, at: usize) -> Vec<Unreadable> {
+    let moved = |unreadable: Unreadable| Unreadable {
+        at: at + unreadable.at,
+        ..unreadable
+    };
+    let parsed = match Parsed::text_of(env, text) {
+        Ok(parsed) => parsed,
+        Err(unreadable) => return vec![moved(unreadable)],
+    };
+    let unknown: Vec<Unreadable> = parsed
+        .names()
+        .iter()
+        .filter(|name| *name == "batch" || !RUN_NAMES.contains(&name.as_str()))
+        .map(|name| unknown_name(text, name))
+        .collect();
+    if !unknown.is_empty() {
+        return match names {
+            true => unknown.into_iter().map(moved).collect(),
+            false => Vec::new(),
+        };
+    }
+    let Parsed::Text(template) = parsed else {
+        return Vec::new();
+    };
+    let tried = render_text(&template, Value::from(()));
+    let failed = tried.err().map(|error| moved(unreadable(&error)));
+    failed.into_iter().collect()
+}
+
+fn unknown_name(text: &str, name: &str) -> Unreadable {
+    let known = RUN_NAMES.into_iter().filter(|name| *name != "batch");
+    let right = match suggestion(name, known) {
+        nothing if nothing.is_empty() => {
+            format!("; give it under `vars` and write `var('{name}')`")
+        }
+        right => right,
+    };
+    Unreadable {
+        message: format!("`{name}` is not known in SQL templates{right}"),
+        at: place_of(text, name),
+    }
 }
 
 fn rendered(sql: &str, values: &RunValues, dialect: Dialect) -> Result<String, Unreadable> {

@@ -4,7 +4,7 @@ use super::check_online;
 use super::exit::{Failure, PROBLEMS, UNREACHABLE};
 use super::problems::{render, view};
 use super::show::{Format, colors, counted, say, say_json};
-use crate::campaign::{self, Campaign, Known, Problem, Severity, Source};
+use crate::campaign::{self, Campaign, Problem, Severity, Source};
 use crate::daemon::folder::{self, Folder};
 use crate::daemon::settings::{self, Settings};
 use crate::daemon::source;
@@ -47,13 +47,11 @@ pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<()
     let mut is_unreachable = false;
     if let Some(settings) = found.settings(config) {
         let known = settings.known();
-        if args.files.is_empty() {
-            found.folder(folder::load(&settings.campaigns, &known, Folder::default()));
-        }
-        for file in &args.files {
-            found.file(file, &known);
-        }
-        found.clock_notes(SystemClock.now());
+        found.folder(match args.files.as_slice() {
+            [] => folder::load(&settings.campaigns, &known, Folder::default()),
+            files => folder::load_files(files, &known),
+        });
+        found.schedule_notes(SystemClock.now());
         if args.online {
             let online = check_online::ask(config, &settings, &found.sound).await;
             is_unreachable = !online.unreachable.is_empty();
@@ -61,6 +59,7 @@ pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<()
             found.sources.extend(online.sources);
         }
     }
+    found.sort();
     let errors = found
         .problems
         .iter()
@@ -115,30 +114,31 @@ impl Found {
         self.sources.extend(folder.sources);
     }
 
-    /// Notes the fire times that fall where a zone's clock jumps or goes back.
-    fn clock_notes(&mut self, now: Timestamp) {
+    /// Notes campaigns that do not fire again, and fire times that fall where a
+    /// zone's clock jumps or goes back.
+    fn schedule_notes(&mut self, now: Timestamp) {
         for (name, campaign) in &self.sound {
-            if let Some(text) = self.sources.get(name) {
-                let source = Source { name, text };
-                let notes = campaign::clock_notes(&source, campaign, now);
+            // The folder keeps the texts of files with problems only.
+            let text = match self.sources.get(name) {
+                Some(text) => text.clone(),
+                None => match source::read(Path::new(name)) {
+                    Ok(read) => read.text,
+                    Err(_) => continue,
+                },
+            };
+            let source = Source { name, text: &text };
+            let notes = campaign::schedule_notes(&source, campaign, now);
+            if !notes.is_empty() {
                 self.problems.extend(notes);
+                self.sources.insert(name.clone(), text);
             }
         }
     }
 
-    fn file(&mut self, file: &Path, known: &Known) {
-        self.campaigns += 1;
-        let text = match source::read(file) {
-            Ok(text) => text,
-            Err(problem) => return self.problems.push(problem),
-        };
-        match campaign::compile(&text.source(), known) {
-            Ok((campaign, notes)) => {
-                self.sound.push((text.name.clone(), Arc::new(campaign)));
-                self.problems.extend(notes);
-            }
-            Err(problems) => self.problems.extend(problems),
-        }
-        self.sources.insert(text.name, text.text);
+    /// Puts what was found of one file together, in the order of the file.
+    fn sort(&mut self) {
+        let place = |problem: &Problem| (problem.line, problem.column);
+        self.problems
+            .sort_by(|a, b| a.file.cmp(&b.file).then(place(a).cmp(&place(b))));
     }
 }

@@ -8,7 +8,7 @@ use crate::campaign::{Campaign, Known, Problem, Severity, compile, duplicate_nam
 use crate::id::CampaignName;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -90,6 +90,19 @@ pub fn load(dir: &Path, known: &Known, previous: Folder) -> Folder {
         stamp,
         ..gather(found, &before, known)
     }
+}
+
+/// Reads the files `paths`, each once, as if they were all of a folder.
+pub fn load_files(paths: &[PathBuf], known: &Known) -> Folder {
+    let mut seen = BTreeSet::new();
+    let mut found: Vec<Found> = paths
+        .iter()
+        .filter(|path| seen.insert(path.canonicalize().unwrap_or(path.to_path_buf())))
+        .map(|path| find(path, path.display().to_string(), known, None))
+        .collect();
+    let before = BTreeMap::new();
+    refuse_shared_names(&mut found, &before);
+    gather(found, &before, known)
 }
 
 /// Files that one core compiles before another is worth its start.

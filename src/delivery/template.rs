@@ -42,6 +42,28 @@ const STATEMENTS: [&str; 8] = [
     "if", "elif", "else", "endif", "for", "endfor", "raw", "endraw",
 ];
 
+/// The filters of every template, but for the short form of one.
+const FILTERS: [&str; 18] = [
+    "default",
+    "upper",
+    "lower",
+    "title",
+    "capitalize",
+    "trim",
+    "replace",
+    "length",
+    "first",
+    "last",
+    "join",
+    "split",
+    "round",
+    "abs",
+    "int",
+    "float",
+    "string",
+    "tojson",
+];
+
 /// What a run's templates see, apart from columns. Frozen with the run, so
 /// that a late or repeated rendering gives the same bytes.
 #[derive(Debug, Clone)]
@@ -354,8 +376,15 @@ pub fn described(error: &Error) -> &'static str {
 /// member yet.
 pub fn unreadable(error: &Error) -> Unreadable {
     let detail = error.detail().unwrap_or_else(|| described(error));
+    let known = match error.kind() {
+        ErrorKind::UnknownFilter => {
+            let all: Vec<String> = FILTERS.iter().map(|name| format!("`{name}`")).collect();
+            format!("; there are {}", all.join(", "))
+        }
+        _ => String::new(),
+    };
     Unreadable {
-        message: format!("the template does not work: {detail}"),
+        message: format!("the template does not work: {detail}{known}"),
         at: error.range().map_or(0, |range| range.start),
     }
 }

@@ -9,6 +9,7 @@ mod due;
 mod edited;
 mod fields;
 pub mod forecast;
+mod futile;
 mod line;
 mod notes;
 mod overlap;

@@ -113,15 +113,19 @@ impl Schedule {
             let message = "`ends` lies before `starts`, so it never fires".to_owned();
             note(SchedulePart::Ends, message);
         }
-        match when {
-            Some(when) if problems.is_empty() => Ok(Self {
+        let schedule = match when {
+            Some(when) if problems.is_empty() => Self {
                 when,
                 zone,
                 starts: starts_at,
                 ends: ends_at,
                 terms: Terms::default(),
-            }),
-            _ => Err(problems),
+            },
+            _ => return Err(problems),
+        };
+        match schedule.never_fires() {
+            None => Ok(schedule),
+            Some(problem) => Err(vec![problem]),
         }
     }
 
@@ -213,6 +217,19 @@ impl Schedule {
         match &self.when {
             When::Cron(lines) => lines,
             When::Every(_) | When::At(..) => &[],
+        }
+    }
+
+    /// The first and the last instant at which it may fire.
+    pub(super) fn bounds(&self) -> (Option<Timestamp>, Option<Timestamp>) {
+        (self.starts, self.ends)
+    }
+
+    /// The one instant it fires at, if it is a single one.
+    pub(super) fn only(&self) -> Option<Timestamp> {
+        match self.when {
+            When::At(_, at) => Some(at),
+            When::Cron(_) | When::Every(_) => None,
         }
     }
 

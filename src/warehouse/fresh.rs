@@ -31,8 +31,9 @@ impl SqlWarehouse {
         run: &RunFacts,
         fresh_when: &FreshWhen,
     ) -> Result<Option<Timestamp>, WarehouseError> {
-        let unsound = lint(&fresh_when.sql, "").into_iter().find(|p| !p.is_note);
-        if let Some(problem) = unsound {
+        let dialect = self.schema.dialect;
+        let problems = lint(&fresh_when.sql, "", dialect);
+        if let Some(problem) = problems.into_iter().find(|p| !p.is_note) {
             return Err(wrong(&problem.message));
         }
         let what = run.run.as_str();
@@ -40,7 +41,7 @@ impl SqlWarehouse {
         if let Some(begin) = &reading {
             session.run(begin).await?;
         }
-        let rows = session.rows(&fresh_when.statement(&run.run)).await;
+        let rows = session.rows(&fresh_when.statement(&run.run, dialect)).await;
         let rows = rows.map_err(in_fresh_when)?;
         if reading.is_some() {
             session.run(&self.schema.commit(what)).await?;

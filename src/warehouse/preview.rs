@@ -238,7 +238,7 @@ impl Reader {
     /// A transaction that cannot write and sees one moment. It is never handed
     /// back: the connection ends with it.
     async fn begin(&self, run: &RunFacts) -> Result<Session, WarehouseError> {
-        refuse_unsound_sql(run)?;
+        refuse_unsound_sql(run, self.warehouse.schema.dialect)?;
         let mut session = self.warehouse.pool.session().await?;
         let begin = match self.warehouse.schema.dialect {
             Dialect::Sqlite => "begin",

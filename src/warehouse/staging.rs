@@ -5,7 +5,7 @@ use super::cells::{Layout, read_page};
 use super::errors::{error, unwritable};
 use super::pool::Session;
 use crate::audience::{
-    Column, Funnel, Lock, RunTables, Statement, TableNames, check_columns, lint,
+    Column, Dialect, Funnel, Lock, RunTables, Statement, TableNames, check_columns, lint,
 };
 use crate::history::register::{
     ADMITTED, RunRow, funnel_of, open_run, read_funnel, replace_run, touch,
@@ -27,7 +27,7 @@ impl SqlWarehouse {
     /// FREEZE: one statement makes the stage table. Any table of the run is
     /// proof that it has been made.
     pub(super) async fn freeze_audience(&self, run: &RunFacts) -> Result<(), WarehouseError> {
-        refuse_unsound_sql(run)?;
+        refuse_unsound_sql(run, self.schema.dialect)?;
         let names = TableNames::of(&run.run);
         let ours = [&*names.stage, &*names.admit, &*names.run];
         let tables = self.tables(run);
@@ -272,8 +272,8 @@ impl SqlWarehouse {
 }
 
 /// Only one read-only query is ever wrapped, whoever checked it before.
-pub(super) fn refuse_unsound_sql(run: &RunFacts) -> Result<(), WarehouseError> {
-    let problems = lint(&run.audience.sql, &run.audience.key);
+pub(super) fn refuse_unsound_sql(run: &RunFacts, dialect: Dialect) -> Result<(), WarehouseError> {
+    let problems = lint(&run.audience.sql, &run.audience.key, dialect);
     match problems.into_iter().find(|problem| !problem.is_note) {
         None => Ok(()),
         Some(problem) => Err(WarehouseError {

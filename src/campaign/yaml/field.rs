@@ -5,7 +5,7 @@ use super::place::Severity;
 use super::reader::Reader;
 use super::section::Section;
 use super::tree::{Data, Entry, Node};
-use super::{nearest, parse_duration, parse_size};
+use super::{nearest, parse_duration, parse_size, shown_duration};
 use std::fmt::Display;
 use std::ops::{Range, RangeInclusive};
 use std::str::FromStr;
@@ -68,7 +68,7 @@ impl<'r> Field<'r> {
     pub fn text(&self) -> Option<&'r str> {
         match &self.node.data {
             Data::Text(text) if text.contains('\0') => {
-                self.error(format!("`{}` holds a NUL character", self.path));
+                self.error(format!("`{}` holds a NUL character; remove it", self.path));
                 None
             }
             Data::Text(text) => Some(text),
@@ -88,7 +88,7 @@ impl<'r> Field<'r> {
     pub fn filled_text(&self) -> Option<&'r str> {
         let text = self.text()?;
         if text.trim().is_empty() {
-            self.error(format!("`{}` is empty", self.path));
+            self.error(format!("`{}` is empty; fill it in", self.path));
             return None;
         }
         Some(text)
@@ -152,8 +152,8 @@ impl<'r> Field<'r> {
             return None;
         };
         if !range.contains(&value) {
-            let least = humantime::format_duration(*range.start());
-            let most = humantime::format_duration(*range.end());
+            let least = shown_duration(*range.start());
+            let most = shown_duration(*range.end());
             self.error(format!("`{}` must be from {least} to {most}", self.path));
             return None;
         }
@@ -219,7 +219,7 @@ impl<'r> Field<'r> {
         if self.is_list() {
             let items = self.list().unwrap_or_default();
             if items.is_empty() {
-                self.error(format!("`{}` is an empty list", self.path));
+                self.error(format!("`{}` is an empty list; give it an item", self.path));
             }
             return items;
         }
@@ -229,7 +229,7 @@ impl<'r> Field<'r> {
     /// A section.
     pub fn section(&self) -> Option<Section<'r>> {
         let Data::Section(entries) = &self.node.data else {
-            return self.mismatch("a section");
+            return self.mismatch("a section of keys and values");
         };
         Some(Section {
             field: self.clone(),
@@ -258,7 +258,14 @@ impl<'r> Field<'r> {
                 let items = read.into_iter().collect::<Option<_>>()?;
                 Some(serde_json::Value::Array(items))
             }
-            Data::Strange(_) => self.mismatch("a value"),
+            Data::Strange(_) => {
+                let is = self.what_it_is();
+                let path = &self.path;
+                self.error(format!(
+                    "`{path}` cannot be {is}; put it in quotes to have it as text"
+                ));
+                None
+            }
         }
     }
 

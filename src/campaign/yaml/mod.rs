@@ -17,7 +17,7 @@ pub use field::Field;
 pub use mask::masked;
 pub use nearest::{nearest, suggestion};
 pub use place::{Problem, Severity, Source, decode};
-pub use quantity::{parse_duration, parse_size};
+pub use quantity::{parse_duration, parse_size, shown_duration};
 pub use reader::Reader;
 pub use section::Section;
 pub use tree::Document;

@@ -110,7 +110,8 @@ pub fn decode(file: &str, bytes: Vec<u8>) -> Result<String, Problem> {
     if bytes.len() > MAX_FILE_BYTES {
         return Err(Problem::of_file(
             file,
-            "the file is larger than 1 MiB; nothing of it was read",
+            "the file is larger than 1 MiB; nothing of it was taken. Divide it, or move data into the \
+             warehouse",
         ));
     }
     String::from_utf8(bytes).map_err(|error| {
@@ -124,7 +125,7 @@ pub fn decode(file: &str, bytes: Vec<u8>) -> Result<String, Problem> {
             &source,
             sound..sound,
             Severity::Error,
-            "the file is not UTF-8 from here on".to_owned(),
+            "the file is not UTF-8 from here on; save it as UTF-8".to_owned(),
         )
     })
 }
@@ -150,7 +151,7 @@ mod tests {
         let problem = decode("f", b"a: 1\nb: \xff".to_vec()).unwrap_err();
         assert_eq!(
             problem.to_string(),
-            "f:2:4: the file is not UTF-8 from here on"
+            "f:2:4: the file is not UTF-8 from here on; save it as UTF-8"
         );
         assert!(decode("f", vec![b'a'; MAX_FILE_BYTES + 1]).is_err());
     }

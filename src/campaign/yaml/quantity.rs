@@ -38,6 +38,17 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     (!text.is_empty()).then(|| Duration::from_millis(millis))
 }
 
+/// A duration as a file would say it: `90s`, `36h`, `400d`.
+pub fn shown_duration(duration: Duration) -> String {
+    let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let units = DURATION_UNITS.iter().rev();
+    let (unit, factor) = units
+        .into_iter()
+        .find(|(_, factor)| millis > 0 && millis.is_multiple_of(*factor))
+        .unwrap_or(&("s", 1_000));
+    format!("{}{unit}", millis / factor)
+}
+
 /// Reads `512B 64KiB 1MiB 2GiB`, in bytes.
 pub fn parse_size(text: &str) -> Option<u64> {
     let (suffix, factor) = SIZE_UNITS
@@ -73,6 +84,13 @@ mod tests {
             "99999999999999999999d",
         ] {
             assert_eq!(seconds(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_duration_is_shown_as_it_would_be_written() {
+        for text in ["0s", "250ms", "90s", "5m", "36h", "1d", "400d"] {
+            assert_eq!(shown_duration(parse_duration(text).unwrap()), text);
         }
     }
 

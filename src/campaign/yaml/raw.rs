@@ -24,8 +24,8 @@ pub(super) enum Raw {
 const MAX_EXPANDED_BYTES: usize = 16 * 1024 * 1024;
 
 /// What is said of a document that holds more.
-pub(super) const TOO_MUCH: &str =
-    "the file holds too many values, or its aliases stand for too many";
+pub(super) const TOO_MUCH: &str = "the file holds too many values, or its aliases (`*name`) stand for too many; write out what is \
+     meant, or divide it among several files";
 
 /// What one value costs beside its text.
 const VALUE_BYTES: usize = 64;

@@ -43,7 +43,7 @@ impl<'r> Reader<'r> {
         self.report(
             0..1,
             Severity::Error,
-            "the file must be a section of keys and values".into(),
+            "the file must be a section of keys and values, as in `name: winback`".into(),
         );
         None
     }

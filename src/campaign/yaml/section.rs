@@ -5,6 +5,9 @@ use super::suggestion;
 use super::tree::{Data, Entry, Node};
 use std::collections::BTreeSet;
 
+/// How many keys are listed where none is like the one that is written.
+const MAX_LISTED: usize = 12;
+
 /// A section being read: what was asked for is known, the rest is a problem.
 #[derive(Debug)]
 pub struct Section<'r> {
@@ -33,7 +36,8 @@ impl<'r> Section<'r> {
             match empty {
                 Some(entry) => {
                     let at = entry.key_at.clone();
-                    self.field.report(at, format!("`{path}` has no value"));
+                    self.field
+                        .report(at, format!("`{path}` has no value; give it one"));
                 }
                 None => self.error(&format!("`{path}` is missing")),
             }
@@ -94,7 +98,7 @@ impl<'r> Section<'r> {
             let is_first = names.insert(entry.key.as_str());
             if !self.known.contains(&entry.key.as_str()) {
                 let path = self.field.path_of(&entry.key);
-                let right = suggestion(&entry.key, self.known.iter().copied());
+                let right = self.right_key(&entry.key);
                 let message = format!("unknown key `{path}`{right}");
                 self.field.report(entry.key_at.clone(), message);
             } else if !is_first {
@@ -103,9 +107,27 @@ impl<'r> Section<'r> {
         }
     }
 
+    /// The key that was probably meant instead of `key`, else those there are,
+    /// where they are few enough to be read.
+    fn right_key(&self, key: &str) -> String {
+        if key == "<<" {
+            return "; write out what is meant, keys are not merged".to_owned();
+        }
+        let meant = suggestion(key, self.known.iter().copied());
+        let known: BTreeSet<&str> = self.known.iter().copied().collect();
+        if !meant.is_empty() || known.is_empty() || known.len() > MAX_LISTED {
+            return meant;
+        }
+        let all: Vec<String> = known.iter().map(|key| format!("`{key}`")).collect();
+        match all.as_slice() {
+            [only] => format!("; there is {only}"),
+            all => format!("; there are {}", all.join(", ")),
+        }
+    }
+
     fn repeated(&self, entry: &Entry<Node>) {
         let path = self.field.path_of(&entry.key);
-        let message = format!("`{path}` is given twice");
+        let message = format!("`{path}` is given twice; remove one of the two");
         self.field.report(entry.key_at.clone(), message);
     }
 }

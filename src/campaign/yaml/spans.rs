@@ -33,7 +33,7 @@ pub(super) fn read(text: &str) -> Result<Option<Spans>, Refusal> {
             let message = match error.info() {
                 // The parser's own limit, met while it looks ahead.
                 "recursion limit exceeded" => too_deep(),
-                other => format!("this is not YAML: {other}"),
+                other => not_yaml(other),
             };
             (at, message)
         })?;
@@ -45,7 +45,7 @@ pub(super) fn read(text: &str) -> Result<Option<Spans>, Refusal> {
                 if documents > 1 {
                     return Err((
                         at.start,
-                        "a second document starts here; a file has one".into(),
+                        "a second document starts here; a file has one, so give it a file of its own".into(),
                     ));
                 }
                 None
@@ -77,7 +77,28 @@ pub(super) fn read(text: &str) -> Result<Option<Spans>, Refusal> {
 }
 
 fn too_deep() -> String {
-    format!("sections and lists lie deeper in each other than {MAX_DEPTH} levels")
+    format!("sections and lists lie deeper in each other than {MAX_DEPTH} levels; take some out")
+}
+
+/// What a YAML parser says, and what to do, for the usual mistakes.
+pub(super) fn not_yaml(said: &str) -> String {
+    let advice = [
+        ("tabs disallowed", "indent with blanks"),
+        (
+            "unknown anchor",
+            "no `&name` stands before this `*name`: write out what is meant",
+        ),
+        ("flow construct", "is a bracket, brace or quote left open?"),
+        ("quoted scalar", "is a quote left open?"),
+        (
+            "mapping values are not allowed",
+            "put a text with `: ` in it in quotes",
+        ),
+        ("indent", "lines of one section begin in one column"),
+    ];
+    let found = advice.iter().find(|(part, _)| said.contains(part));
+    let advice = found.map_or(String::new(), |(_, what)| format!("; {what}"));
+    format!("this is not YAML: {said}{advice}")
 }
 
 impl Spans {

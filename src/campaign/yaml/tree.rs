@@ -3,7 +3,7 @@
 use super::MAX_FILE_BYTES;
 use super::place::{Problem, Severity, Source};
 use super::raw::{self, Raw};
-use super::spans::{self, Spans};
+use super::spans::{self, Spans, not_yaml};
 use serde_json::Number;
 use std::ops::Range;
 
@@ -62,22 +62,33 @@ impl Document {
         let problem =
             |at: usize, message: String| Problem::at(source, at..at + 1, Severity::Error, message);
         if source.text.len() > MAX_FILE_BYTES {
-            return Err(problem(0, "the file is larger than 1 MiB".to_owned()));
+            return Err(problem(
+                0,
+                "the file is larger than 1 MiB; divide it, or move data into the warehouse"
+                    .to_owned(),
+            ));
         }
         if let Some(at) = source.text.find('\0') {
-            return Err(problem(at, "a NUL character stands here".to_owned()));
+            return Err(problem(
+                at,
+                "a NUL character stands here; remove it, or save the file as UTF-8".to_owned(),
+            ));
         }
         let text = source.text.strip_prefix(BOM).unwrap_or(source.text);
         let skipped = source.text.len() - text.len();
         let places = spans::read(text)
             .map_err(|(at, message)| problem(at + skipped, message))?
-            .ok_or_else(|| problem(0, "the file is empty".to_owned()))?;
+            .ok_or_else(|| problem(0, "the file is empty; fill it in, or remove it".to_owned()))?;
         let raw = raw::read(text).map_err(|error| {
             let at = error.location().map_or(0, |place| place.index());
             problem(at + skipped, refusal(&error))
         })?;
-        let root = place(raw, &places, skipped)
-            .map_err(|at| problem(at + skipped, "a key must be a text".to_owned()))?;
+        let root = place(raw, &places, skipped).map_err(|at| {
+            problem(
+                at + skipped,
+                "a key must be a text, as in `name:`".to_owned(),
+            )
+        })?;
         Ok(Self { root })
     }
 
@@ -93,7 +104,7 @@ fn refusal(error: &serde_yaml::Error) -> String {
         return raw::TOO_MUCH.to_owned();
     }
     let message = text.split(" at line ").next().unwrap_or(&text);
-    format!("this is not YAML: {message}")
+    not_yaml(message)
 }
 
 /// Puts a value and its places together. What an alias stands for is placed at

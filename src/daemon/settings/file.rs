@@ -45,6 +45,11 @@ impl Settings {
     pub fn known(&self) -> Known {
         Known {
             connectors: self.connectors.keys().cloned().collect(),
+            dialects: self
+                .connectors
+                .iter()
+                .map(|(name, connector)| (name.clone(), connector.dialect()))
+                .collect(),
             destinations: self.destinations.keys().cloned().collect(),
             formats: self
                 .destinations

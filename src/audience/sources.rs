@@ -1,0 +1,118 @@
+//! What a `select` reads from: tables, subqueries and the `with` queries in
+//! sight.
+
+use sqlparser::ast::{Ident, ObjectName, Query, Select, SelectItem, TableAlias, TableFactor};
+
+/// The `with` queries in sight, innermost last, each with how many of them it
+/// sees itself.
+#[derive(Default, Clone)]
+pub(super) struct Scope<'a> {
+    named: Vec<(&'a TableAlias, &'a Query)>,
+}
+
+/// A query that a relation stands for.
+pub(super) struct Source<'a> {
+    pub(super) query: &'a Query,
+    /// What it sees.
+    pub(super) scope: Scope<'a>,
+    /// Where its columns are given other names, outermost last.
+    pub(super) aliases: Vec<&'a TableAlias>,
+}
+
+impl<'a> Scope<'a> {
+    /// What `query` sees, standing here.
+    pub(super) fn within(&self, query: &'a Query) -> Self {
+        let mut scope = self.clone();
+        for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
+            scope.named.push((&cte.alias, &cte.query));
+        }
+        scope
+    }
+
+    /// The query called `name`.
+    fn find(&self, name: &Ident) -> Option<Source<'a>> {
+        let is_it =
+            |(alias, _): &(&TableAlias, &Query)| alias.name.value.eq_ignore_ascii_case(&name.value);
+        let at = self.named.iter().rposition(is_it)?;
+        let (alias, query) = self.named[at];
+        let before = self.named[..at].to_vec();
+        Some(Source {
+            query,
+            scope: Self { named: before },
+            aliases: vec![alias],
+        })
+    }
+
+    /// The queries that the `*` in `item` stands for; none where it is no `*`,
+    /// or where one of its relations is no query.
+    pub(super) fn of_star(&self, item: &SelectItem, select: &'a Select) -> Option<Vec<Source<'a>>> {
+        let only = match item {
+            SelectItem::Wildcard(_) => None,
+            SelectItem::QualifiedWildcard(kind, _) => Some(kind.to_string()),
+            _ => return None,
+        };
+        let only = only.map(|text| text.trim_end_matches(".*").to_owned());
+        let is_meant = |factor: &&TableFactor| {
+            let name = only.as_deref();
+            name.is_none_or(|name| called(factor).is_some_and(|c| c.eq_ignore_ascii_case(name)))
+        };
+        let relations = factors(select).into_iter().filter(is_meant);
+        let sources: Option<Vec<_>> = relations.map(|relation| self.source(relation)).collect();
+        sources.filter(|sources| !sources.is_empty())
+    }
+
+    /// The query that a relation stands for; none for a table.
+    fn source(&self, factor: &'a TableFactor) -> Option<Source<'a>> {
+        match factor {
+            TableFactor::Derived {
+                subquery, alias, ..
+            } => Some(Source {
+                query: subquery.as_ref(),
+                scope: self.clone(),
+                aliases: alias.iter().collect(),
+            }),
+            TableFactor::Table { name, alias, .. } if name.0.len() == 1 => {
+                let mut found = self.find(last(name)?)?;
+                found.aliases.extend(alias);
+                Some(found)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Whether it is a `*`, of one relation or of all.
+pub(super) fn is_star(item: &SelectItem) -> bool {
+    matches!(
+        item,
+        SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)
+    )
+}
+
+/// The relations a `select` reads, joined ones included.
+fn factors(select: &Select) -> Vec<&TableFactor> {
+    let mut all = Vec::new();
+    for table in &select.from {
+        all.push(&table.relation);
+        all.extend(table.joins.iter().map(|join| &join.relation));
+    }
+    all
+}
+
+/// What a relation is called in its `select`.
+fn called(factor: &TableFactor) -> Option<&str> {
+    match factor {
+        TableFactor::Table {
+            alias: Some(alias), ..
+        }
+        | TableFactor::Derived {
+            alias: Some(alias), ..
+        } => Some(&alias.name.value),
+        TableFactor::Table { name, .. } => last(name).map(|name| name.value.as_str()),
+        _ => None,
+    }
+}
+
+fn last(name: &ObjectName) -> Option<&Ident> {
+    name.0.last().and_then(|part| part.as_ident())
+}
