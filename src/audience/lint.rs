@@ -312,6 +312,14 @@ mod tests {
                 "with a as (select id from p), b as (select * from a) select * from b",
                 &[],
             ),
+            (
+                "select * from (select id, a from p) pivot (count(a) for a in (1, 2))",
+                &[],
+            ),
+            (
+                "select x.* from p pivot (count(a) for a in (1, 2)) as x",
+                &[(1, 8)],
+            ),
             ("select id, q.* from p q", &[(1, 12)]),
             ("select * from (\n select * from p\n) q", &[(2, 9)]),
             ("with a as (select * from p) select a.* from a", &[(1, 19)]),

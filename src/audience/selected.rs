@@ -148,6 +148,9 @@ impl Followed {
 
     /// The columns of a source under the names it gives them.
     fn source(&mut self, source: &Source<'_>, depth: usize) -> Option<Vec<Named>> {
+        if source.is_reshaped {
+            return None;
+        }
         let mut columns = self.query(source.query, &source.scope, depth)?;
         for alias in &source.aliases {
             for (column, name) in columns.iter_mut().zip(&alias.columns) {

@@ -17,6 +17,8 @@ pub(super) struct Source<'a> {
     pub(super) scope: Scope<'a>,
     /// Where its columns are given other names, outermost last.
     pub(super) aliases: Vec<&'a TableAlias>,
+    /// Whether its columns are others, made of its rows by `pivot` or `unpivot`.
+    pub(super) is_reshaped: bool,
 }
 
 impl<'a> Scope<'a> {
@@ -40,6 +42,7 @@ impl<'a> Scope<'a> {
             query,
             scope: Self { named: before },
             aliases: vec![alias],
+            is_reshaped: false,
         })
     }
 
@@ -70,7 +73,15 @@ impl<'a> Scope<'a> {
                 query: subquery.as_ref(),
                 scope: self.clone(),
                 aliases: alias.iter().collect(),
+                is_reshaped: false,
             }),
+            TableFactor::Pivot { table, .. } | TableFactor::Unpivot { table, .. } => {
+                let found = self.source(table)?;
+                Some(Source {
+                    is_reshaped: true,
+                    ..found
+                })
+            }
             TableFactor::Table { name, alias, .. } if name.0.len() == 1 => {
                 let mut found = self.find(last(name)?)?;
                 found.aliases.extend(alias);
@@ -106,6 +117,12 @@ fn called(factor: &TableFactor) -> Option<&str> {
             alias: Some(alias), ..
         }
         | TableFactor::Derived {
+            alias: Some(alias), ..
+        }
+        | TableFactor::Pivot {
+            alias: Some(alias), ..
+        }
+        | TableFactor::Unpivot {
             alias: Some(alias), ..
         } => Some(&alias.name.value),
         TableFactor::Table { name, .. } => last(name).map(|name| name.value.as_str()),
