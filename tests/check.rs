@@ -84,6 +84,13 @@ async fn a_name_that_two_of_the_named_files_have_is_a_problem_of_both() {
     }
     // The same file under two names is one file.
     assert_eq!(checked(&site, &["a.yaml", "./a.yaml"]).await, (0, vec![]));
+    // Beside the folder it may stand in for a file there; within it may not.
+    site.write("campaigns/c.yaml", &text);
+    assert_eq!(checked(&site, &["a.yaml"]).await, (0, vec![]));
+    site.write("campaigns/d.yaml", &text);
+    let (code, problems) = checked(&site, &["campaigns/d.yaml"]).await;
+    assert_eq!((code, problems.len()), (3, 1), "{problems:?}");
+    assert!(problems[0].ends_with("campaigns/c.yaml"), "{problems:?}");
 }
 
 #[tokio::test]

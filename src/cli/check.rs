@@ -49,7 +49,7 @@ pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<()
         let known = settings.known();
         found.folder(match args.files.as_slice() {
             [] => folder::load(&settings.campaigns, &known, Folder::default()),
-            files => folder::load_files(files, &known),
+            files => folder::load_files(files, &settings.campaigns, &known),
         });
         found.schedule_notes(SystemClock.now());
         if args.online {

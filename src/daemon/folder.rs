@@ -92,16 +92,29 @@ pub fn load(dir: &Path, known: &Known, previous: Folder) -> Folder {
     }
 }
 
-/// Reads the files `paths`, each once, as if they were all of a folder.
-pub fn load_files(paths: &[PathBuf], known: &Known) -> Folder {
+/// Reads the files `paths`, each once. Where one of them lies in `dir`, the
+/// names of the others there are taken; what else they say does not count.
+pub fn load_files(paths: &[PathBuf], dir: &Path, known: &Known) -> Folder {
+    let canonical = |path: &Path| path.canonicalize().unwrap_or(path.to_path_buf());
     let mut seen = BTreeSet::new();
-    let mut found: Vec<Found> = paths
+    let named: Vec<&PathBuf> = paths
         .iter()
-        .filter(|path| seen.insert(path.canonicalize().unwrap_or(path.to_path_buf())))
-        .map(|path| find(path, path.display().to_string(), known, None))
+        .filter(|path| seen.insert(canonical(path)))
         .collect();
+    let folder = canonical(dir);
+    let others = match seen.iter().any(|path| path.parent() == Some(&folder)) {
+        true => campaign_files(dir).unwrap_or_default(),
+        false => Vec::new(),
+    };
+    let others = others
+        .iter()
+        .filter(|path| !seen.contains(&canonical(path)));
+    let all: Vec<&PathBuf> = named.iter().copied().chain(others).collect();
+    let find_one = |path: &&PathBuf| find(path, path.display().to_string(), known, None);
+    let mut found = on_all_cores(&all, find_one);
     let before = BTreeMap::new();
     refuse_shared_names(&mut found, &before);
+    found.truncate(named.len());
     gather(found, &before, known)
 }
 
