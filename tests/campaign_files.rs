@@ -83,6 +83,15 @@ fn every_bad_campaign_file_gives_its_recorded_problems() {
     let problems = recorded("tests/bad", |source| {
         compile(source, &known()).expect_err(source.name)
     });
+    // One mistake each, and a few with many.
+    let of_files = problems.split_terminator("\n\n");
+    let (single, many): (Vec<_>, Vec<_>) = of_files.partition(|said| !said.contains('\n'));
+    assert!(
+        single.len() >= 40 && many.len() >= 10,
+        "{} and {}",
+        single.len(),
+        many.len()
+    );
     insta::assert_snapshot!(problems);
 }
 

@@ -148,6 +148,7 @@ const ONLY_THE_READER_SEES: &[&str] = &[
     "sql-template-open",
     "sql-templates",
     "templates-of-any-column",
+    "templates-several-wrong",
     "templates-without-bound",
 ];
 

@@ -2,9 +2,10 @@
 
 use super::compile::destination_name;
 use super::file::{Activation, Known};
+use super::template_parts::{failing_parts, unreadable_parts};
 use super::yaml::{Field, Section, suggestion};
 use crate::audience::Selected;
-use crate::delivery::template::{Parsed, RUN_NAMES, RunValues, Unreadable, engine, trial};
+use crate::delivery::template::{Parsed, RUN_NAMES, RunValues, Unreadable, engine};
 use crate::delivery::{Format, MAX_ATTRIBUTES_HEADER, Payload, ascii_json};
 use crate::id::{CampaignName, RunId};
 use jiff::Timestamp;
@@ -232,7 +233,12 @@ impl Check<'_> {
         let env = engine(self.values);
         let parsed = match Parsed::of(&env, text) {
             Ok(parsed) => parsed,
-            Err(unreadable) => return unreadable_at(field, text, &unreadable),
+            Err(unreadable) => {
+                for unreadable in unreadable_parts(&env, text, unreadable) {
+                    unreadable_at(field, text, &unreadable);
+                }
+                return;
+            }
         };
         let mut may_work = true;
         let mut columns = match of {
@@ -248,8 +254,10 @@ impl Check<'_> {
             may_work &= is_note;
             columns.push(name);
         }
-        if may_work && let Err(unreadable) = trial(&parsed, &columns) {
-            unreadable_at(field, text, &unreadable);
+        if may_work {
+            for unreadable in failing_parts(&env, text, &parsed, &columns) {
+                unreadable_at(field, text, &unreadable);
+            }
         }
     }
 

@@ -11,6 +11,7 @@ mod policy;
 mod run_spec;
 mod schedule;
 mod sql_template;
+mod template_parts;
 pub mod yaml;
 
 pub use compile::{compile, duplicate_name, is_relation};

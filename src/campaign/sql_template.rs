@@ -3,6 +3,7 @@
 
 use super::RunSpec;
 use super::activation::{place_of, unreadable_at};
+use super::template_parts::{next_template, parts};
 use super::yaml::{Field, suggestion};
 use crate::audience::{AudienceSpec, Dialect, FreshWhen, Selected, lint, selected_columns};
 use crate::delivery::template::{
@@ -118,22 +119,14 @@ pub(super) fn check(
 fn wrong_in(env: &Environment, sql: &str) -> Vec<Unreadable> {
     // What stands between two blocks can name what the first of them defines.
     let by_themselves = !sql.contains("{%");
-    let mut wrong = Vec::new();
-    let mut rest = sql;
-    while let Some((before, template, after)) = next_template(rest) {
-        let at = sql.len() - rest.len() + before.len();
-        rest = after;
-        if template.starts_with("{{") {
-            wrong.extend(wrong_in_one(env, template, by_themselves, at));
-        }
+    let parts = parts(sql).into_iter();
+    let wrong: Vec<Unreadable> = parts
+        .flat_map(|(at, part)| wrong_in_one(env, part, by_themselves, at))
+        .collect();
+    match wrong.is_empty() {
+        true => wrong_in_one(env, sql, true, 0),
+        false => wrong,
     }
-    if is_template(rest) {
-        wrong.extend(wrong_in_one(env, rest, true, sql.len() - rest.len()));
-    }
-    if wrong.is_empty() {
-        wrong = wrong_in_one(env, sql, true, 0);
-    }
-    wrong
 }
 
 /// Everything wrong with the template `text`, which stands at the byte `at`:
@@ -246,27 +239,6 @@ fn masked(sql: &str) -> String {
     }
     masked.push_str(rest);
     masked
-}
-
-/// What stands before the first template, the template, and what follows.
-fn next_template(sql: &str) -> Option<(&str, &str, &str)> {
-    let (start, end) = [("{{", "}}"), ("{%", "%}"), ("{#", "#}")]
-        .into_iter()
-        .filter_map(|(open, close)| Some((sql.find(open)?, close)))
-        .min()?;
-    let mut quote = None;
-    for (at, character) in sql[start..].char_indices().skip(2) {
-        match (quote, character) {
-            (Some(open), _) if open == character => quote = None,
-            (None, '\'' | '"') if end != "#}" => quote = Some(character),
-            (None, _) if sql[start + at..].starts_with(end) => {
-                let stop = start + at + end.len();
-                return Some((&sql[..start], &sql[start..stop], &sql[stop..]));
-            }
-            _ => {}
-        }
-    }
-    None
 }
 
 #[cfg(test)]
