@@ -43,6 +43,11 @@ pub(crate) fn refusal(address: IpAddr, allow_private_network: bool) -> Option<Ad
     })
 }
 
+/// Why `address` is dialled for no operator, if it is not.
+pub fn never_dialled(address: IpAddr) -> Option<AddressRefused> {
+    refusal(address, true)
+}
+
 fn reach(address: IpAddr) -> Reach {
     match address {
         IpAddr::V4(v4) => reach_v4(v4),

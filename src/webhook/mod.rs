@@ -15,6 +15,6 @@ mod resolver;
 
 pub use destination::HttpDestination;
 pub use error::WebhookError;
-pub use guard::AddressRefused;
+pub use guard::{AddressRefused, never_dialled};
 pub use options::{Auth, ClientCertificate, DestinationOptions, OAuth2};
 pub use reach::JudgedAddress;

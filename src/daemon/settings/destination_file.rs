@@ -7,6 +7,7 @@ use super::oauth::{UrlRules, oauth2_of};
 use super::secret::Secret;
 use crate::campaign::yaml::{Field, Section};
 use crate::delivery::{BadRate, Format, OnAmbiguous, Rate, Rules};
+use crate::webhook::never_dialled;
 use secrecy::ExposeSecret;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -127,7 +128,11 @@ pub(super) fn url_of(key: &str, field: &Field, rules: UrlRules) -> Option<String
         refuse("ends in a fragment (`#…`), which is never sent");
     }
     let host = url.host_str().unwrap_or_default();
-    if rules.allow_private == Some(false) && is_private(host) {
+    // A name is judged when it is dialled.
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    if let Some(never) = bare.parse().ok().and_then(never_dialled) {
+        refuse(&format!("leads nowhere: {never}"));
+    } else if rules.allow_private == Some(false) && is_private(host) {
         refuse(
             "leads to this machine or a private network; set `allow_private_network: true` if that is meant",
         );
