@@ -360,6 +360,21 @@ mod tests {
     }
 
     #[test]
+    fn many_names_of_many_queries_take_no_more_than_their_text() {
+        let queries = |count: usize| {
+            let more: String = (1..count)
+                .map(|n| format!(", c{n} as (select id from c{})", n - 1))
+                .collect();
+            format!("with c0 as (select id from p){more}")
+        };
+        let sources = vec!["c1499"; 20_000].join(", ");
+        let sql = format!("{} select * from {sources}", queries(1_500));
+        assert_eq!(lint(&sql, "id", Dialect::Redshift), []);
+        let problem = first(&format!("{} select * from c1", queries(3_000)));
+        assert!(problem.is_note && problem.message.contains("into views"));
+    }
+
+    #[test]
     fn sql_of_any_length_ends_in_a_note_at_most() {
         let note = |sql: &str| {
             assert_eq!(

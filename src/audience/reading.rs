@@ -12,6 +12,10 @@ use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, TokenizerE
 /// stack. A thread of 2 MiB ends between eight and thirty thousand.
 const MAX_OPERATORS: usize = 6_000;
 
+/// How many queries may lie in SQL that is read further: each name in it may be
+/// any of theirs.
+const MAX_SELECTS: usize = 2_000;
+
 impl Dialect {
     /// The parser's word for it.
     fn parser(self) -> &'static dyn parsers::Dialect {
@@ -90,14 +94,27 @@ pub(super) struct Unread {
 /// The statements of `sql`, or why they are not known.
 pub(super) fn parsed(sql: &str, dialect: Dialect) -> Result<Vec<Statement>, Unread> {
     let reading = Reading::of(dialect, sql);
+    let is_query = |t: &&TokenWithSpan| match &t.token {
+        Token::Word(word) => matches!(
+            word.keyword,
+            Keyword::SELECT | Keyword::VALUES | Keyword::TABLE
+        ),
+        _ => false,
+    };
+    let too_long = |why: String| Unread {
+        why,
+        place: Location::new(1, 1),
+    };
     if reading.words().filter(|t| is_operator(&t.token)).count() > MAX_OPERATORS {
-        return Err(Unread {
-            why: format!(
-                "it has more than {MAX_OPERATORS} operators: put what it compares with into a \
-                 list, `in (…)`, or into a table"
-            ),
-            place: Location::new(1, 1),
-        });
+        return Err(too_long(format!(
+            "it has more than {MAX_OPERATORS} operators: put what it compares with into a list, \
+             `in (…)`, or into a table"
+        )));
+    }
+    if reading.words().filter(is_query).count() > MAX_SELECTS {
+        return Err(too_long(format!(
+            "it has more than {MAX_SELECTS} queries in it: put parts of it into views"
+        )));
     }
     Parser::parse_sql(dialect.parser(), sql).map_err(|error| unread(&error))
 }

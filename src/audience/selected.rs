@@ -138,9 +138,9 @@ impl Followed {
             }
             for source in scope.of_star(item, select)? {
                 columns.extend(self.source(&source, depth)?);
-            }
-            if columns.len() > MAX_COLUMNS {
-                return None;
+                if columns.len() > MAX_COLUMNS {
+                    return None;
+                }
             }
         }
         Some(columns)

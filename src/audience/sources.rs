@@ -2,12 +2,31 @@
 //! sight.
 
 use sqlparser::ast::{Ident, ObjectName, Query, Select, SelectItem, TableAlias, TableFactor};
+use std::rc::Rc;
 
-/// The `with` queries in sight, innermost last, each with how many of them it
-/// sees itself.
+/// The `with` queries in sight. What is seen from within one of them is shared
+/// with those after it: a query can name thousands of them thousands of times.
 #[derive(Default, Clone)]
 pub(super) struct Scope<'a> {
-    named: Vec<(&'a TableAlias, &'a Query)>,
+    last: Option<Rc<Named<'a>>>,
+}
+
+/// A `with` query, and those before it, which it sees itself.
+struct Named<'a> {
+    alias: &'a TableAlias,
+    query: &'a Query,
+    before: Scope<'a>,
+}
+
+impl Drop for Named<'_> {
+    /// One after the other: by itself each would be dropped within the one
+    /// after it, and a stack has an end.
+    fn drop(&mut self) {
+        let mut next = self.before.last.take();
+        while let Some(mut named) = next.and_then(Rc::into_inner) {
+            next = named.before.last.take();
+        }
+    }
 }
 
 /// A query that a relation stands for.
@@ -26,22 +45,27 @@ impl<'a> Scope<'a> {
     pub(super) fn within(&self, query: &'a Query) -> Self {
         let mut scope = self.clone();
         for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
-            scope.named.push((&cte.alias, &cte.query));
+            let named = Named {
+                alias: &cte.alias,
+                query: &cte.query,
+                before: scope,
+            };
+            scope = Self {
+                last: Some(Rc::new(named)),
+            };
         }
         scope
     }
 
     /// The query called `name`.
     fn find(&self, name: &Ident) -> Option<Source<'a>> {
-        let is_it =
-            |(alias, _): &(&TableAlias, &Query)| alias.name.value.eq_ignore_ascii_case(&name.value);
-        let at = self.named.iter().rposition(is_it)?;
-        let (alias, query) = self.named[at];
-        let before = self.named[..at].to_vec();
+        let all = std::iter::successors(self.last.as_ref(), |named| named.before.last.as_ref());
+        let is_it = |named: &&Rc<Named>| named.alias.name.value.eq_ignore_ascii_case(&name.value);
+        let found = all.into_iter().find(is_it)?;
         Some(Source {
-            query,
-            scope: Self { named: before },
-            aliases: vec![alias],
+            query: found.query,
+            scope: found.before.clone(),
+            aliases: vec![found.alias],
             is_reshaped: false,
         })
     }
