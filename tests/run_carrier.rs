@@ -13,8 +13,8 @@ use campaignd::history::{Closing, RunFacts, Settlement, UnstartedRun};
 use campaignd::id::{RunId, Trigger};
 use campaignd::ledger::SqliteLedger;
 use campaignd::run::{
-    Carrier, Clock as _, DEFAULT_LEASE, Funnel, Guards, Kit, Ledger, Limit, NewRun, Page, Pauses,
-    Registration, Reporter, RunError, RunState, Settler, SystemClock, Tally, Throttle,
+    Carrier, Clock as _, DEFAULT_LEASE, Funnel, Guards, Kit, Ledger, Limit, Memory, NewRun, Page,
+    Pauses, Registration, Reporter, RunError, RunState, Settler, SystemClock, Tally, Throttle,
     ThrottleOptions, Turns, Warehouse, WarehouseError, WarehouseErrorClass,
 };
 use campaignd::warehouse::{ConnectorOptions, Keepalive, open};
@@ -62,8 +62,13 @@ impl Warehouse for Faulty {
         self.inner.lay_out(run).await
     }
 
-    async fn page(&self, run: &RunFacts, first: u64, last: u64) -> Result<Page, WarehouseError> {
-        self.inner.page(run, first, last).await
+    async fn page(
+        &self,
+        run: &RunFacts,
+        places: (u64, u64),
+        most_bytes: usize,
+    ) -> Result<Page, WarehouseError> {
+        self.inner.page(run, places, most_bytes).await
     }
 
     async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Tally>, WarehouseError> {
@@ -199,7 +204,7 @@ fn kit(receiver: &Receiver, ledger: Arc<dyn Ledger>, warehouse: Arc<dyn Warehous
             Arc::new(SystemClock),
             Limit::new(1),
         ),
-        page_bytes: 1 << 20,
+        memory: Memory::new(4 << 20),
         pauses: Pauses::default(),
         lease: DEFAULT_LEASE,
         give_up_on_warehouse: None,
@@ -356,4 +361,48 @@ async fn a_connection_whose_packets_vanish_is_given_up_and_the_run_goes_on() {
     let open = "select count(*) from campaignd.open_runs";
     assert_eq!(stand.place.rows(open).await, ["0"]);
     assert_eq!(stand.place.gate().refused(), []);
+}
+
+/// Two dozen members of 100 KB each, in batches of three.
+const LARGE: &str = "with recursive n(n) as (select 1 union all select n + 1 from n where n < 24)
+    select 'p-' || n as id, printf('%.*c', 100000, 'x') as letter from n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_members_and_a_slow_receiver_stay_within_the_runs_share_of_memory() {
+    let mut stand = Stand::new(LARGE).await;
+    stand
+        .receiver
+        .rule(|_| Answer::status(200).after(Duration::from_millis(50)));
+    // Of more than they would fill: all 24 at once in a page, and eight bodies.
+    stand.kit.throttle = Throttle::new(
+        ThrottleOptions {
+            name: "sink".parse().unwrap(),
+            max_in_flight: 8,
+            rate_limit: None,
+        },
+        Arc::new(SystemClock),
+        Limit::new(8),
+    );
+    stand.kit.memory = Memory::new(1_400_000);
+    assert_eq!(stand.carry().await.unwrap(), RunState::Finished);
+    assert_eq!(stand.receiver.count(), 8);
+    let most = stand.kit.memory.most_held();
+    assert!((800_000..=1_400_000).contains(&most), "{most}");
+    assert_eq!(stand.kit.memory.held(), 0);
+    let rows = "select status, count(*), count(distinct profile_id) from contact_history";
+    assert_eq!(stand.place.rows(rows).await, ["delivered|24|24"]);
+}
+
+#[tokio::test]
+async fn a_batch_that_is_larger_than_the_memory_allows_holds_the_run_until_there_is_more() {
+    let mut stand = Stand::new(LARGE).await;
+    stand.kit.memory = Memory::new(500_000);
+    assert_eq!(stand.carry().await.unwrap(), RunState::Held);
+    let run = stand.ledger.run(&stand.run).await.unwrap().unwrap();
+    let why = run.error.unwrap();
+    assert!(
+        why.starts_with("batch 1: its members take over 244 KiB"),
+        "{why}"
+    );
+    assert_eq!((stand.receiver.count(), stand.kit.memory.held()), (0, 0));
 }

@@ -10,8 +10,8 @@ use campaignd::delivery::{OnAmbiguous, Rules};
 use campaignd::history::{BatchStatus, RunStatus};
 use campaignd::id::{RunId, Trigger};
 use campaignd::run::{
-    Carrier, Clock as _, DEFAULT_LEASE, Guards, Kit, Limit, Pauses, Reporter, RunError, RunRecord,
-    RunState, Settler, Throttle, ThrottleOptions, Turns,
+    Carrier, Clock as _, DEFAULT_LEASE, Guards, Kit, Limit, Memory, Pauses, Reporter, RunError,
+    RunRecord, RunState, Settler, Throttle, ThrottleOptions, Turns,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -93,7 +93,7 @@ fn kit(dream: &Arc<Dream>, rules: &Arc<Rules>) -> Kit {
             dream.clock.clone(),
             Limit::new(3),
         ),
-        page_bytes: 400,
+        memory: Memory::new(1_600),
         pauses: Pauses::default(),
         lease: DEFAULT_LEASE,
         give_up_on_warehouse: None,

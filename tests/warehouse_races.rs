@@ -137,7 +137,12 @@ async fn two_admits_of_one_run_number_its_members_once(race: &mut Race) {
             patiently(|| race.here.lay_out(&facts)),
             patiently(|| race.there.lay_out(&facts))
         );
-        let page = race.place.warehouse.page(&facts, 1, 7).await.unwrap();
+        let page = race
+            .place
+            .warehouse
+            .page(&facts, (1, 7), usize::MAX)
+            .await
+            .unwrap();
         assert_eq!(page.len(), 7);
         assert_eq!(race.place.tables_of(&facts).await, ["run"]);
         race.check().await;

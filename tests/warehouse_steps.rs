@@ -75,7 +75,11 @@ async fn a_run_goes_from_its_audience_to_its_history(place: &mut Place) {
     assert_eq!(funnel.planned, 7);
     assert_eq!(place.tables_of(&facts).await, ["run"]);
 
-    let page = place.warehouse.page(&facts, 1, 7).await.unwrap();
+    let page = place
+        .warehouse
+        .page(&facts, (1, 7), usize::MAX)
+        .await
+        .unwrap();
     assert_eq!(page.len(), 7);
     assert_eq!(&**page.columns(), ["id", "email", "age"]);
 
@@ -230,7 +234,11 @@ async fn a_run_is_not_settled_twice_in_one_transaction(place: &mut Place) {
 async fn values_come_back_as_they_were(place: &mut Place) {
     let facts = facts("select age, email, id from people");
     place.laid_out(&facts).await;
-    let page = place.warehouse.page(&facts, 1, 7).await.unwrap();
+    let page = place
+        .warehouse
+        .page(&facts, (1, 7), usize::MAX)
+        .await
+        .unwrap();
     let rows: Vec<Vec<(Kind, &str)>> = (0..7).map(|n| page.row(n).cells().collect()).collect();
     // Of the rows of one key the first in the order of its columns stays.
     let ada = [
@@ -252,12 +260,20 @@ async fn values_come_back_as_they_were(place: &mut Place) {
     ];
     assert!(rows.contains(&slash.to_vec()), "{rows:?}");
 
-    let again = place.warehouse.page(&facts, 3, 4).await.unwrap();
+    let again = place
+        .warehouse
+        .page(&facts, (3, 4), usize::MAX)
+        .await
+        .unwrap();
     let again: Vec<Vec<_>> = (0..again.len())
         .map(|n| again.row(n).cells().collect())
         .collect();
     assert_eq!(again, rows[2..4]);
-    let beyond = place.warehouse.page(&facts, 8, 100).await.unwrap();
+    let beyond = place
+        .warehouse
+        .page(&facts, (8, 100), usize::MAX)
+        .await
+        .unwrap();
     assert!(beyond.is_empty());
     assert_eq!(beyond.columns().len(), 3);
 }
@@ -401,7 +417,11 @@ async fn wide_audiences_are_whole_or_refused(place: &mut Place) {
     let facts = facts_of("wide", &wide(1_590));
     let funnel = place.laid_out(&facts).await;
     assert_eq!(funnel.planned, 7);
-    let page = place.warehouse.page(&facts, 1, 7).await.unwrap();
+    let page = place
+        .warehouse
+        .page(&facts, (1, 7), usize::MAX)
+        .await
+        .unwrap();
     let cells: Vec<_> = page.row(6).cells().collect();
     assert_eq!((cells.len(), cells[1_589].1), (1_590, "1589"));
     for columns in [1_591, 1_600] {
@@ -436,7 +456,11 @@ async fn an_empty_audience_is_closed_with_zeros(place: &mut Place) {
     let facts = facts("select id, email from people where 1 = 0");
     let funnel = place.laid_out(&facts).await;
     assert_eq!(funnel, Default::default());
-    let page = place.warehouse.page(&facts, 1, 3).await.unwrap();
+    let page = place
+        .warehouse
+        .page(&facts, (1, 3), usize::MAX)
+        .await
+        .unwrap();
     assert!(page.is_empty());
     let end = closing(&facts, funnel, RunStatus::Finished);
     let tally = place.warehouse.close(&end).await.unwrap();

@@ -9,8 +9,8 @@ use crate::delivery::{Rate, Rules};
 use crate::history::Retention;
 use crate::id::{ConnectorName, DestinationName};
 use crate::run::{
-    Clock, Destination, Forget, Guards, Kit, Ledger, LedgerError, Limit, RunRecord, Settler,
-    Throttle, ThrottleOptions, Turns, Warehouse, WarehouseError,
+    Clock, Destination, Forget, Guards, Kit, Ledger, LedgerError, Limit, Memory, RunRecord,
+    Settler, Throttle, ThrottleOptions, Turns, Warehouse, WarehouseError,
 };
 use crate::warehouse;
 use crate::warehouse::ConnectorOptions;
@@ -21,10 +21,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::task::TaskTracker;
-
-/// The part of its share of `limits.memory` that a run's page may fill: there
-/// are the page being sent, the next one, and the bodies on their way.
-const PAGES_PER_SHARE: u64 = 4;
 
 /// Why the settings cannot be turned into connections.
 #[derive(Debug, thiserror::Error)]
@@ -104,7 +100,7 @@ pub struct World {
     channels: BTreeMap<DestinationName, Channel>,
     /// Requests at a time, all destinations together.
     total: Limit,
-    page_bytes: usize,
+    memory: Memory,
     give_up_on_warehouse: Option<Duration>,
     /// When runs stop sending by themselves.
     pub guards: Guards,
@@ -281,7 +277,10 @@ impl World {
             connectors,
             channels,
             total,
-            page_bytes: usize::try_from(share / PAGES_PER_SHARE).unwrap_or(usize::MAX),
+            memory: before
+                .map(|before| before.memory.clone())
+                .filter(|memory| memory.share() == share)
+                .unwrap_or_else(|| Memory::new(share)),
             give_up_on_warehouse: None,
             guards: Guards {
                 adopt_after: settings.adopt_after,
@@ -344,7 +343,7 @@ impl World {
             rules: Arc::clone(&way.rules),
             queries: connector.queries.clone(),
             throttle: way.throttle.clone(),
-            page_bytes: self.page_bytes,
+            memory: self.memory.clone(),
             lease: self.lease,
             pauses: self.desk.pauses(),
             give_up_on_warehouse: self.give_up_on_warehouse,

@@ -32,6 +32,7 @@ pub struct Page {
     columns: Arc<[String]>,
     text: String,
     cells: Vec<(usize, Kind)>,
+    is_cut: bool,
 }
 
 impl Page {
@@ -41,6 +42,7 @@ impl Page {
             columns,
             text: String::new(),
             cells: Vec::new(),
+            is_cut: false,
         }
     }
 
@@ -48,6 +50,25 @@ impl Page {
     pub fn push(&mut self, kind: Kind, text: &str) {
         self.text.push_str(text);
         self.cells.push((self.text.len(), kind));
+    }
+
+    /// Takes out the newest row if the page has more than `most` bytes with it
+    /// and is not empty without it: it is cut short then, and no row behind it
+    /// belongs in.
+    pub fn cut_beyond(&mut self, most: usize) {
+        if self.bytes() <= most || self.len() < 2 {
+            return;
+        }
+        self.is_cut = true;
+        let cells = (self.len() - 1) * self.columns.len();
+        self.cells.truncate(cells);
+        self.text
+            .truncate(self.cells.last().map_or(0, |&(end, _)| end));
+    }
+
+    /// Whether rows were left out since they were too large together.
+    pub fn is_cut(&self) -> bool {
+        self.is_cut
     }
 
     /// The columns' names.
@@ -68,6 +89,17 @@ impl Page {
     /// Bytes of member data held.
     pub fn bytes(&self) -> usize {
         self.text.len() + self.cells.len() * size_of::<(usize, Kind)>()
+    }
+
+    /// Bytes of member data that some of its rows hold.
+    pub fn bytes_of(&self, rows: Range<usize>) -> usize {
+        let width = self.columns.len();
+        let end = |row: usize| match (row * width).min(self.cells.len()) {
+            0 => 0,
+            cells => self.cells[cells - 1].0,
+        };
+        let cells = rows.len() * width;
+        end(rows.end) - end(rows.start) + cells * size_of::<(usize, Kind)>()
     }
 
     /// The row at `index`, from 0.

@@ -6,6 +6,7 @@ use super::clock::Clock;
 use super::expiry::EXPIRED;
 use super::guards::Guards;
 use super::lease::{Held, Keeper, lease_for};
+use super::memory::Memory;
 use super::pauses::Pauses;
 use super::place::{Place, rest};
 use super::ports::{
@@ -48,8 +49,8 @@ pub struct Kit {
     pub queries: Turns,
     /// Lets requests to the destination begin.
     pub throttle: Throttle,
-    /// Bytes of member data a page may hold.
-    pub page_bytes: usize,
+    /// Bytes of member data that runs hold.
+    pub memory: Memory,
     /// What nothing is to be sent for.
     pub pauses: Pauses,
     /// How long a lease lasts, at least: [`super::DEFAULT_LEASE`].

@@ -3,24 +3,22 @@
 
 use super::alive::Alive;
 use super::carrier::{Carrier, Kit, RunError};
-use super::consent::Places;
 use super::lease::Held;
-use super::parcel::{Batch, Parcel};
+use super::parcel::{Batch, Delivery, Parcel};
 use super::pauses::{PauseChange, PauseScope};
 use super::place::{Place, rest};
 use super::ports::{LedgerError, Request};
 use super::progress::Reporter;
-use super::records::{AttemptBegun, BatchChange, BatchRecord};
+use super::records::{AttemptBegun, BatchChange};
 use super::rejected::{Roll, Words};
 use super::rest::{Rest, while_broken};
 use super::retry::Delays;
 use super::state::BatchState;
 use super::throttle::{Pass, Ready};
-use crate::delivery::{Clearance, Course, Move, OnAmbiguous, Outcome, Page, Renderer, SplitBudget};
+use crate::delivery::{Clearance, Course, Move, OnAmbiguous, Outcome, SplitBudget};
 use crate::history::{BatchStatus, RunFacts};
 use crate::id::{BatchPath, MessageId, RunId};
 use jiff::Timestamp;
-use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -30,23 +28,6 @@ pub const PAUSED_BY: &str = "campaignd";
 
 /// The shortest wait that a run's place is given back for.
 const WORTH_RESTING: Duration = Duration::from_secs(1);
-
-/// A batch on its way.
-pub(super) struct Delivery {
-    pub(super) path: BatchPath,
-    pub(super) page: Arc<Page>,
-    pub(super) rows: Range<usize>,
-    /// Where these are in the run's table.
-    pub(super) places: Places,
-    pub(super) renderer: Arc<Renderer>,
-    /// What the ledger knows of earlier attempts.
-    pub(super) known: Option<BatchRecord>,
-    /// Until when it may be begun without asking for consent again; none where
-    /// it is not asked for, or was begun already.
-    pub(super) fresh_until: Option<Timestamp>,
-    /// Cancelled when no further attempt may be begun.
-    pub(super) halt: CancellationToken,
-}
 
 /// What became of a delivery.
 pub(super) enum Delivered {
@@ -183,8 +164,16 @@ impl Courier {
         }
         let mut batch = self.begin(&delivery).await?;
         // The page goes as soon as the last of its batches is rendered.
-        let Delivery { halt, page, .. } = delivery;
-        drop(page);
+        let Delivery {
+            halt,
+            page,
+            page_room,
+            room: mut _room,
+            rows,
+            ..
+        } = delivery;
+        drop((page, page_room));
+        _room.becomes_body(rows.len(), parcel.body.len());
         loop {
             let may_begin = self.wait_until(batch.next_at, &halt).await
                 && self.rested(&mut batch, &halt).await

@@ -2,6 +2,7 @@
 
 use super::carrier::RunError;
 use super::deliver::{Delivered, Refusal};
+use super::memory::{Room, Share};
 use super::place::{Busy, Place, rest};
 use super::throttle::Throttle;
 use crate::delivery::halves;
@@ -77,6 +78,25 @@ impl Lanes {
         self.halt.cancel();
     }
 
+    /// Nothing more is begun until a person has looked.
+    pub(super) fn refuse(&mut self, refusal: Refusal) {
+        self.refusal.get_or_insert(refusal);
+        self.halt.cancel();
+    }
+
+    /// Waits until so many bytes more may be held.
+    pub(super) async fn room_for(&mut self, share: &Share, bytes: u64) -> Room {
+        loop {
+            if let Some(room) = share.try_take(bytes) {
+                return room;
+            }
+            if !self.wait_for_one().await {
+                // What was last held is given back by whoever is at it.
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
     pub(super) async fn wait_for_room(&mut self) {
         while self.tasks.len() >= self.size() {
             self.join_one().await;
@@ -105,6 +125,11 @@ impl Lanes {
     /// The parts of one batch that was cut.
     pub(super) fn next_cut(&mut self) -> Option<(u32, Vec<BatchPath>)> {
         self.cut.pop_first()
+    }
+
+    /// Whether a batch is to be read again, whole or in parts.
+    pub(super) fn has_returned(&self) -> bool {
+        !self.cut.is_empty() || !self.stale.is_empty()
     }
 
     /// The first batch that was not begun in time, and whether consent has
@@ -154,8 +179,7 @@ impl Lanes {
                 self.stale.insert(batch, false);
             }
             Some(Ok(Ok(Delivered::Halt(refusal)))) => {
-                self.refusal.get_or_insert(refusal);
-                self.halt.cancel();
+                self.refuse(refusal);
             }
             Some(Ok(Err(error))) => self.fail(error),
             Some(Err(error)) => self.fail(RunError::Task(error.to_string())),

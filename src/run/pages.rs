@@ -29,6 +29,9 @@ pub(super) struct PageRange {
     last: u64,
     cut: Cut,
     planned: u64,
+    /// Whether it has the room of two pages: it is one batch, which may be
+    /// larger than a page.
+    is_roomy: bool,
 }
 
 impl PagePlan {
@@ -71,6 +74,7 @@ impl PagePlan {
             last,
             cut: self.cut,
             planned: self.planned,
+            is_roomy: self.members_per_page < self.cut.size(),
         })
     }
 
@@ -81,7 +85,27 @@ impl PagePlan {
             last: u64::from(batch),
             cut: self.cut,
             planned: self.planned,
+            is_roomy: true,
         }
+    }
+
+    /// Bytes of members that may be kept of a page of the plan.
+    pub(super) fn most_bytes(&self, range: PageRange) -> usize {
+        let pages = if range.is_roomy { 2 } else { 1 };
+        usize::try_from(self.page_bytes * pages).unwrap_or(usize::MAX)
+    }
+
+    /// Bytes of the next page, or of a batch that is read by itself since it
+    /// `has_returned`.
+    pub(super) fn room(&self, has_returned: bool) -> u64 {
+        let is_roomy = has_returned || self.members_per_page < self.cut.size();
+        self.page_bytes * if is_roomy { 2 } else { 1 }
+    }
+
+    /// Plans a batch at a time until a page has been read: the last was too
+    /// large.
+    pub(super) fn shrink(&mut self) {
+        self.members_per_page = 1;
     }
 
     /// Takes up the plan at `batch` again, which was planned before.
@@ -107,6 +131,11 @@ impl PageRange {
 
     pub(super) fn batches(&self) -> impl Iterator<Item = u32> + use<> {
         (self.first..=self.last).filter_map(|batch| u32::try_from(batch).ok())
+    }
+
+    /// Whether there is no more room for it.
+    pub(super) fn is_roomy(&self) -> bool {
+        self.is_roomy
     }
 
     /// The first of its batches.
@@ -147,6 +176,24 @@ mod tests {
     #[test]
     fn a_batch_larger_than_a_page_is_read_whole() {
         assert_eq!(ranges(9_000, 4_500, 1), [(1, 4_500), (4_501, 9_000)]);
+    }
+
+    #[test]
+    fn a_batch_that_did_not_fit_in_is_read_by_itself_with_twice_the_room() {
+        let mut plan = PagePlan::new(2_000, 500, 1 << 20);
+        let none = Known::default();
+        let page = plan.next(&none).unwrap();
+        assert_eq!(
+            (page.members(), plan.most_bytes(page)),
+            ((1, 1_000), 1 << 20)
+        );
+        plan.back_to(1);
+        plan.shrink();
+        let batch = plan.next(&none).unwrap();
+        assert_eq!(
+            (batch.members(), plan.most_bytes(batch)),
+            ((1, 500), 2 << 20)
+        );
     }
 
     #[test]

@@ -1,14 +1,38 @@
 //! A batch on its way: what is sent of it, and where it stands.
 
-use super::deliver::Delivery;
+use super::consent::Places;
+use super::memory::Room;
+use super::records::BatchRecord;
 use super::rejected::Roll;
 use super::state::BatchState;
-use crate::delivery::{Course, RenderError, body_hash};
+use crate::delivery::{Course, Page, RenderError, Renderer, body_hash};
 use crate::id::BatchPath;
 use bytes::Bytes;
 use jiff::Timestamp;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// A batch on its way.
+pub(super) struct Delivery {
+    pub(super) path: BatchPath,
+    pub(super) page: Arc<Page>,
+    pub(super) rows: Range<usize>,
+    /// What the page holds, and what the body will.
+    pub(super) page_room: Arc<Room>,
+    pub(super) room: Room,
+    /// Where these are in the run's table.
+    pub(super) places: Places,
+    pub(super) renderer: Arc<Renderer>,
+    /// What the ledger knows of earlier attempts.
+    pub(super) known: Option<BatchRecord>,
+    /// Until when it may be begun without asking for consent again; none where
+    /// it is not asked for, or was begun already.
+    pub(super) fresh_until: Option<Timestamp>,
+    /// Cancelled when no further attempt may be begun.
+    pub(super) halt: CancellationToken,
+}
 
 /// A batch between two attempts: its course, and where the ledger has it.
 pub(super) struct Batch {

@@ -136,8 +136,14 @@ pub trait Warehouse: Send + Sync {
     /// Writes the run table and drops the stage.
     async fn lay_out(&self, run: &RunFacts) -> Result<(), WarehouseError>;
 
-    /// The planned members from `first` to `last`, both inclusive, in order.
-    async fn page(&self, run: &RunFacts, first: u64, last: u64) -> Result<Page, WarehouseError>;
+    /// The planned members at `places`, from and to, both inclusive, in order:
+    /// as many of them as come to `most_bytes`, but one at least.
+    async fn page(
+        &self,
+        run: &RunFacts,
+        places: (u64, u64),
+        most_bytes: usize,
+    ) -> Result<Page, WarehouseError>;
 
     /// Writes ended batches into history: all of `settlements`, each of
     /// another run, in one transaction. Returns each run's tally afterwards, in their order.

@@ -2,7 +2,7 @@
 //! batch: found among the batch's rows, kept by their places.
 
 use super::consent::Places;
-use super::deliver::Delivery;
+use super::parcel::Delivery;
 use crate::delivery::{Outcome, Rejections, matching_rows};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

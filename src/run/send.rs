@@ -4,10 +4,12 @@
 use super::behind::Backlog;
 use super::carrier::{Carrier, RunError, Step};
 use super::consent::Consent;
-use super::deliver::{Delivery, Refusal};
+use super::deliver::{Courier, Refusal};
 use super::known::Known;
 use super::lanes::Lanes;
+use super::memory::{Room, Share};
 use super::pages::{PagePlan, PageRange};
+use super::parcel::Delivery;
 use super::place::Place;
 use super::ports::{WarehouseError, WarehouseErrorClass};
 use super::records::BatchRecord;
@@ -16,6 +18,7 @@ use super::strain::Timed;
 use crate::delivery::{Envelope, Page, Renderer, rows_of_part};
 use crate::history::{BatchOutcome, RunStatus, Settlement, Tally};
 use crate::id::BatchPath;
+use std::ops::Range;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +31,34 @@ enum Sent {
     Whole,
     Halted(Refusal),
     Interrupted,
+}
+
+/// What a run sends with, and how far it is.
+struct Road {
+    courier: Arc<Courier>,
+    renderer: Arc<Renderer>,
+    /// What its bodies hold.
+    bodies: Share,
+    consent: Consent,
+    known: Known,
+    plan: PagePlan,
+    lanes: Lanes,
+    backlog: Backlog,
+    begun_until: u32,
+}
+
+impl Road {
+    /// Waits until there is room for a body. How long it will be is learnt
+    /// from the first, which is rendered once more for it.
+    async fn room_of_body(&mut self, page: &Page, path: &BatchPath, rows: Range<usize>) -> Room {
+        if self.bodies.knows_nothing()
+            && let Ok(body) = self.renderer.render(path, page, rows.clone())
+        {
+            self.bodies.learn(rows.len(), body.len());
+        }
+        let bytes = self.bodies.of_body(rows.len(), page.bytes_of(rows));
+        self.lanes.room_for(&self.bodies, bytes).await
+    }
 }
 
 /// What is read next.
@@ -143,77 +174,54 @@ impl Carrier {
     }
 
     async fn send_batches(&self, halt: &CancellationToken) -> Result<Sent, RunError> {
-        let mut consent = self.consent().await?;
+        let consent = self.consent().await?;
         let known = self.known_batches().await?;
         let courier = Arc::new(self.courier(known.records().map(BatchRecord::newest).max()));
         let places = consent.withheld.places.max(self.funnel().planned);
-        let mut plan = PagePlan::new(places, self.facts.cut(), self.kit.page_bytes);
+        let memory = &self.kit.memory;
+        let pages = memory.half();
+        let mut plan = PagePlan::new(places, self.facts.cut(), memory.page_bytes());
         let asks = self.stop_for_canary(&mut plan, &known).await?;
         let envelope = self.envelope(plan.batches());
         let renderer = Arc::new(Renderer::of(&envelope, self.spec.shape()));
-        let mut lanes = self.lanes(halt);
-        let mut backlog = Backlog::default();
-        let mut begun_until = 0;
+        let mut road = Road {
+            courier,
+            renderer,
+            bodies: memory.half(),
+            consent,
+            known,
+            plan,
+            lanes: self.lanes(halt),
+            backlog: Backlog::default(),
+            begun_until: 0,
+        };
         while !halt.is_cancelled() {
             // Room first: what is read is sent at once, and not much later.
-            self.wait_for_room(&mut lanes, halt).await;
-            let Some(work) = next_work(&mut lanes, &mut plan, &known).await else {
+            self.wait_for_room(&mut road.lanes, halt).await;
+            // And room for the page: once it is known what is read, nothing is
+            // waited for that may end as stale, or it would pass for asked.
+            let room = road.plan.room(road.lanes.has_returned());
+            let mut page_room = road.lanes.room_for(&pages, room).await;
+            let Some(work) = next_work(&mut road.lanes, &mut road.plan, &road.known).await else {
                 break;
             };
-            let range = work.range;
-            let reading = self.page_of(&work, &mut consent, &known, &mut lanes, begun_until);
+            let most = road.plan.most_bytes(work.range);
+            page_room.becomes(most);
             let page = tokio::select! {
                 biased;
                 () = halt.cancelled() => break,
-                page = reading => page,
+                page = self.page_of(&work, &mut road, most) => page,
             };
-            let page = match page {
-                Ok(page) => Arc::new(page),
-                Err(error) => {
-                    lanes.fail(error);
-                    break;
+            match page {
+                Ok(page) => {
+                    page_room.becomes(page.bytes());
+                    let page = (Arc::new(page), Arc::new(page_room));
+                    self.begin_batches(&mut road, &work, page, halt).await;
                 }
-            };
-            lanes.learn(plan.learn(&page));
-            let fresh_until = self.fresh_until(&consent);
-            for batch in range.batches() {
-                // The first goes in any case, so that a slow page is no loop.
-                if batch > range.first_batch() && self.is_stale(&consent) {
-                    // The page has waited for long: it is read again.
-                    plan.back_to(batch);
-                    break;
-                }
-                let whole = consent.rows(range.members().0, range.places_of(batch));
-                let open = match &work.parts {
-                    Some(parts) => parts.iter().map(|part| (part.clone(), None)).collect(),
-                    None => known.open(batch),
-                };
-                for (path, known) in open {
-                    lanes.wait_for_room().await;
-                    if let Err(error) = self.caught_up(&mut backlog, halt).await {
-                        lanes.fail(error);
-                    }
-                    let is_new = path.part.is_empty() && known.is_none();
-                    let part = rows_of_part(whole.len(), &path.part);
-                    if halt.is_cancelled() || part.is_empty() {
-                        break;
-                    }
-                    let delivery = Delivery {
-                        path,
-                        page: Arc::clone(&page),
-                        rows: whole.start + part.start..whole.start + part.end,
-                        places: consent.places(range.places_of(batch), part),
-                        renderer: Arc::clone(&renderer),
-                        known,
-                        fresh_until: fresh_until.filter(|_| is_new),
-                        halt: halt.clone(),
-                    };
-                    begun_until = begun_until.max(batch);
-                    lanes.begin(Arc::clone(&courier).deliver(delivery));
-                }
+                Err(error) => road.lanes.fail(error),
             }
         }
-        Ok(match lanes.finish().await? {
+        Ok(match road.lanes.finish().await? {
             Some(refusal) => Sent::Halted(refusal),
             None if halt.is_cancelled() => Sent::Interrupted,
             None if asks => Sent::Halted(self.canary_sent()),
@@ -221,24 +229,77 @@ impl Carrier {
         })
     }
 
+    /// Begins what `work` asks for of its page.
+    async fn begin_batches(
+        &self,
+        road: &mut Road,
+        work: &Work,
+        (page, page_room): (Arc<Page>, Arc<Room>),
+        halt: &CancellationToken,
+    ) {
+        let range = work.range;
+        road.lanes.learn(road.plan.learn(&page));
+        let fresh_until = self.fresh_until(&road.consent);
+        for batch in range.batches() {
+            // The first goes in any case, so that a slow page is no loop.
+            if batch > range.first_batch() && self.is_stale(&road.consent) {
+                // The page has waited for long: it is read again.
+                road.plan.back_to(batch);
+                break;
+            }
+            let whole = road.consent.rows(range.members().0, range.places_of(batch));
+            if whole.end > page.len() {
+                self.read_less(road, range, batch);
+                break;
+            }
+            let open = match &work.parts {
+                Some(parts) => parts.iter().map(|part| (part.clone(), None)).collect(),
+                None => road.known.open(batch),
+            };
+            for (path, known) in open {
+                road.lanes.wait_for_room().await;
+                if let Err(error) = self.caught_up(&mut road.backlog, halt).await {
+                    road.lanes.fail(error);
+                }
+                let is_new = path.part.is_empty() && known.is_none();
+                let part = rows_of_part(whole.len(), &path.part);
+                if halt.is_cancelled() || part.is_empty() {
+                    break;
+                }
+                let rows = whole.start + part.start..whole.start + part.end;
+                let room = road.room_of_body(&page, &path, rows.clone()).await;
+                let delivery = Delivery {
+                    path,
+                    page: Arc::clone(&page),
+                    rows,
+                    page_room: Arc::clone(&page_room),
+                    room,
+                    places: road.consent.places(range.places_of(batch), part),
+                    renderer: Arc::clone(&road.renderer),
+                    known,
+                    fresh_until: fresh_until.filter(|_| is_new),
+                    halt: halt.clone(),
+                };
+                road.begun_until = road.begun_until.max(batch);
+                road.lanes
+                    .begin(Arc::clone(&road.courier).deliver(delivery));
+            }
+        }
+    }
+
     /// Reads the page of `work`, with consent asked for again before it where
     /// that is due: for all that is not under way beside it, since that may
     /// have been sent.
-    async fn page_of(
-        &self,
-        work: &Work,
-        consent: &mut Consent,
-        known: &Known,
-        lanes: &mut Lanes,
-        begun_until: u32,
-    ) -> Result<Page, RunError> {
+    async fn page_of(&self, work: &Work, road: &mut Road, most: usize) -> Result<Page, RunError> {
+        let (consent, lanes, begun_until) = (&mut road.consent, &mut road.lanes, road.begun_until);
         if work.is_stale || work.parts.is_none() && self.is_stale(consent) {
             let from = work.range.first_batch();
             let under_way = (from + 1..=begun_until).filter(|batch| !lanes.is_stale(*batch));
-            self.ask_again(consent, from, known, under_way).await?;
+            self.ask_again(consent, from, &road.known, under_way)
+                .await?;
             lanes.asked();
         }
-        self.read(work.range, consent).await
+        self.read(work.range, consent, most).await
     }
 
     fn lanes(&self, halt: &CancellationToken) -> Lanes {
@@ -246,15 +307,42 @@ impl Carrier {
         Lanes::new(throttle, size, halt.clone(), self.place.clone())
     }
 
-    async fn read(&self, range: PageRange, consent: &Consent) -> Result<Page, RunError> {
+    /// A batch did not fit into what is read at a time: it is read by itself,
+    /// or, where it was, the run is held.
+    fn read_less(&self, road: &mut Road, range: PageRange, batch: u32) {
+        let plan = &mut road.plan;
+        if !range.is_roomy() {
+            plan.back_to(batch);
+            if batch == range.first_batch() {
+                plan.shrink();
+            }
+            return;
+        }
+        let most = plan.most_bytes(range) >> 10;
+        road.lanes.refuse(Refusal {
+            reason: format!(
+                "batch {batch}: its members take over {most} KiB, which is half of the run's share of \
+                 `limits.memory` (`memory` ÷ `max_runs`); raise `memory` and resume the run, or cancel \
+                 it and give the campaign a smaller `batch_size`"
+            ),
+            pauses_destination: false,
+        });
+    }
+
+    async fn read(
+        &self,
+        range: PageRange,
+        consent: &Consent,
+        most: usize,
+    ) -> Result<Page, RunError> {
         let (first, last) = range.members();
         let page = self
             .ask_timed(Timed::page(last + 1 - first), |warehouse| async move {
-                warehouse.page(&self.facts, first, last).await
+                warehouse.page(&self.facts, (first, last), most).await
             })
             .await?;
         let expected = last + 1 - first - consent.withheld.among(first..last + 1);
-        if page.len() as u64 == expected {
+        if page.len() as u64 == expected || page.is_cut() {
             return Ok(page);
         }
         // A batch is a range of places: with one missing, those behind it

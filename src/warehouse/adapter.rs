@@ -179,8 +179,13 @@ impl Warehouse for SqlWarehouse {
         self.lay_out_members(run).await
     }
 
-    async fn page(&self, run: &RunFacts, first: u64, last: u64) -> Result<Page, WarehouseError> {
-        self.read_members(run, first, last).await
+    async fn page(
+        &self,
+        run: &RunFacts,
+        places: (u64, u64),
+        most_bytes: usize,
+    ) -> Result<Page, WarehouseError> {
+        self.read_members(run, places, most_bytes).await
     }
 
     async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Tally>, WarehouseError> {

@@ -235,8 +235,13 @@ impl Warehouse for Apart {
         self.audience.lay_out(run).await
     }
 
-    async fn page(&self, run: &RunFacts, first: u64, last: u64) -> Result<Page, WarehouseError> {
-        self.audience.page(run, first, last).await
+    async fn page(
+        &self,
+        run: &RunFacts,
+        places: (u64, u64),
+        most_bytes: usize,
+    ) -> Result<Page, WarehouseError> {
+        self.audience.page(run, places, most_bytes).await
     }
 
     async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Tally>, WarehouseError> {

@@ -90,11 +90,13 @@ fn declared_kind(declared: &str) -> Kind {
     }
 }
 
-/// Reads a page to its end.
+/// Reads a page to its end, and keeps of it what comes to `most_bytes`, but a
+/// row at least.
 pub(super) async fn read_page(
     session: &mut Session,
     statement: &Statement,
     layout: &Layout,
+    most_bytes: usize,
 ) -> Result<Page, WarehouseError> {
     let mut page = Page::new(Arc::clone(&layout.names));
     let reading = async |connection: &mut Connection| {
@@ -103,13 +105,19 @@ pub(super) async fn read_page(
             Connection::Postgres(connection) => {
                 let mut rows = sql.fetch(&mut **connection);
                 while let Some(row) = rows.try_next().await? {
-                    push_postgres(&mut page, &row, layout)?;
+                    if !page.is_cut() {
+                        push_postgres(&mut page, &row, layout)?;
+                        page.cut_beyond(most_bytes);
+                    }
                 }
             }
             Connection::Sqlite(connection, _) => {
                 let mut rows = sql.fetch(&mut **connection);
                 while let Some(row) = rows.try_next().await? {
-                    push_sqlite(&mut page, &row, &layout.kinds)?;
+                    if !page.is_cut() {
+                        push_sqlite(&mut page, &row, &layout.kinds)?;
+                        page.cut_beyond(most_bytes);
+                    }
                 }
             }
         }

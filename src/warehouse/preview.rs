@@ -271,7 +271,7 @@ impl Reader {
         let members = Shown::Members(wanted.members);
         let members = tables.preview(&look, members).map_err(bad)?;
         let layout = Layout::new(self.warehouse.schema.dialect, columns.clone());
-        let first = read_page(session, &members, &layout).await?;
+        let first = read_page(session, &members, &layout, usize::MAX).await?;
         let explained = match wanted.explained {
             true => Some(explain(session, &tables, &look).await?),
             false => None,

@@ -235,13 +235,13 @@ impl SqlWarehouse {
     pub(super) async fn read_members(
         &self,
         run: &RunFacts,
-        first: u64,
-        last: u64,
+        (first, last): (u64, u64),
+        most_bytes: usize,
     ) -> Result<Page, WarehouseError> {
         let mut session = self.pool.session().await?;
         let layout = self.layout(&mut session, run).await?;
         let statement = self.tables(run).page(&layout.columns, first, last);
-        let page = read_page(&mut session, &statement, &layout).await?;
+        let page = read_page(&mut session, &statement, &layout, most_bytes).await?;
         session.hand_back();
         Ok(page)
     }

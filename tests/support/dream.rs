@@ -298,7 +298,12 @@ impl Warehouse for Dream {
         .await
     }
 
-    async fn page(&self, _: &RunFacts, first: u64, last: u64) -> Result<Page, WarehouseError> {
+    async fn page(
+        &self,
+        _: &RunFacts,
+        (first, last): (u64, u64),
+        _: usize,
+    ) -> Result<Page, WarehouseError> {
         self.ask(|kept| {
             let members = kept.members.as_ref().ok_or_else(|| wrong("no table"))?;
             let mut page = Page::new(["profile_id".to_owned()].into());
