@@ -9,6 +9,8 @@ fmt: ## formats the code
 lint: ## formatting and clippy
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	@# Without its features; with the bench, so that no dependency is built again.
+	cargo clippy --locked --no-default-features --lib --bins --bench counts -- -D warnings
 
 postgres: # the server binaries that the tests start
 	@sh tests/support/need-postgres.sh

@@ -13,6 +13,8 @@ mod check;
 mod check_online;
 mod cli;
 mod connection;
+#[cfg(feature = "iam")]
+mod connection_iam;
 mod connection_login;
 mod connector_commands;
 mod consent;

@@ -5,14 +5,12 @@
 
 use crate::support;
 
-use campaignd::run::{Clock as _, SystemClock};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use support::gate::{Act, Cut};
 use support::gate_wire::Refusal;
 use support::oracle;
-use support::receiver::{Answer, Receiver};
 use support::redshift_gate::PASSWORD;
 use support::site::Site;
 
@@ -21,15 +19,18 @@ connector: warehouse
 schedule: { cron: '0 9 * * *', timezone: UTC }
 audience:
   key: profile_id
-  sql: select profile_id from people
+  sql: select profile_id, login from people
 activation: { destination: sink, batch_size: 20 }
 ";
 
 /// A site, the user of its connector, and the connector's `auth` replaced.
-async fn site(name: &str, auth: impl FnOnce(&Site, &str) -> String) -> (Site, String) {
+pub(super) async fn site(name: &str, auth: impl FnOnce(&Site, &str) -> String) -> (Site, String) {
     let site = Site::on_redshift(name).await;
-    site.sql("create view people as select 'p-' || n as profile_id from generate_series(1, 60) n")
-        .await;
+    site.sql(
+        "create view people as select 'p-' || n as profile_id, current_user::varchar as login \
+         from generate_series(1, 60) n",
+    )
+    .await;
     site.write("campaigns/hello.yaml", CAMPAIGN);
     let output = site.campaignd(&["bootstrap", "warehouse", "--apply"]).await;
     assert!(output.status.success(), "{output:?}");
@@ -43,7 +44,7 @@ async fn site(name: &str, auth: impl FnOnce(&Site, &str) -> String) -> (Site, St
     (site, user)
 }
 
-fn no_secret_in(output: &Output) {
+pub(super) fn no_secret_in(output: &Output) {
     for text in [&output.stdout, &output.stderr] {
         let text = String::from_utf8_lossy(text);
         assert!(
@@ -120,89 +121,4 @@ async fn without_a_place_for_its_socket_it_says_what_to_set() {
     assert_eq!(output.status.code(), Some(5), "{output:?}");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("give TMPDIR a short path"), "{said}");
-}
-
-fn credentials(user: &str, seconds_from_now: i64) -> String {
-    let until = SystemClock.now().as_second() + seconds_from_now;
-    format!(r#"{{"dbUser":"{user}","dbPassword":"{PASSWORD}","expiration":{until}.5}}"#)
-}
-
-async fn run_with_iam(name: &str, life: i64) -> (Site, Receiver, String) {
-    let aws = Receiver::start().await;
-    let endpoint = format!("http://{}/", aws.address());
-    let (site, user) = site(name, |_, _| {
-        format!("{{ iam: {{ workgroup: wg, region: us-east-1, endpoint: '{endpoint}' }} }}")
-    })
-    .await;
-    let answer = credentials(&user, life);
-    aws.rule(move |_| Answer::reply(200, &[], &answer));
-    // So that there is a second session.
-    site.gate().rule(|passing| match &*passing.step {
-        "page" if passing.number == 1 => Act::CutBefore(Cut::Reset),
-        _ => Act::Pass,
-    });
-    let mut run = site.command(&["run", "hello"]);
-    run.env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
-        .env("AWS_SECRET_ACCESS_KEY", "AWS-Secret")
-        .env("AWS_SESSION_TOKEN", "AWS-Secret-Session");
-    let output = run.output().await.unwrap();
-    assert!(output.status.success(), "{output:?}");
-    no_secret_in(&output);
-    oracle::check(&site).await;
-    (site, aws, user)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn iam_credentials_are_asked_for_once_while_they_hold() {
-    let (_site, aws, _) = run_with_iam("iam_once", 3_600).await;
-    let requests = aws.requests();
-    assert_eq!(requests.len(), 1);
-    let asked = &requests[0];
-    let target = asked.header("x-amz-target");
-    assert_eq!(target, Some("RedshiftServerless.GetCredentials"));
-    assert_eq!(asked.json()["workgroupName"], "wg");
-    assert_eq!(
-        asked.header("x-amz-security-token"),
-        Some("AWS-Secret-Session")
-    );
-    let signature = asked.header("authorization").unwrap();
-    assert!(
-        signature.starts_with("AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/"),
-        "{signature}"
-    );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn iam_credentials_that_lapse_are_asked_for_again() {
-    let (_site, aws, _) = run_with_iam("iam_again", 0).await;
-    assert!(aws.count() > 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_aws_refuses_and_a_key_that_is_missing_are_told_of() {
-    let aws = Receiver::start().await;
-    aws.rule(|_| {
-        let body = r#"{"__type":"AccessDeniedException","message":"ada@example.com may not"}"#;
-        Answer::reply(400, &[], body)
-    });
-    let endpoint = format!("http://{}/", aws.address());
-    let (site, _) = site("iam_refused", |_, _| {
-        format!("{{ iam: {{ workgroup: wg, region: us-east-1, endpoint: '{endpoint}' }} }}")
-    })
-    .await;
-    let mut test = site.command(&["connector", "test", "warehouse"]);
-    test.env_remove("AWS_ACCESS_KEY_ID");
-    let output = test.output().await.unwrap();
-    assert_eq!(output.status.code(), Some(5));
-    let said = String::from_utf8(output.stdout).unwrap();
-    assert!(said.contains("set AWS_ACCESS_KEY_ID"), "{said}");
-    assert_eq!(aws.count(), 0);
-    test.env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
-        .env("AWS_SECRET_ACCESS_KEY", "AWS-Secret");
-    let output = test.output().await.unwrap();
-    assert_eq!(output.status.code(), Some(5));
-    no_secret_in(&output);
-    let said = String::from_utf8(output.stdout).unwrap();
-    assert!(said.contains("AccessDeniedException"), "{said}");
-    assert!(!said.contains("ada@example.com"), "{said}");
 }

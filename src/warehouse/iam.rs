@@ -6,7 +6,7 @@
 //!   `GetClusterCredentialsWithIAM` for the caller's own, form in, XML out.
 
 use super::errors::error;
-use super::login::Credentials;
+use super::login::{Credentials, IamLogin, IamTarget};
 use super::options::ServerOptions;
 use super::sigv4::{AwsKey, Signing, amz_date, authorization};
 use crate::run::{Clock as _, SystemClock, WarehouseError, WarehouseErrorClass as C};
@@ -24,31 +24,6 @@ const LIFE_SECONDS: u32 = 3_600;
 
 /// The longest answer that is read.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
-
-/// What the operator's file says under `auth.iam`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IamLogin {
-    /// What is logged in to.
-    pub target: IamTarget,
-    /// `us-east-1`.
-    pub region: String,
-    /// Where AWS is asked instead of its usual address for the region.
-    pub endpoint: Option<Url>,
-}
-
-/// What is logged in to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum IamTarget {
-    /// Redshift Serverless: the user is made from the caller's role.
-    Workgroup(String),
-    /// A provisioned cluster.
-    Cluster {
-        /// Its identifier.
-        cluster: String,
-        /// The database's user; none for the one made from the caller's role.
-        user: Option<String>,
-    },
-}
 
 /// A request, before it is signed.
 struct Question {
@@ -164,6 +139,16 @@ fn signed(
     headers
 }
 
+/// Where a service is asked in a region; `auth.iam.endpoint` is for the
+/// partitions that are closed to the public.
+fn usual_address(service: &str, region: &str) -> String {
+    let suffix = match region.starts_with("cn-") {
+        true => "amazonaws.com.cn",
+        false => "amazonaws.com",
+    };
+    format!("https://{service}.{region}.{suffix}/")
+}
+
 async fn post(
     login: &IamLogin,
     key: &AwsKey,
@@ -175,10 +160,7 @@ async fn post(
             format!("AWS cannot be asked for credentials: {what}"),
         )
     };
-    let usual = format!(
-        "https://{}.{}.amazonaws.com/",
-        question.service, login.region
-    );
+    let usual = usual_address(question.service, &login.region);
     let url = match &login.endpoint {
         Some(url) => url.clone(),
         None => Url::parse(&usual).map_err(|_| lost("`region` is not one"))?,
@@ -304,7 +286,6 @@ mod tests {
         }
     }
 
-    /// What botocore 1.44.5 makes of the same requests, key and time.
     #[test]
     fn being_asked_too_often_passes_and_being_refused_does_not() {
         for (status, reason, class) in [
@@ -319,60 +300,45 @@ mod tests {
         }
     }
 
+    /// What another implementation makes of the same requests: botocore, by
+    /// `tests/fixtures/aws_signatures.py`, which also holds them against its
+    /// own serializer. The file names the version.
     #[test]
     fn requests_are_signed_as_another_implementation_signs_them() {
-        let workgroup = || IamTarget::Workgroup("wg".to_owned());
-        let token = Some("session/token+1==");
-        for (target, database, session, wanted) in [
-            (
-                workgroup(),
-                "shared",
-                None,
-                "redshift-serverless/aws4_request, SignedHeaders=content-type;host;x-amz-date;x-amz-target, \
-                 Signature=e3dc054ace1d897da0b55f97cbe42b67b6196b98a1447b23f9d7965c213b80a8",
-            ),
-            (
-                workgroup(),
-                "shared",
-                token,
-                "redshift-serverless/aws4_request, SignedHeaders=content-type;host;x-amz-date;x-amz-security-token;x-amz-target, \
-                 Signature=1cec480e073a6a04c85d045294ebca5142c5f4e930004c1e0325ed4cf982185a",
-            ),
-            (
-                cluster(Some("campaignd")),
-                "my db",
-                None,
-                "redshift/aws4_request, SignedHeaders=content-type;host;x-amz-date, \
-                 Signature=3e998b97d765cd95b41e2d737873b156007a1a2551f57e4b01c4840c223a95b3",
-            ),
-            (
-                cluster(None),
-                "my db",
-                token,
-                "redshift/aws4_request, SignedHeaders=content-type;host;x-amz-date;x-amz-security-token, \
-                 Signature=a756722e46d1aaabbcc771bc9589f3be61f064c1b85363b79896e5a41b38d6bc",
-            ),
-        ] {
+        let file = include_str!("../../tests/fixtures/aws_signatures.json");
+        let file: serde_json::Value = serde_json::from_str(file).unwrap();
+        let text = |of: &serde_json::Value, name: &str| of[name].as_str().map(str::to_owned);
+        let vectors = file["vectors"].as_array().unwrap();
+        assert!(vectors.len() >= 6);
+        for vector in vectors {
+            let target = match text(vector, "workgroup") {
+                Some(workgroup) => IamTarget::Workgroup(workgroup),
+                None => IamTarget::Cluster {
+                    cluster: text(vector, "cluster").unwrap(),
+                    user: text(vector, "user"),
+                },
+            };
             let login = IamLogin {
                 target,
-                region: "us-east-1".to_owned(),
+                region: text(vector, "region").unwrap(),
                 endpoint: None,
             };
             let key = AwsKey {
-                id: "AKIDEXAMPLE".to_owned(),
-                secret: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY".to_owned().into(),
-                session: session.map(|token: &str| token.to_owned().into()),
+                id: text(&file, "key").unwrap(),
+                secret: text(&file, "secret").unwrap().into(),
+                session: text(vector, "token").map(SecretString::from),
             };
-            let question = question(&login, database);
-            let host = format!("{}.us-east-1.amazonaws.com", question.service);
-            let at = "2026-11-22T14:00:00Z".parse().unwrap();
-            let headers = signed(&question, &host, "us-east-1", &key, at);
+            let question = question(&login, &text(vector, "database").unwrap());
+            assert_eq!(Some(&question.body), text(vector, "body").as_ref());
+            let address = usual_address(question.service, &login.region);
+            assert_eq!(Some(&address), text(vector, "url").as_ref());
+            let url = Url::parse(&address).unwrap();
+            let at = text(&file, "at").unwrap().parse().unwrap();
+            let host = url.host_str().unwrap();
+            let headers = signed(&question, host, &login.region, &key, at);
             let (name, value) = headers.last().unwrap();
-            let start = "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20261122/us-east-1/";
-            assert_eq!(
-                (*name, value.as_str()),
-                ("authorization", &*format!("{start}{wanted}"))
-            );
+            assert_eq!(*name, "authorization");
+            assert_eq!(Some(value), text(vector, "authorization").as_ref());
         }
     }
 

@@ -3,7 +3,8 @@
 //! None of it is ever logged.
 
 use super::errors::error;
-use super::iam::{IamLogin, ask_aws};
+#[cfg(feature = "iam")]
+use super::iam::ask_aws;
 use super::options::ServerOptions;
 use crate::run::{WarehouseError, WarehouseErrorClass as C};
 use secrecy::SecretString;
@@ -14,6 +15,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
+use url::Url;
 
 /// How long a command may take.
 const COMMAND_LIMIT: Duration = Duration::from_secs(10);
@@ -37,6 +39,31 @@ pub enum Login {
     Iam(Box<IamLogin>),
 }
 
+/// What the operator's file says under `auth.iam`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IamLogin {
+    /// What is logged in to.
+    pub target: IamTarget,
+    /// `us-east-1`.
+    pub region: String,
+    /// Where AWS is asked instead of its usual address for the region.
+    pub endpoint: Option<Url>,
+}
+
+/// What is logged in to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IamTarget {
+    /// Redshift Serverless: the user is made from the caller's role.
+    Workgroup(String),
+    /// A provisioned cluster.
+    Cluster {
+        /// Its identifier.
+        cluster: String,
+        /// The database's user; none for the one made from the caller's role.
+        user: Option<String>,
+    },
+}
+
 /// A user and a password.
 #[derive(Debug, Clone)]
 pub(super) struct Credentials {
@@ -48,8 +75,27 @@ pub(super) struct Credentials {
 #[derive(Default)]
 pub(super) struct Logins(Mutex<Option<Known>>);
 
+/// What there is to log in with, or why there is nothing.
+type Answer = Result<Credentials, WarehouseError>;
+
+/// For how long temporary credentials are used that hold for `life`: they are
+/// renewed while they would still do.
+fn renewed_after(life: Duration) -> Duration {
+    life / 3 * 2
+}
+
+/// Settings refuse `auth.iam` in a build without it.
+#[cfg(not(feature = "iam"))]
+async fn ask_aws(
+    _: &IamLogin,
+    _: &ServerOptions,
+) -> Result<(Credentials, Duration), WarehouseError> {
+    let message = "this build has no logins by IAM; build it with the feature `iam`";
+    Err(error(C::Configuration, message))
+}
+
 struct Known {
-    answer: Result<Credentials, WarehouseError>,
+    answer: Answer,
     until: Instant,
     /// Whether it was learned for an earlier connection than the last.
     is_old: bool,
@@ -57,16 +103,35 @@ struct Known {
 
 impl Logins {
     /// For the next connection to `server`.
-    pub(super) async fn credentials(
-        &self,
-        server: &ServerOptions,
-    ) -> Result<Credentials, WarehouseError> {
-        if matches!(server.login, Login::Given) {
-            return Ok(Credentials {
+    pub(super) async fn credentials(&self, server: &ServerOptions) -> Answer {
+        match &server.login {
+            Login::Given => Ok(Credentials {
                 user: server.user.clone(),
                 password: server.password.clone(),
-            });
+            }),
+            Login::Command(argv) => {
+                let asking = async {
+                    let said = run(argv).await;
+                    let answer = said.map(|said| said.for_user(&server.user));
+                    (answer, COMMAND_EVERY)
+                };
+                self.remembered(asking).await
+            }
+            Login::Iam(iam) => {
+                let asking = async {
+                    match ask_aws(iam, server).await {
+                        Ok((credentials, life)) => (Ok(credentials), renewed_after(life)),
+                        Err(failed) => (Err(failed), Duration::ZERO),
+                    }
+                };
+                self.remembered(asking).await
+            }
         }
+    }
+
+    /// What was learned last, while it holds; else what `asking` comes to, and
+    /// for how long that holds. One asks at a time.
+    async fn remembered(&self, asking: impl Future<Output = (Answer, Duration)>) -> Answer {
         let mut known = self.0.lock().await;
         if let Some(known) = &mut *known
             && Instant::now() < known.until
@@ -75,18 +140,7 @@ impl Logins {
             return known.answer.clone();
         }
         let now = Instant::now();
-        let (answer, holds) = match &server.login {
-            Login::Command(argv) => (run(argv).await, COMMAND_EVERY),
-            Login::Iam(iam) => match ask_aws(iam, server).await {
-                Ok((credentials, life)) => (Ok(credentials), life / 3 * 2),
-                Err(failed) => (Err(failed), Duration::ZERO),
-            },
-            Login::Given => unreachable!("answered above"),
-        };
-        let answer = match (&server.login, answer) {
-            (Login::Command(_), Ok(password)) => Ok(password.for_user(&server.user)),
-            (_, answer) => answer,
-        };
+        let (answer, holds) = asking.await;
         *known = Some(Known {
             answer: answer.clone(),
             until: now + holds,
@@ -226,5 +280,51 @@ mod tests {
         let failed = run(&["/nonexistent".to_owned()]).await.unwrap_err();
         assert_eq!(failed.class, C::Configuration);
         assert!(failed.message.ends_with("correct `auth` of the connector"));
+    }
+
+    /// How often AWS was asked when each of `times` after the first login had
+    /// passed, for credentials of an hour.
+    async fn asked_after(times: &[u64]) -> Vec<u32> {
+        let logins = Logins::default();
+        let (mut asked, mut seen) = (0, Vec::new());
+        let began = Instant::now();
+        for time in times {
+            tokio::time::sleep_until(began + Duration::from_secs(*time)).await;
+            let asking = async {
+                asked += 1;
+                let credentials = Credentials {
+                    user: format!("IAM:{asked}"),
+                    password: String::new().into(),
+                };
+                (Ok(credentials), renewed_after(Duration::from_secs(3_600)))
+            };
+            let used = logins.remembered(asking).await.unwrap();
+            assert_eq!(used.user, format!("IAM:{asked}"));
+            seen.push(asked);
+        }
+        seen
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn temporary_credentials_are_renewed_after_two_thirds_of_their_life() {
+        let asked = asked_after(&[0, 1, 2_399, 2_400, 4_799, 4_800]).await;
+        assert_eq!(asked, [1, 1, 1, 2, 2, 3]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_aws_refuses_is_asked_for_again_at_the_next_connection() {
+        let logins = Logins::default();
+        for _ in 0..2 {
+            let refused = async { (Err(error(C::Lost, "no")), Duration::ZERO) };
+            assert!(logins.remembered(refused).await.is_err());
+        }
+        let given = async {
+            let credentials = Credentials {
+                user: "IAM:app".to_owned(),
+                password: String::new().into(),
+            };
+            (Ok(credentials), Duration::ZERO)
+        };
+        assert_eq!(logins.remembered(given).await.unwrap().user, "IAM:app");
     }
 }

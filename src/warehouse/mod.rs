@@ -14,6 +14,7 @@ mod consent;
 mod erase;
 mod errors;
 mod fresh;
+#[cfg(feature = "iam")]
 mod iam;
 mod keepalive;
 mod label;
@@ -29,6 +30,7 @@ mod report_keys;
 mod report_sql;
 mod report_tls;
 pub mod sample;
+#[cfg(feature = "iam")]
 mod sigv4;
 mod staging;
 mod tidy;
@@ -37,8 +39,7 @@ pub use adapter::open;
 pub use bootstrap::{Applied, Change, apply_bootstrap, apply_lift};
 pub use erase::{Erased, Erasure, erase};
 pub use fresh::newest_data;
-pub use iam::{IamLogin, IamTarget};
-pub use login::Login;
+pub use login::{IamLogin, IamTarget, Login};
 pub use options::{ApartOptions, ConnectorOptions, Keepalive, ServerOptions, Tls};
 pub use preview::{Blamed, Looked, Preview, Wanted, audience_count, look_at_campaign, preview};
 pub use report::{Column, ConnectorReport, MAX_RELATIONS, OwnTable, Relation, report};

@@ -92,6 +92,12 @@ fn read_iam(dialect: Dialect, field: &Field, rest: Section) -> Option<Read> {
     if dialect != Dialect::Redshift {
         field.error("`iam` is for Redshift; give `password` or `password_command`");
     }
+    if cfg!(not(feature = "iam")) {
+        field.error(
+            "this build of campaignd has no logins by IAM; build it with the feature `iam`, or \
+             give `password_command`",
+        );
+    }
     let mut section = field.section()?;
     let text = |field: Option<Field<'_>>| field.map(|f| name(&f));
     let workgroup = text(section.optional("workgroup"));

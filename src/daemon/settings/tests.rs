@@ -368,3 +368,30 @@ fn wrong_tokens_and_client_certificates_are_said_with_what_to_do() {
         );
     }
 }
+
+/// Under the feature `iam` and without it: what is not built in is refused at
+/// its place, with the one thing to do.
+#[test]
+fn a_login_by_iam_is_for_a_build_that_has_it() {
+    let login = "auth: { user: campaignd, password: \"${credential:warehouse_password}\" }";
+    let text = LEAST.replace(login, "auth: { iam: { workgroup: wg, region: us-east-1 } }");
+    assert_ne!(text, LEAST);
+    let name = "campaignd.yaml";
+    let problems = match compile(&Source { name, text: &text }) {
+        Ok(_) => Vec::new(),
+        Err(problems) => problems.iter().map(ToString::to_string).collect(),
+    };
+    match cfg!(feature = "iam") {
+        true => assert_eq!(problems, [""; 0]),
+        false => {
+            let [problem] = problems.as_slice() else {
+                panic!("{problems:?}");
+            };
+            assert!(problem.starts_with("campaignd.yaml:9:"), "{problem}");
+            assert!(
+                problem.contains("build it with the feature `iam`"),
+                "{problem}"
+            );
+        }
+    }
+}
