@@ -75,6 +75,15 @@ async fn shown(site: &Site, args: &[&str]) -> String {
 async fn a_good_connector_has_nothing_to_put_right() {
     for (world, name) in [(World::Postgres, "good_one"), (World::Redshift, "good_two")] {
         let site = site(world, name, "").await;
+        if world == World::Redshift {
+            site.sql(
+                "insert into pg_catalog.redshift_shared values \
+                 ('sales', 'sales_db', 'schema', 'public'), \
+                 ('sales', 'sales_db', 'table', 'public.orders'), \
+                 ('sales', 'sales_db', 'late binding view', 'public.recent_orders')",
+            )
+            .await;
+        }
         let shown = shown(&site, &["connector", "test", "warehouse"]).await;
         insta::assert_snapshot!(format!("good_{world:?}"), shown);
         let found: Value = site.json(&["connector", "test", "warehouse"]).await;
@@ -87,6 +96,17 @@ async fn a_good_connector_has_nothing_to_put_right() {
             [{ "column": "profile_id", "rows": 4, "nulls": 1, "duplicates": 1 }]
         );
         assert_eq!(*keys, counted);
+        let relation = &found["report"]["relations"][0];
+        assert_eq!(relation["privileges"], serde_json::json!(["select"]));
+        let used = serde_json::json!(
+            [{ "campaign": "hello", "columns": ["profile_id", "email"] }]
+        );
+        assert_eq!(relation["used_by"], used);
+        let held = &found["report"]["privileges"];
+        assert_eq!(held["attributes"], serde_json::json!([]));
+        assert_eq!(held["roles_are_visible"], true);
+        let own = serde_json::json!({ "name": "campaignd", "privileges": ["usage", "create"] });
+        assert_eq!(held["schemas"][0], own);
         site.check_gate();
     }
 }
@@ -95,8 +115,19 @@ async fn a_good_connector_has_nothing_to_put_right() {
 async fn privileges_beyond_need_are_findings() {
     for (world, name) in [(World::Postgres, "much_one"), (World::Redshift, "much_two")] {
         let more = "alter role app createdb; grant all on shared.active_people to app; \
-            grant create on schema public to app";
+            grant create on schema public to app; create schema elsewhere; \
+            grant usage, create on schema elsewhere to app; \
+            create table drop_box (note varchar(9)); grant insert on drop_box to app; \
+            create role analysts; grant analysts to app";
         let site = site(world, name, more).await;
+        site.sql(match world {
+            World::Redshift => "create role \"sys:operator\"; grant \"sys:operator\" to analysts",
+            _ => {
+                "create role chief createrole bypassrls; grant chief to analysts; \
+                  grant pg_read_all_data to app"
+            }
+        })
+        .await;
         let report = shown(&site, &["connector", "test", "warehouse"]).await;
         insta::assert_snapshot!(format!("over_privileged_{world:?}"), report);
         site.sql("alter role app superuser").await;
@@ -113,6 +144,18 @@ async fn a_table_instead_of_a_view_and_a_missing_table_of_ours_are_findings() {
         (World::Redshift, "table_two"),
     ] {
         let site = site(world, name, "grant select on people to app").await;
+        site.sql("create view shared.no_key as select email from people")
+            .await;
+        site.sql("grant select on shared.no_key to app").await;
+        site.write(
+            "campaigns/phones.yaml",
+            &CAMPAIGN
+                .replace("hello", "phones")
+                .replace("email from", "email, phone from"),
+        );
+        let suppressing = "policy: { suppress: [ shared.no_key ] }\n";
+        let suppressing = format!("{}{suppressing}", CAMPAIGN.replace("hello", "suppressing"));
+        site.write("campaigns/suppressing.yaml", &suppressing);
         site.sql("drop table campaignd.open_runs").await;
         site.sql("alter table campaignd.deliveries drop column attempts")
             .await;

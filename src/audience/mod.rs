@@ -21,6 +21,7 @@ mod spec;
 mod stage;
 mod statement;
 mod suppress;
+mod uses;
 mod wildcard;
 
 pub use caps::{FrequencyCap, OpenMembers, ShownContacts};
@@ -40,3 +41,4 @@ pub use selected::{Selected, selected_columns};
 pub use spec::AudienceSpec;
 pub use stage::RunTables;
 pub use statement::{Lock, Schema, Statement};
+pub use uses::{Uses, is_named};

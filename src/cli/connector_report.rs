@@ -2,13 +2,22 @@
 
 use super::exit::{Failure, PROBLEMS, UNREACHABLE};
 use super::load;
+use super::plan::asked;
 use super::show::{Format, lines, say, say_json, table};
 use crate::audience::Dialect;
 use crate::daemon::settings::{Connector, Secrets, Settings};
+use crate::history::RunFacts;
 use crate::id::ConnectorName;
-use crate::warehouse::{ConnectorReport, KeySample, MAX_RELATIONS, MAX_SAMPLED, Relation, report};
+use crate::run::{Clock as _, SystemClock};
+use crate::warehouse::{
+    ConnectorReport, DataShares, KeySample, MAX_RELATIONS, MAX_SAMPLED, MAX_SHARED, Privileges,
+    Relation, SharedRelation, report,
+};
 use serde::Serialize;
-use std::collections::BTreeSet;
+
+/// The most campaigns of a connector that are looked at: each costs a few
+/// logins.
+const MAX_CAMPAIGNS: usize = 200;
 
 /// A connector, as the operator's file has it.
 #[derive(Debug, Serialize)]
@@ -101,6 +110,9 @@ struct Tested {
     reachable: bool,
     /// Why it is not, and the one thing to do.
     error: Option<String>,
+    /// How many campaigns of the connector were looked at, and how many not.
+    campaigns: usize,
+    campaigns_left_out: usize,
     report: Option<ConnectorReport>,
 }
 
@@ -117,11 +129,13 @@ pub(super) async fn test(
     let folder = load::campaigns(settings);
     let campaigns = folder.campaigns.values().map(|loaded| &loaded.campaign);
     let of_this = campaigns.filter(|campaign| campaign.connector == *name);
-    let keys: BTreeSet<String> = of_this
-        .map(|campaign| campaign.audience.key.clone())
-        .collect();
-    let keys: Vec<String> = keys.into_iter().collect();
-    let found = report(options, &keys).await;
+    let now = SystemClock.now();
+    // One that cannot be rendered is for `check` to tell of.
+    let facts = of_this.filter_map(|campaign| asked(settings, campaign, now).ok());
+    let mut facts: Vec<RunFacts> = facts.map(|asked| asked.facts).collect();
+    let campaigns_left_out = facts.len().saturating_sub(MAX_CAMPAIGNS);
+    facts.truncate(MAX_CAMPAIGNS);
+    let found = report(options, &facts).await;
     let (report, error) = match found {
         Ok(report) => (Some(report), None),
         Err(error) => (None, Some(error.to_string())),
@@ -130,6 +144,8 @@ pub(super) async fn test(
         view: view(name, connector),
         reachable: report.is_some(),
         error,
+        campaigns: facts.len(),
+        campaigns_left_out,
         report,
     };
     match format {
@@ -169,12 +185,15 @@ fn text(tested: &Tested) -> String {
         shown.push(format!("  TLS         could not be looked at: {why}"));
     }
     let isolation = report.isolation.as_deref();
-    let hidden = "only a superuser may see it";
+    let hidden = "not visible to this login";
     shown.push(format!("  isolation   {}", isolation.unwrap_or(hidden)));
     shown.push(format!(
         "  took        {} ms to connect, {} ms there and back",
         report.connect_ms, report.round_trip_ms
     ));
+    if let Some(held) = &report.privileges {
+        shown.extend(privileges(held));
+    }
     let present = report.tables.iter().filter(|table| table.present).count();
     shown.push(match &view.history {
         None => format!("  our tables  {present} of {}", report.tables.len()),
@@ -187,9 +206,17 @@ fn text(tested: &Tested) -> String {
     for one in &report.relations {
         shown.push(relation(one));
         shown.extend(one.keys.iter().map(key));
+        shown.extend(used_by(one));
     }
     if report.relations_left_out {
         shown.push(format!("    and more than these {MAX_RELATIONS}"));
+    }
+    shown.extend(shares(&report.data_shares));
+    if tested.campaigns_left_out > 0 {
+        shown.push(format!(
+            "  {} campaigns looked at, {} not",
+            tested.campaigns, tested.campaigns_left_out
+        ));
     }
     if report.findings.is_empty() {
         shown.push("  nothing to put right".to_owned());
@@ -221,5 +248,75 @@ fn relation(relation: &Relation) -> String {
         .map(|column| format!("{} {}", column.name, column.data_type))
         .collect();
     let Relation { name, kind, .. } = relation;
-    format!("    {name} ({kind}): {}", columns.join(", "))
+    let held = match relation.privileges.is_empty() {
+        true => String::new(),
+        false => format!("; {}", relation.privileges.join(", ")),
+    };
+    format!("    {name} ({kind}{held}): {}", columns.join(", "))
+}
+
+/// The columns that campaigns use, however many campaigns that are.
+fn used_by(relation: &Relation) -> Option<String> {
+    let uses = relation.used_by.iter();
+    let campaigns: Vec<&str> = uses.map(|used| used.campaign.as_str()).collect();
+    let is_used = |name: &&str| {
+        let mut uses = relation.used_by.iter();
+        uses.any(|used| used.columns.iter().any(|column| column == name))
+    };
+    let columns = relation.columns.iter().map(|column| column.name.as_str());
+    let columns: Vec<&str> = columns.filter(is_used).collect();
+    let by = match campaigns.as_slice() {
+        [] => return None,
+        [one] => (*one).to_owned(),
+        [first, others @ ..] => format!("{first} and {} more", others.len()),
+    };
+    let columns = match columns.is_empty() {
+        true => "none of its columns".to_owned(),
+        false => columns.join(", "),
+    };
+    Some(format!("      used by {by}: {columns}"))
+}
+
+fn privileges(held: &Privileges) -> [String; 3] {
+    let list = |words: &[String]| match words.is_empty() {
+        true => "none".to_owned(),
+        false => words.join(", "),
+    };
+    let schemas = held.schemas.iter();
+    let schemas: Vec<String> = schemas
+        .map(|schema| format!("{} ({})", schema.name, schema.privileges.join(", ")))
+        .collect();
+    let roles = match held.roles_are_visible {
+        true => list(&held.roles),
+        false => "not visible to this login".to_owned(),
+    };
+    [
+        format!("  roles       {roles}"),
+        format!("  database    {}", list(&held.database)),
+        format!("  schemas     {}", list(&schemas)),
+    ]
+}
+
+fn shares(shares: &DataShares) -> Vec<String> {
+    let databases = match shares.databases.is_empty() {
+        true => None,
+        false => Some(format!(
+            "  made from data shares: {}",
+            shares.databases.join(", ")
+        )),
+    };
+    let heading = (!shares.relations.is_empty()).then(|| "  data shares bring in:".to_owned());
+    let relations = shares.relations.iter().map(|relation| {
+        let SharedRelation { share, name, kind } = relation;
+        format!("    {name} ({kind}) of the share {share}")
+    });
+    let more = shares
+        .relations_left_out
+        .then(|| format!("    and more than these {MAX_SHARED}"));
+    databases
+        .into_iter()
+        .chain(heading)
+        .chain(relations)
+        .chain(more)
+        .collect()
 }

@@ -5,15 +5,22 @@
 use super::adapter::SqlWarehouse;
 use super::connect::Rows;
 use super::pool::Session;
+use super::report_ask::{
+    cell, first, held, is_true, rows, rows_read_only, statement, text, visible_rows,
+};
+use super::report_campaigns::{self, UsedBy};
 use super::report_keys::{self, KeySample};
+use super::report_privileges::Privileges;
+use super::report_shares::DataShares;
 use super::report_sql as ask;
 use super::report_tls;
 use super::{ApartOptions, ConnectorOptions};
-use crate::audience::{Dialect, Statement};
-use crate::history::TABLES;
+use crate::audience::Dialect;
+use crate::history::{RunFacts, TABLES};
 use crate::run::WarehouseError;
 use crate::tls::TlsReport;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -39,7 +46,7 @@ pub struct ConnectorReport {
     pub tls: Option<TlsReport>,
     /// Why that could not be seen.
     pub tls_error: Option<String>,
-    /// The isolation of transactions; none where only a superuser may see it
+    /// The isolation of transactions; none where this login may not see it
     /// (Redshift).
     pub isolation: Option<String>,
     /// From the first packet to a session, in milliseconds.
@@ -48,6 +55,8 @@ pub struct ConnectorReport {
     pub round_trip_ms: f64,
     /// Whether the login may do anything at all.
     pub is_superuser: bool,
+    /// What it may do, relations aside; none of a file.
+    pub privileges: Option<Privileges>,
     /// What should be otherwise; empty is good.
     pub findings: Vec<String>,
     /// The daemon's own tables.
@@ -56,6 +65,8 @@ pub struct ConnectorReport {
     pub relations: Vec<Relation>,
     /// Whether there is more of it.
     pub relations_left_out: bool,
+    /// What data shares bring in, as far as this login may see it (Redshift).
+    pub data_shares: DataShares,
 }
 
 /// One of the daemon's own tables.
@@ -76,11 +87,15 @@ pub struct Relation {
     pub name: String,
     /// `view`, `table` and the like.
     pub kind: &'static str,
+    /// What the login holds on it; of a file, nothing is said.
+    pub privileges: Vec<String>,
     /// Its columns in order.
     pub columns: Vec<Column>,
     /// What some of its rows say of the columns that campaigns of the
     /// connector name as keys.
     pub keys: Vec<KeySample>,
+    /// The campaigns that read it.
+    pub used_by: Vec<UsedBy>,
 }
 
 /// A column of a relation.
@@ -93,11 +108,12 @@ pub struct Column {
     pub data_type: String,
 }
 
-/// Connects, looks around, and reports. `keys` are the columns that campaigns
-/// name as keys. Writes nothing; a SQLite file that is not there is not made.
+/// Connects, looks around, and reports; also what is missing for `campaigns`,
+/// as runs of them would be. Writes nothing; a SQLite file that is not there is
+/// not made.
 pub async fn report(
     options: ConnectorOptions,
-    keys: &[String],
+    campaigns: &[RunFacts],
 ) -> Result<ConnectorReport, WarehouseError> {
     if let ConnectorOptions::Sqlite { path, .. } = &options
         && !path.exists()
@@ -130,18 +146,25 @@ pub async fn report(
         connect_ms,
         round_trip_ms: (shortest.as_secs_f64() * 100_000.0).round() / 100.0,
         is_superuser: false,
+        privileges: None,
         findings: Vec::new(),
         tables: Vec::new(),
         relations: Vec::new(),
         relations_left_out: false,
+        data_shares: DataShares::default(),
     };
     found.privileges(&warehouse, &mut session).await?;
     match options.apart() {
         None => found.own_tables(&warehouse, &mut session).await?,
         Some(apart) => found.shown_contacts(apart, &mut session).await,
     }
-    found.shared(&warehouse, &mut session, keys).await?;
+    found.shared(&warehouse, &mut session, campaigns).await?;
+    if dialect == Dialect::Redshift {
+        found.data_shares = DataShares::of(&mut session).await?;
+    }
     session.close().await;
+    let missing = report_campaigns::missing(&options, campaigns).await;
+    found.findings.extend(missing);
     Ok(found)
 }
 
@@ -156,6 +179,7 @@ fn not_made_yet(path: &Path) -> ConnectorReport {
         connect_ms: 0,
         round_trip_ms: 0.0,
         is_superuser: false,
+        privileges: None,
         findings: vec![format!(
             "{} is not there; it is made at the first run",
             path.display()
@@ -163,6 +187,7 @@ fn not_made_yet(path: &Path) -> ConnectorReport {
         tables: Vec::new(),
         relations: Vec::new(),
         relations_left_out: false,
+        data_shares: DataShares::default(),
     }
 }
 
@@ -176,25 +201,23 @@ impl ConnectorReport {
         if warehouse.schema.dialect == Dialect::Sqlite {
             return Ok(());
         }
-        let superuser = text(session, ask::SUPERUSER).await?;
-        self.is_superuser = !superuser.is_empty();
-        let mut excesses = ask::excesses(warehouse.schema.dialect);
+        let (held, of_roles) = Privileges::of(session, warehouse.schema.dialect).await?;
+        self.is_superuser = held.is_superuser();
+        let login = text(session, "select current_user").await?;
         if self.is_superuser {
             self.findings.push(format!(
-                "the login `{superuser}` is a superuser, who may do anything; give the daemon a login of its own, as `campaignd bootstrap NAME` prints it"
+                "the login `{login}` is a superuser, who may do anything; give the daemon a login of its own, as `campaignd bootstrap NAME` prints it"
             ));
-            excesses.clear();
+        } else {
+            let excesses = held.excesses(&warehouse.schema, &login);
+            self.findings.extend(excesses);
+            self.findings.extend(of_roles);
         }
-        for (sql, finding) in excesses {
-            for row in rows(session, sql).await? {
-                let name = row.into_iter().next().flatten().unwrap_or_default();
-                self.findings.push(finding.replace("{}", &name));
-            }
-        }
+        self.privileges = Some(held);
         let name = &warehouse.schema.name;
         let literal = warehouse.schema.name_literal();
         let held = rows(session, &ask::own_schema(&literal)).await?;
-        let may = |column: usize| held.first().and_then(|row| row[column].as_deref()) == Some("t");
+        let may = |column: usize| held.first().is_some_and(|row| is_true(row, column));
         if held.is_empty() {
             self.findings.push(format!(
                 "the schema `{name}` is not there; run `campaignd bootstrap NAME --apply`"
@@ -263,61 +286,106 @@ impl ConnectorReport {
         &mut self,
         warehouse: &SqlWarehouse,
         session: &mut Session,
-        keys: &[String],
+        campaigns: &[RunFacts],
     ) -> Result<(), WarehouseError> {
         let schema = &warehouse.schema;
         let literal = schema.name_literal();
-        let relations = ask::relations(schema.dialect, &literal, MAX_RELATIONS + 1);
-        let relations = rows(session, &relations).await?;
-        self.relations_left_out = relations.len() > MAX_RELATIONS;
-        for row in relations.into_iter().take(MAX_RELATIONS) {
-            let cell = |at: usize| row.get(at).cloned().flatten().unwrap_or_default();
-            let is_true = |at: usize| matches!(cell(at).as_str(), "t" | "1");
-            let (space, table) = (cell(0), cell(1));
-            let name = match space.is_empty() {
-                true => table.clone(),
-                false => format!("{space}.{table}"),
-            };
-            let kind = kind(&cell(2));
-            if kind.ends_with("table") && schema.dialect != Dialect::Sqlite {
-                self.findings.push(format!(
-                    "`{name}` is a {kind}; share a view with the columns campaigns need"
-                ));
-            }
-            if is_true(3) && !self.is_superuser {
-                self.findings.push(format!(
-                    "the login may change `{name}`; an administrator must revoke all but select on it"
-                ));
-            }
-            if is_true(4) {
-                self.findings.push(format!(
-                    "the view `{name}` shares every column there will be (`select *`); name its columns"
-                ));
-            }
+        let question = ask::relations(schema.dialect, &literal, MAX_RELATIONS + 1);
+        let found = rows(session, &question).await?;
+        self.relations_left_out = found.len() > MAX_RELATIONS;
+        let further = match schema.dialect {
+            Dialect::Redshift => visible_rows(session, ask::FURTHER_PRIVILEGES).await?,
+            Dialect::Postgres | Dialect::Sqlite => None,
+        };
+        let further = self.of_this_login(further.unwrap_or_default());
+        let uses = report_campaigns::uses(campaigns, schema.dialect);
+        for row in found.into_iter().take(MAX_RELATIONS) {
+            let (space, table) = (cell(&row, 0), cell(&row, 1));
+            let mut privileges = held(&row, 4, ask::on_relations(schema.dialect));
+            let of_it = further
+                .iter()
+                .filter(|(of, name, _)| (of, name) == (&space, &table));
+            privileges.extend(of_it.map(|(_, _, privilege)| privilege.clone()));
             let columns = ask::columns(schema.dialect, &space, &table);
             let columns = rows(session, &columns).await?;
             let mut relation = Relation {
-                name,
-                kind,
+                name: match space.is_empty() {
+                    true => table.clone(),
+                    false => format!("{space}.{table}"),
+                },
+                kind: kind(&cell(&row, 2)),
+                privileges,
                 columns: columns.into_iter().filter_map(column).collect(),
                 keys: Vec::new(),
+                used_by: Vec::new(),
             };
-            for key in report_keys::keys_of(&relation, keys) {
-                let question = report_keys::question(&space, &table, &key);
-                match rows_read_only(session, schema.dialect, &question).await? {
-                    Ok(answer) => {
-                        let sample = answer.iter().find_map(|row| report_keys::answer(&key, row));
-                        relation.keys.extend(sample);
+            relation.used_by = report_campaigns::used_by(&relation, (&space, &table), &uses);
+            self.judge(&relation, schema.dialect, is_true(&row, 3));
+            if relation.is_readable(schema.dialect) {
+                let keys = report_keys::keys_of(&relation, campaigns);
+                for key in keys {
+                    let question = report_keys::question(&space, &table, &key);
+                    match rows_read_only(session, schema.dialect, &question).await? {
+                        Ok(answer) => {
+                            let sample =
+                                answer.iter().find_map(|row| report_keys::answer(&key, row));
+                            relation.keys.extend(sample);
+                        }
+                        Err(failed) => self.findings.push(format!(
+                            "`{}` cannot be read ({}); its owner must mend it",
+                            relation.name, failed.message
+                        )),
                     }
-                    Err(failed) => self.findings.push(format!(
-                        "`{}` cannot be read ({}); its owner must mend it",
-                        relation.name, failed.message
-                    )),
                 }
             }
             self.relations.push(relation);
         }
         Ok(())
+    }
+
+    /// Those of the privileges on relations that are granted to this login, to
+    /// a role of it or to everybody: schema, relation, privilege.
+    fn of_this_login(&self, rows: Rows) -> BTreeSet<(String, String, String)> {
+        let login = self.login.split_once(" in ").map_or("", |(login, _)| login);
+        let roles = self.privileges.iter().flat_map(|held| &held.roles);
+        let whose: Vec<&str> = roles.map(String::as_str).chain([login, "public"]).collect();
+        let is_ours = |row: &Vec<Option<String>>| {
+            let name = cell(row, 3);
+            whose.iter().any(|one| name.eq_ignore_ascii_case(one))
+        };
+        let ours = rows.into_iter().filter(is_ours);
+        ours.map(|row| (cell(&row, 0), cell(&row, 1), cell(&row, 2)))
+            .collect()
+    }
+
+    /// What should be otherwise about a relation.
+    fn judge(&mut self, relation: &Relation, dialect: Dialect, has_star: bool) {
+        let Relation { name, kind, .. } = relation;
+        let is_shared = dialect != Dialect::Sqlite && relation.is_readable(dialect);
+        if kind.ends_with("table") && is_shared {
+            self.findings.push(format!(
+                "`{name}` is a {kind}; share a view with the columns campaigns need"
+            ));
+        }
+        let more = relation.privileges.iter().map(String::as_str);
+        let more: Vec<&str> = more.filter(|held| *held != "select").collect();
+        if !more.is_empty() && !self.is_superuser {
+            self.findings.push(format!(
+                "the login holds {} on `{name}`; an administrator must revoke all but select on it",
+                more.join(", ")
+            ));
+        }
+        if has_star {
+            self.findings.push(format!(
+                "the view `{name}` shares every column there will be (`select *`); name its columns"
+            ));
+        }
+    }
+}
+
+impl Relation {
+    fn is_readable(&self, dialect: Dialect) -> bool {
+        dialect == Dialect::Sqlite || self.privileges.iter().any(|held| held == "select")
     }
 }
 
@@ -371,40 +439,10 @@ async fn isolation(
     match dialect {
         Dialect::Postgres => text(session, "show transaction_isolation").await.map(Some),
         Dialect::Sqlite => Ok(Some("serializable".to_owned())),
-        Dialect::Redshift => Ok(None),
+        Dialect::Redshift => {
+            let seen = visible_rows(session, ask::ISOLATION).await?;
+            let seen = seen.unwrap_or_default().into_iter().find_map(first);
+            Ok(seen.map(|level| level.trim().to_lowercase()))
+        }
     }
-}
-
-fn statement(sql: &str) -> Statement {
-    Statement::new("inspect", "connector", sql)
-}
-
-/// The rows of a question to what campaigns read, where nothing is written
-/// whatever a view calls; or what the warehouse has against it.
-async fn rows_read_only(
-    session: &mut Session,
-    dialect: Dialect,
-    sql: &str,
-) -> Result<Result<Rows, WarehouseError>, WarehouseError> {
-    if dialect == Dialect::Sqlite {
-        return Ok(rows(session, sql).await);
-    }
-    session.run(&statement("begin read only")).await?;
-    let answer = rows(session, sql).await;
-    session.run(&statement("rollback")).await?;
-    Ok(answer)
-}
-
-async fn rows(session: &mut Session, sql: &str) -> Result<Rows, WarehouseError> {
-    session.rows(&statement(sql)).await
-}
-
-fn first(row: Vec<Option<String>>) -> Option<String> {
-    row.into_iter().next().flatten()
-}
-
-/// The first cell of the answer; empty where there is none.
-async fn text(session: &mut Session, sql: &str) -> Result<String, WarehouseError> {
-    let answer = rows(session, sql).await?;
-    Ok(answer.into_iter().find_map(first).unwrap_or_default())
 }

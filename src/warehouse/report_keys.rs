@@ -3,6 +3,7 @@
 
 use super::report::Relation;
 use crate::audience::identifier;
+use crate::history::RunFacts;
 use serde::Serialize;
 
 /// The most rows of a relation that are looked at.
@@ -47,9 +48,12 @@ pub(super) fn answer(column: &str, row: &[Option<String>]) -> Option<KeySample> 
     })
 }
 
-/// The columns of `relation` that campaigns name as keys, as they are there.
-pub(super) fn keys_of(relation: &Relation, keys: &[String]) -> Vec<String> {
+/// The columns of `relation` that `campaigns` name as keys, as they are there.
+pub(super) fn keys_of(relation: &Relation, campaigns: &[RunFacts]) -> Vec<String> {
     let names = relation.columns.iter().map(|column| &column.name);
-    let is_key = |name: &&String| keys.iter().any(|key| key.eq_ignore_ascii_case(name));
+    let is_key = |name: &&String| {
+        let mut keys = campaigns.iter().map(|campaign| &campaign.audience.key);
+        keys.any(|key| key.eq_ignore_ascii_case(name))
+    };
     names.filter(is_key).cloned().collect()
 }

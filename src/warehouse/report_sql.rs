@@ -23,35 +23,118 @@ pub(super) fn version(dialect: Dialect) -> &'static str {
     }
 }
 
-/// A row where the login may do anything.
-pub(super) const SUPERUSER: &str =
-    "select usename from pg_user where usename = current_user and usesuper";
-
-/// What an ordinary login may and does not need: a row for each, and what is said of
-/// it.
-pub(super) fn excesses(dialect: Dialect) -> Vec<(&'static str, &'static str)> {
-    let mut all = vec![
-        (
-            "select usename from pg_user where usename = current_user and usecreatedb",
-            "the login `{}` may create databases; an administrator must run `alter user … nocreatedb`",
+/// What the login itself is: a row of booleans, and what they stand for.
+pub(super) fn attributes(dialect: Dialect) -> (&'static str, &'static [&'static str]) {
+    match dialect {
+        Dialect::Redshift => (
+            "select usesuper, usecreatedb from pg_user where usename = current_user",
+            &["superuser", "createdb"],
         ),
-        (
-            "select current_database() where has_database_privilege(current_database(), 'create')",
-            "the login may create schemas in the database `{}`; an administrator must revoke create on it",
+        Dialect::Postgres | Dialect::Sqlite => (
+            "select rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls \
+             from pg_roles where rolname = current_user",
+            &[
+                "superuser",
+                "createdb",
+                "createrole",
+                "replication",
+                "bypassrls",
+            ],
         ),
-        (
-            "select n.nspname from pg_namespace n where n.nspname = 'public' \
-             and has_schema_privilege(n.nspname, 'create')",
-            "the login may create tables in the schema `{}`; an administrator must revoke create on it from public",
-        ),
-    ];
-    if dialect == Dialect::Postgres {
-        all.push((
-            "select rolname from pg_roles where rolname = current_user and rolcreaterole",
-            "the login `{}` may create roles; an administrator must run `alter role … nocreaterole`",
-        ));
     }
-    all
+}
+
+/// PostgreSQL's roles that the login is in, and what each of them may do.
+pub(super) const ROLES: &str = "select rolname, rolsuper, rolcreatedb, rolcreaterole, rolbypassrls from pg_roles \
+     where rolname <> current_user and pg_has_role(current_user, oid, 'member') order by 1";
+
+/// The groups that the login is in.
+pub(super) const GROUPS: &str = "select g.groname from pg_group g, pg_user u \
+     where u.usename = current_user and u.usesysid = any (g.grolist) order by 1";
+
+/// Redshift's roles that were granted to the login: each sees its own.
+pub(super) const USER_GRANTS: &str =
+    "select role_name from svv_user_grants where user_name = current_user";
+
+/// Redshift's roles that were granted to roles.
+pub(super) const ROLE_GRANTS: &str = "select role_name, granted_role_name from svv_role_grants";
+
+/// What the login holds on the database: a row of booleans, and what they
+/// stand for.
+pub(super) fn on_database(dialect: Dialect) -> (&'static str, &'static [&'static str]) {
+    match dialect {
+        Dialect::Redshift => (
+            "select has_database_privilege(current_database(), 'create'), \
+             has_database_privilege(current_database(), 'temporary')",
+            &["create", "temporary"],
+        ),
+        Dialect::Postgres | Dialect::Sqlite => (
+            "select has_database_privilege(current_database(), 'connect'), \
+             has_database_privilege(current_database(), 'create'), \
+             has_database_privilege(current_database(), 'temporary')",
+            &["connect", "create", "temporary"],
+        ),
+    }
+}
+
+/// The schemas in which the login may do something: whether use, whether
+/// create.
+pub(super) fn on_schemas(dialect: Dialect, most: usize) -> String {
+    let may = |what: &str| format!("has_schema_privilege(n.nspname, '{what}')");
+    let (usage, create) = (may("usage"), may("create"));
+    format!(
+        "select n.nspname, {usage}, {create} from pg_namespace n \
+         where {} and ({usage} or {create}) order by 1 limit {most}",
+        others(dialect)
+    )
+}
+
+/// The isolation of Redshift's transactions, where it may be seen.
+pub(super) const ISOLATION: &str = "select database_isolation_level from svv_redshift_databases \
+     where database_name = current_database()";
+
+/// The databases made from data shares.
+pub(super) const SHARED_DATABASES: &str =
+    "select database_name from svv_redshift_databases where database_type = 'shared' order by 1";
+
+/// What data shares hold that were given to this warehouse.
+pub(super) fn shared_objects(most: usize) -> String {
+    format!(
+        "select share_name, object_name, object_type from svv_datashare_objects \
+         where share_type = 'INBOUND' and (object_type like '%table%' or object_type like '%view%') \
+         order by 1, 2 limit {most}"
+    )
+}
+
+/// Privileges on relations that Redshift has no function for, with whom they
+/// are granted to.
+pub(super) const FURTHER_PRIVILEGES: &str = "select namespace_name, relation_name, lower(privilege_type), identity_name \
+     from svv_relation_privileges where lower(privilege_type) in ('truncate', 'drop', 'alter')";
+
+/// What may be held on a relation, as the functions of the database have it.
+pub(super) fn on_relations(dialect: Dialect) -> &'static [&'static str] {
+    match dialect {
+        Dialect::Sqlite => &[],
+        Dialect::Redshift => &["select", "insert", "update", "delete", "references"],
+        Dialect::Postgres => &[
+            "select",
+            "insert",
+            "update",
+            "delete",
+            "truncate",
+            "references",
+            "trigger",
+        ],
+    }
+}
+
+/// [`OTHERS`] as the database reads it: in a literal of Redshift's the
+/// backslash needs one of its own.
+fn others(dialect: Dialect) -> String {
+    match dialect {
+        Dialect::Redshift => OTHERS.replace('\\', "\\\\"),
+        Dialect::Postgres | Dialect::Sqlite => OTHERS.to_owned(),
+    }
 }
 
 /// Whether the login may use the daemon's schema, and create in it; no row
@@ -63,16 +146,16 @@ pub(super) fn own_schema(literal: &str) -> String {
     )
 }
 
-/// What is there to read: schema, name, kind, whether the login may change it,
-/// and whether it is a view of every column.
+/// What is there to read or to change: schema, name, kind, whether it is a view
+/// of every column, and then what of [`on_relations`] the login holds.
 pub(super) fn relations(dialect: Dialect, own_schema: &str, most: usize) -> String {
     let may = |what: &str| format!("has_table_privilege(c.oid, '{what}')");
-    let changes = ["insert", "update", "delete"].map(may).join(" or ");
+    let held: Vec<String> = on_relations(dialect).iter().copied().map(may).collect();
     let definition = "lower(pg_get_viewdef(c.oid))";
     let (kind, star) = match dialect {
         Dialect::Sqlite => {
             return format!(
-                "select '', name, type, 0, 0 from sqlite_master where type in ('table', 'view') \
+                "select '', name, type, 0 from sqlite_master where type in ('table', 'view') \
                  and name not like 'sqlite\\_%' escape '\\' and name not in ({}) order by name limit {most}",
                 own_names()
             );
@@ -88,17 +171,15 @@ pub(super) fn relations(dialect: Dialect, own_schema: &str, most: usize) -> Stri
             format!("c.relkind = 'v' and {definition} like '%select *%'"),
         ),
     };
-    let others = match dialect {
-        // In a literal of Redshift's the backslash needs one of its own.
-        Dialect::Redshift => OTHERS.replace('\\', "\\\\"),
-        Dialect::Postgres | Dialect::Sqlite => OTHERS.to_owned(),
-    };
     format!(
-        "select n.nspname, c.relname, {kind}, {changes}, {star} \
+        "select n.nspname, c.relname, {kind}, {star}, {} \
          from pg_class c join pg_namespace n on n.oid = c.relnamespace \
-         where c.relkind in ('r', 'v', 'm', 'f', 'p') and n.nspname <> {own_schema} and {others} \
-         and has_schema_privilege(n.nspname, 'usage') and has_table_privilege(c.oid, 'select') \
-         order by 1, 2 limit {most}"
+         where c.relkind in ('r', 'v', 'm', 'f', 'p') and n.nspname <> {own_schema} and {} \
+         and has_schema_privilege(n.nspname, 'usage') and ({}) \
+         order by 1, 2 limit {most}",
+        held.join(", "),
+        others(dialect),
+        held.join(" or ")
     )
 }
 

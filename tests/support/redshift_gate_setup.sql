@@ -65,8 +65,39 @@ create view pg_catalog.svv_columns as
   from information_schema.columns;
 create view pg_catalog.svv_relation_privileges as
   select table_schema as namespace_name, table_name as relation_name, privilege_type,
-         grantee as identity_name, 'user'::text as identity_type, is_grantable as admin_option
+         lower(grantee) as identity_name,
+         case when grantee = 'PUBLIC' then 'public' else 'user' end::text as identity_type,
+         is_grantable as admin_option
   from information_schema.table_privileges;
+-- Roles are those that cannot log in; each login sees its own.
+create view pg_catalog.svv_user_grants as
+  select u.oid as user_id, u.rolname::text as user_name, r.oid as role_id,
+         r.rolname::text as role_name, m.admin_option
+  from pg_catalog.pg_auth_members m join pg_catalog.pg_roles u on u.oid = m.member and u.rolcanlogin
+  join pg_catalog.pg_roles r on r.oid = m.roleid
+  where u.rolname = current_user;
+create view pg_catalog.svv_role_grants as
+  select g.oid as role_id, g.rolname::text as role_name, r.oid as granted_role_id,
+         r.rolname::text as granted_role_name
+  from pg_catalog.pg_auth_members m
+  join pg_catalog.pg_roles g on g.oid = m.member and not g.rolcanlogin
+  join pg_catalog.pg_roles r on r.oid = m.roleid;
+-- What a test says that data shares bring in.
+create table pg_catalog.redshift_shared (share_name varchar(128), consumer_database varchar(128),
+  object_type varchar(64), object_name varchar(512));
+create view pg_catalog.svv_datashare_objects as
+  select 'INBOUND'::varchar(8) as share_type, share_name, object_type, object_name,
+         '123456789012'::varchar(16) as producer_account,
+         '13b8833d-17c6-4f16-8fe4-1a018f5ed00d'::varchar(64) as producer_namespace,
+         null::boolean as include_new
+  from pg_catalog.redshift_shared;
+create view pg_catalog.svv_redshift_databases as
+  select datname::varchar(128) as database_name, 'local'::varchar(32) as database_type,
+         'Snapshot Isolation'::varchar(128) as database_isolation_level
+  from pg_catalog.pg_database where datname = current_database()
+  union all
+  select distinct consumer_database, 'shared'::varchar(32), 'Snapshot Isolation'::varchar(128)
+  from pg_catalog.redshift_shared;
 create view pg_catalog.sys_connection_log as
   select usename as user_name, pid as session_id, application_name, backend_start as record_time
   from pg_catalog.pg_stat_activity;
@@ -94,7 +125,9 @@ create view pg_catalog.stl_restarted_sessions as
   from pg_catalog.pg_stat_activity where false;
 -- Everybody sees there what concerns them.
 grant select on pg_catalog.svv_columns, pg_catalog.svv_relation_privileges,
-  pg_catalog.sys_query_history, pg_catalog.stl_restarted_sessions to public;
+  pg_catalog.sys_query_history, pg_catalog.stl_restarted_sessions, pg_catalog.svv_user_grants,
+  pg_catalog.svv_role_grants, pg_catalog.svv_datashare_objects, pg_catalog.svv_redshift_databases
+  to public;
 
 -- A view that is bound late is kept as it was written.
 create table pg_catalog.redshift_bound_late (view oid, definition text);
