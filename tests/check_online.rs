@@ -166,3 +166,52 @@ async fn on_postgres_a_nested_loop_is_nothing_to_note() {
         "{notes:#?}"
     );
 }
+
+/// A key of truth values, freshness that is a number, an order of what has
+/// none, an exact decimal that is compared, JSON in the middle of a text.
+const TYPES: &str = r#"name: types
+connector: warehouse
+schedule: { cron: '0 0 1 1 *', timezone: UTC }
+fresh_when:
+  sql: select count(*) as loaded from shoppers
+  max_age: 6h
+audience:
+  key: active
+  sql: select active, email, spent, prefs from shoppers
+policy:
+  order_by: prefs
+activation:
+  destination: sink
+  payload:
+    member:
+      to: "{{ email }}"
+      tier: "{{ 'gold' if spent > 100 else 'basic' }}"
+      about: "likes {{ prefs }}"
+"#;
+
+/// What is said of columns whose types do not fit what a campaign does with
+/// them: the refusals and the notes of its file.
+async fn misfits(site: &Site, json: &str) -> Vec<String> {
+    let output = site.campaignd(&["bootstrap", "warehouse", "--apply"]).await;
+    assert!(output.status.success());
+    site.sql(&format!(
+        "create table shoppers (active boolean, email varchar(99), spent numeric(8,2), prefs {json})"
+    ))
+    .await;
+    site.write("campaigns/types.yaml", TYPES);
+    let (code, refused) = told(site, "error").await;
+    assert_eq!(code, Some(3));
+    let (_, notes) = told(site, "note").await;
+    let of_file = |said: &[String; 2]| said[0].starts_with("types.yaml");
+    let notes = notes.into_iter().filter(of_file);
+    let all = refused.into_iter().chain(notes);
+    all.map(|said| said.join(" ")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_type_that_does_not_fit_is_told_of_at_its_place() {
+    let on_redshift = misfits(&Site::on_redshift("types").await, "super").await;
+    insta::assert_snapshot!("types_on_redshift", on_redshift.join("\n"));
+    let on_postgres = misfits(&Site::new("types_too").await, "jsonb").await;
+    insta::assert_snapshot!("types_on_postgres", on_postgres.join("\n"));
+}

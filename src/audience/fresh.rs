@@ -31,4 +31,16 @@ impl FreshWhen {
         let parts = ["select q.* from (", &sql, ") as q limit 2"];
         Statement::around("fresh", run.as_str(), parts)
     }
+
+    /// One row without a value, which has the columns of the query: no row of
+    /// it is read.
+    pub fn empty_row(&self, run: &RunId, dialect: Dialect) -> Statement {
+        let sql = super::reading::without_semicolon(&self.sql, dialect);
+        let parts = [
+            "select q.* from (select 1 as cd_one) as o left join (select r.* from (",
+            &sql,
+            ") as r where 1 = 0) as q on 1 = 1",
+        ];
+        Statement::around("look", run.as_str(), parts)
+    }
 }

@@ -59,7 +59,8 @@ impl RunSpec {
         }))
     }
 
-    fn values_of(&self, run: &RunId, fire_time: Timestamp) -> RunValues {
+    /// What the templates of the run `run` at `fire_time` see, columns aside.
+    pub fn values_of(&self, run: &RunId, fire_time: Timestamp) -> RunValues {
         RunValues {
             campaign: self.campaign.clone(),
             run: run.clone(),

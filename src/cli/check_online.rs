@@ -4,9 +4,10 @@ use super::plan::asked;
 use crate::campaign::{Campaign, Problem, Severity, Source, problem_at};
 use crate::daemon::settings::{Secrets, Settings};
 use crate::daemon::source;
+use crate::delivery::Misfit;
 use crate::id::ConnectorName;
 use crate::run::{Clock as _, SystemClock};
-use crate::warehouse::{Blamed, ConnectorOptions, look_at_campaign, open, report};
+use crate::warehouse::{Blamed, ConnectorOptions, open, report};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -88,7 +89,7 @@ impl Online {
         let Ok(asked) = asked(settings, campaign, SystemClock.now()) else {
             return;
         };
-        let found = match look_at_campaign(asked.options, &asked.facts).await {
+        let found = match asked.look().await {
             Ok(found) => found,
             Err(error) => {
                 let message = format!("connector `{}`: {error}", campaign.connector);
@@ -107,11 +108,22 @@ impl Online {
             let problem = problem_at(&source, &["audience", "sql"], None, note.to_owned());
             self.problems.push(noted(problem));
         }
+        for misfit in asked.misfits(&found.columns) {
+            let Misfit { key, message, .. } = misfit;
+            let path = ["activation", "payload"];
+            let problem = problem_at(&source, &path, None, format!("`{key}`: {message}"));
+            self.problems.push(match misfit.is_note {
+                true => noted(problem),
+                false => problem,
+            });
+        }
         for (blamed, error) in found.problems {
             let path: &[&'static str] = match blamed {
                 Blamed::Query => &["audience", "sql"],
                 Blamed::Key => &["audience", "key"],
                 Blamed::Suppress => &["policy", "suppress"],
+                Blamed::Order => &["policy", "order_by"],
+                Blamed::Fresh => &["fresh_when", "sql"],
                 Blamed::Policy => &["policy"],
             };
             let problem = problem_at(&source, path, error.place, error.message);

@@ -4,12 +4,14 @@ use super::freshness::{Freshness, freshness};
 use crate::admin::{PlanWish, Reply};
 use crate::audience::Funnel;
 use crate::campaign::{Campaign, DestinationTerms, RunSpec};
-use crate::delivery::{Envelope, Page, Renderer};
+use crate::delivery::{Envelope, Kind, Misfit, Page, Renderer, misfits};
 use crate::history::RunFacts;
 use crate::id::{BatchPath, RunId, Trigger};
 use crate::run::{WarehouseError, WarehouseErrorClass};
 use crate::schedule::clock_note;
-use crate::warehouse::{ConnectorOptions, Preview, Wanted, audience_count, preview};
+use crate::warehouse::{
+    ConnectorOptions, Looked, Preview, Wanted, audience_count, look_at_campaign, preview,
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -166,6 +168,22 @@ impl Asked {
             freshness,
             ..view(campaign, (&self.spec, &self.facts), found, wish)
         })
+    }
+
+    /// What the warehouse has against the campaign, and which types its columns
+    /// have.
+    pub async fn look(&self) -> Result<Looked, WarehouseError> {
+        let (run, at) = (&self.facts.run, self.facts.fire_time);
+        let fresh_when = self.spec.fresh_when_of(run, at, self.options.dialect());
+        // One that cannot be rendered is for `check` without a warehouse.
+        let fresh_when = fresh_when.ok().flatten();
+        look_at_campaign(self.options.clone(), &self.facts, fresh_when.as_ref()).await
+    }
+
+    /// Templates of the payload that do not fit `columns`.
+    pub fn misfits(&self, columns: &[(String, Kind)]) -> Vec<Misfit> {
+        let values = self.spec.values_of(&self.facts.run, self.facts.fire_time);
+        misfits(&self.spec.payload, &values, columns)
     }
 
     /// How many rows the campaign's query returns now.

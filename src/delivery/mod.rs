@@ -24,6 +24,7 @@ mod template_bounds;
 mod template_payload;
 #[cfg(test)]
 mod template_tests;
+mod template_types;
 mod template_value;
 mod trial;
 mod value;
@@ -44,5 +45,6 @@ pub use signature::{BadSecret, SigningKey, body_hash, sign};
 pub use special::MAX_ATTRIBUTES_HEADER;
 pub use split::{SplitBudget, halves, rows_of_part};
 pub use template_payload::{Payload, RenderError};
+pub use template_types::{Misfit, misfits};
 pub use trial::{Trial, trial};
 pub use verdict::{may_resend, verdict};

@@ -325,7 +325,7 @@ fn nothing_there(path: &str) -> RenderError {
 
 /// A cell as templates see it: as its JSON value, with decimals kept exact.
 /// NULL is undefined, and so is what JSON has no value for.
-fn cell_value(kind: Kind, text: &str) -> Value {
+pub(super) fn cell_value(kind: Kind, text: &str) -> Value {
     match kind {
         Kind::Null => return Value::UNDEFINED,
         Kind::Text => return Value::from(text),

@@ -62,7 +62,7 @@ fn form(dialect: Dialect, column: &Column) -> Form {
 }
 
 /// What the column's type says of its cells. A type we do not know is text.
-fn kind(dialect: Dialect, column: &Column) -> Kind {
+pub(super) fn kind(dialect: Dialect, column: &Column) -> Kind {
     if dialect == Dialect::Sqlite {
         return declared_kind(&column.type_name);
     }

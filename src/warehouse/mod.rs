@@ -9,6 +9,7 @@ mod book;
 mod bootstrap;
 mod carry;
 mod cells;
+mod column_types;
 mod connect;
 mod consent;
 mod erase;

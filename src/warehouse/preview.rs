@@ -3,16 +3,17 @@
 
 use super::ConnectorOptions;
 use super::adapter::SqlWarehouse;
-use super::cells::{Layout, read_page};
+use super::cells::{Layout, kind, read_page};
+use super::column_types::{unfit_freshness, unfit_key};
 use super::errors::{error, unwritable};
 use super::pool::Session;
 use super::staging::{columns, count_rows, refuse_unsound_sql};
 use crate::audience::{
-    BadColumns, Column, Dialect, Funnel, Look, OpenMembers, RunTables, Shown, Statement,
+    BadColumns, Column, Dialect, FreshWhen, Funnel, Look, OpenMembers, RunTables, Shown, Statement,
     check_columns,
 };
 use crate::history::RunFacts;
-use crate::run::{Page, WarehouseError, WarehouseErrorClass};
+use crate::run::{Kind, Page, WarehouseError, WarehouseErrorClass};
 use std::path::Path;
 
 /// What a preview brings besides the funnel.
@@ -77,6 +78,10 @@ pub enum Blamed {
     Key,
     /// `policy.suppress`.
     Suppress,
+    /// `policy.order_by`.
+    Order,
+    /// `fresh_when.sql`.
+    Fresh,
     /// The rest of `policy`.
     Policy,
 }
@@ -88,13 +93,16 @@ pub struct Looked {
     pub problems: Vec<(Blamed, WarehouseError)>,
     /// What is dear about its query, by the warehouse's plan.
     pub notes: Vec<&'static str>,
+    /// The columns of its query, and what their cells are; none where the query
+    /// does not run.
+    pub columns: Vec<(String, Kind)>,
 }
 
 impl Looked {
     fn refused(blamed: Blamed, problem: WarehouseError) -> Self {
         Self {
             problems: vec![(blamed, problem)],
-            notes: Vec::new(),
+            ..Self::default()
         }
     }
 }
@@ -127,15 +135,27 @@ fn dear(plan: &[String]) -> Vec<&'static str> {
 
 /// Everything that the warehouse has against a campaign before a run of it is
 /// begun: its query does not run or has no key, a suppression list is not there
-/// or has no key either, its order names what there is not. An error that is no
-/// fault of the campaign's is the error.
+/// or has no key either, its order names what there is not, a type does not
+/// fit; what says how recent its data is does not run, or is no timestamp. An
+/// error that is no fault of the campaign's is the error.
 pub async fn look_at_campaign(
     options: ConnectorOptions,
     run: &RunFacts,
+    fresh_when: Option<&FreshWhen>,
 ) -> Result<Looked, WarehouseError> {
     let reader = Reader::open(options)?;
     let mut session = reader.begin(run).await?;
-    let looked = reader.look_at(&mut session, run).await;
+    let looked = async {
+        let mut looked = reader.look_at(&mut session, run).await?;
+        if let Some(fresh_when) = fresh_when {
+            reader.begin_anew(&mut session, run).await?;
+            let problem = reader.look_at_freshness(&mut session, run, fresh_when);
+            let problem = problem.await?.map(|problem| (Blamed::Fresh, problem));
+            looked.problems.extend(problem);
+        }
+        Ok(looked)
+    };
+    let looked = looked.await;
     session.close().await;
     looked
 }
@@ -160,7 +180,16 @@ impl Reader {
                 return Ok(Looked::refused(blamed, bad_columns(&bad)));
             }
         };
-        let mut looked = Looked::default();
+        let dialect = self.warehouse.schema.dialect;
+        let of_kind = |column: &Column| (column.name.clone(), kind(dialect, column));
+        let mut looked = Looked {
+            columns: columns.iter().map(of_kind).collect(),
+            ..Looked::default()
+        };
+        if let Some(unfit) = unfit_key(dialect, &key) {
+            let problem = error(WarehouseErrorClass::Statement, unfit);
+            looked.problems.push((Blamed::Key, problem));
+        }
         let tables = self.warehouse.tables(run);
         for relation in &run.suppress {
             // A statement that fails ends its transaction.
@@ -175,22 +204,44 @@ impl Reader {
                 looked.problems.push((Blamed::Suppress, problem));
             }
         }
-        if looked.problems.is_empty() {
-            self.begin_anew(session, run).await?;
-            let run = self.as_counted(session, run).await?;
-            let look = self.look(&run, &columns, &key, &[]);
-            let tables = self.warehouse.tables(&run);
-            match explain(session, &tables, &look).await {
-                Ok(plan) if self.warehouse.schema.dialect == Dialect::Redshift => {
-                    looked.notes = dear(&plan);
-                }
-                Ok(_) => {}
-                Err(problem) => looked
-                    .problems
-                    .push((Blamed::Policy, of_campaign(problem)?)),
-            }
+        self.begin_anew(session, run).await?;
+        let run = self.as_counted(session, run).await?;
+        let look = self.look(&run, &columns, &key, &[]);
+        let plan = match self.warehouse.tables(&run).preview(&look, Shown::Explained) {
+            Err(bad_policy) => Err((Blamed::Order, bad(bad_policy))),
+            // It would be refused for the same reasons once more.
+            Ok(_) if !looked.problems.is_empty() => return Ok(looked),
+            Ok(statement) => match lines(session, &statement).await {
+                Ok(plan) => Ok(plan),
+                Err(problem) => Err((Blamed::Policy, of_campaign(problem)?)),
+            },
+        };
+        match plan {
+            Ok(plan) if dialect == Dialect::Redshift => looked.notes = dear(&plan),
+            Ok(_) => {}
+            Err(problem) => looked.problems.push(problem),
         }
         Ok(looked)
+    }
+
+    /// What is wrong with the query that says how recent the data is.
+    async fn look_at_freshness(
+        &self,
+        session: &mut Session,
+        run: &RunFacts,
+        fresh_when: &FreshWhen,
+    ) -> Result<Option<WarehouseError>, WarehouseError> {
+        let dialect = self.warehouse.schema.dialect;
+        let asked = session
+            .header(&fresh_when.empty_row(&run.run, dialect))
+            .await;
+        match asked {
+            Err(problem) => of_campaign(problem).map(Some),
+            Ok(columns) => {
+                let unfit = unfit_freshness(dialect, &columns);
+                Ok(unfit.map(|unfit| error(WarehouseErrorClass::Statement, unfit)))
+            }
+        }
     }
 
     /// A statement that fails ends its transaction, and the next is another's.
@@ -348,7 +399,14 @@ async fn explain(
     look: &Look<'_>,
 ) -> Result<Vec<String>, WarehouseError> {
     let statement = tables.preview(look, Shown::Explained).map_err(bad)?;
-    let rows = session.rows(&statement).await?;
+    lines(session, &statement).await
+}
+
+async fn lines(
+    session: &mut Session,
+    statement: &Statement,
+) -> Result<Vec<String>, WarehouseError> {
+    let rows = session.rows(statement).await?;
     let line = |row: Vec<Option<String>>| row.into_iter().next_back().flatten();
     Ok(rows.into_iter().filter_map(line).collect())
 }

@@ -54,7 +54,7 @@ pub(super) async fn missing(options: &ConnectorOptions, campaigns: &[RunFacts]) 
     let mut findings = Vec::new();
     for campaign in campaigns {
         let name = &campaign.campaign;
-        match look_at_campaign(options.clone(), campaign).await {
+        match look_at_campaign(options.clone(), campaign, None).await {
             Ok(looked) => {
                 let problems = looked.problems.iter();
                 findings.extend(problems.filter_map(|(blamed, problem)| {
