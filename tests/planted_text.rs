@@ -271,6 +271,7 @@ async fn names_in_the_administrators_sql_are_quoted() {
         schema: odd.to_owned(),
         user: odd.to_owned(),
         by_iam: false,
+        max_queries: 6,
         shared: vec![format!("{odd}s.{odd}v")],
         conversions: None,
     };
@@ -323,6 +324,7 @@ async fn names_in_the_administrators_sql_are_quoted_on_postgresql() {
         schema: odd.to_owned(),
         user: odd.to_owned(),
         by_iam: false,
+        max_queries: 6,
         shared: vec![format!("public.{odd}")],
         conversions: None,
     };

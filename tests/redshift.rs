@@ -60,6 +60,7 @@ async fn what_bootstrap_prints_is_sql_that_redshift_takes() {
         user: "campaigner".to_owned(),
         by_iam: false,
         shared: vec!["public.people".to_owned()],
+        max_queries: 6,
         conversions: None,
     };
     let sql = bootstrap(Dialect::Redshift, &options).unwrap();

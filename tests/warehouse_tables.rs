@@ -86,6 +86,7 @@ async fn what_bootstrap_prints_can_be_run_twice_by_an_administrator() {
         schema: "other \"schema\"".to_owned(),
         user: "campaigner".to_owned(),
         by_iam: false,
+        max_queries: 6,
         shared: vec!["public.people".to_owned()],
         conversions: Some("public.conversions".parse().unwrap()),
     };

@@ -112,11 +112,12 @@ fn find<'a>(
 
 fn options(connector: &Connector) -> BootstrapOptions {
     match connector {
-        Connector::Sqlite(_) => BootstrapOptions {
+        Connector::Sqlite(sqlite) => BootstrapOptions {
             schema: String::new(),
             user: String::new(),
             by_iam: false,
             shared: Vec::new(),
+            max_queries: sqlite.max_queries.get(),
             conversions: None,
         },
         Connector::Server(server) => BootstrapOptions {
@@ -124,6 +125,7 @@ fn options(connector: &Connector) -> BootstrapOptions {
             user: server.user.clone(),
             by_iam: matches!(server.login, Login::Iam(_)),
             shared: Vec::new(),
+            max_queries: server.max_queries.get(),
             conversions: None,
         },
     }

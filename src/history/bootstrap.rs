@@ -22,6 +22,8 @@ pub struct BootstrapOptions {
     /// The relations that campaigns read, as `schema.relation`; with none, the
     /// grants are an example.
     pub shared: Vec<String>,
+    /// Statements at a time on the audience side.
+    pub max_queries: u32,
     /// What `holdout_lift` measures by; without it there is no such view.
     pub conversions: Option<Conversions>,
 }
@@ -76,7 +78,7 @@ pub fn bootstrap_for_stages(
 
 fn user(dialect: Dialect, options: &BootstrapOptions) -> Result<String, BadText> {
     let name = identifier(&options.user);
-    let limit = "connection limit 20";
+    let limit = format!("connection limit {}", connections(options.max_queries));
     Ok(match dialect {
         Dialect::Redshift if options.by_iam && options.user.starts_with("IAM") => format!(
             "-- 1. The login is made by IAM when it is used first: log in with it once, as by\n\
@@ -105,6 +107,17 @@ fn user(dialect: Dialect, options: &BootstrapOptions) -> Result<String, BadText>
             )
         }
     })
+}
+
+/// How many sessions the login may have: each statement's, one to settle and
+/// one to close, and all of it twice, since runs keep what they began with when
+/// the settings change or another host shares the work; and some for people's
+/// commands.
+fn connections(max_queries: u32) -> u32 {
+    max_queries
+        .saturating_add(2)
+        .saturating_mul(2)
+        .saturating_add(4)
 }
 
 /// A mark for quoting by `$…$` that `name` does not hold, so that the name
@@ -181,6 +194,7 @@ mod tests {
             user: "campaignd".to_owned(),
             by_iam: false,
             shared: vec!["shared.lapsed_buyers".to_owned()],
+            max_queries: 6,
             conversions: Some("shared.conversions".parse().unwrap()),
         }
     }
@@ -215,6 +229,20 @@ mod tests {
         assert!(text.contains("distkey (profile_id) compound sortkey (recorded_at)"));
         assert!(!text.contains("create index"));
         assert!(text.contains("grant select on \"shared\".\"lapsed_buyers\" to \"campaignd\""));
+    }
+
+    #[test]
+    fn a_login_may_have_the_sessions_that_its_connector_makes() {
+        for (max_queries, wanted) in [(6, "connection limit 20"), (50, "connection limit 108")] {
+            let options = BootstrapOptions {
+                max_queries,
+                ..options()
+            };
+            for dialect in [Dialect::Postgres, Dialect::Redshift] {
+                let text = bootstrap(dialect, &options).unwrap();
+                assert!(text.contains(wanted), "{text}");
+            }
+        }
     }
 
     #[test]
