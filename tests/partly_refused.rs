@@ -132,7 +132,7 @@ async fn what_is_not_sent_in_time_is_cancelled_and_stays_so(world: World) {
         "{reasons:?}"
     );
 
-    // One that fires long after its time sends nothing.
+    // One that fires long after its time is over before it asks for anybody.
     site.receiver
         .rule(|_| Answer::status(200).after(Duration::from_millis(1)));
     let requests = site.receiver.count();
@@ -143,5 +143,7 @@ async fn what_is_not_sent_in_time_is_cancelled_and_stays_so(world: World) {
     oracle::check(&site).await;
     let late = "select * from campaignd.runs where fire_time = '2026-01-01'";
     let row = site.sql(late).await.remove(0);
-    assert_eq!((count(&row, "cancelled"), count(&row, "planned")), (60, 60));
+    let told = ["status", "error"].map(|column| row[column].as_deref());
+    assert_eq!(told, [Some("cancelled"), Some("expired")]);
+    assert_eq!((count(&row, "cancelled"), count(&row, "planned")), (0, 0));
 }
