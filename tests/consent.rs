@@ -199,7 +199,7 @@ async fn whose_page_was_read_before_a_pause_is_asked_again(site: Site) {
     tokio::time::sleep(Duration::from_millis(500)).await;
     // Those that were only written down ahead of the wire are taken back.
     let state = site.path().join("state.db");
-    let begun = sqlite_rows(&state, "select batch, state from batches").await;
+    let begun = sqlite_rows(&state, "select batch, state from batches_now").await;
     assert!(
         begun
             .iter()

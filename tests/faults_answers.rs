@@ -209,7 +209,7 @@ async fn a_wait_of_ten_years_is_an_hour() {
         let run = start_run(&site);
         site.receiver.wait_for(BATCHES).await;
         let waiting = "select cast((next_at - first_sending_at) / 1000000 as text) as seconds
-            from batches where state = 'waiting'";
+            from batches_now where state = 'waiting'";
         let mut rows = Vec::new();
         for _ in 0..200 {
             rows = ledger(&site, waiting).await;
@@ -337,7 +337,7 @@ async fn a_certificate_that_is_not_good_lets_nothing_leave_and_a_good_one_everyt
         let (site, front) = behind_tls(&authority, &bad).await;
         let mut run = start_run(&site);
         site.wait_for_log(says, 1).await;
-        let waiting = "select batch from batches where state = 'waiting' and attempts >= 2";
+        let waiting = "select batch from batches_now where state = 'waiting' and attempts >= 2";
         for _ in 0..600 {
             if !ledger(&site, waiting).await.is_empty() {
                 break;
@@ -346,7 +346,7 @@ async fn a_certificate_that_is_not_good_lets_nothing_leave_and_a_good_one_everyt
         }
         assert!(!ledger(&site, waiting).await.is_empty(), "{}", site.log());
         assert_eq!(site.receiver.connections(), 0, "{says}");
-        let unclear = "select * from batches where state in ('ambiguous', 'parked')";
+        let unclear = "select * from batches_now where state in ('ambiguous', 'parked')";
         assert_eq!(ledger(&site, unclear).await, []);
         run.signal("TERM").await;
         run.ended().await;

@@ -124,7 +124,7 @@ async fn a_receiver_that_is_away_for_a_while_loses_nothing_and_parks_nothing(wor
     let mut run = start_run(&site);
     site.receiver.wait_for(4).await;
     let earlier = take_away(&mut site).await;
-    let refused = "select batch from batches where state = 'waiting' and attempts >= 1";
+    let refused = "select batch from batches_now where state = 'waiting' and attempts >= 1";
     for _ in 0..600 {
         if !ledger(&site, refused).await.is_empty() {
             break;
@@ -153,7 +153,7 @@ async fn a_batch_whose_dedupe_window_passed_while_nothing_ran_is_parked_and_not_
     });
     let run = start_run(&site);
     site.receiver.wait_for(BATCHES).await;
-    let accepted = "select batch from batches where state = 'accepted'";
+    let accepted = "select batch from batches_now where state = 'accepted'";
     for _ in 0..200 {
         if ledger(&site, accepted).await.len() == BATCHES - 1 {
             break;
@@ -198,7 +198,7 @@ async fn a_daemon_told_to_stop_under_load_ends_what_is_on_the_wire_and_repeats_n
         site.receiver.wait_for(before + 10).await;
         daemon.signal("TERM").await;
         assert_eq!(daemon.ended().await, Some(0), "{}", site.log());
-        let open = "select * from batches where state in ('sending', 'ambiguous', 'parked')";
+        let open = "select * from batches_now where state in ('sending', 'ambiguous', 'parked')";
         assert_eq!(ledger(&site, open).await, []);
     }
     night::finish(&site).await;
@@ -222,7 +222,7 @@ async fn a_daemon_told_to_stop_while_its_receiver_hangs_ends_by_the_deadline_and
     assert_eq!(daemon.ended().await, Some(0), "{}", site.log());
     site.receiver.rule(|_| Answer::status(200));
     night::finish(&site).await;
-    let parked = "select * from batches where state = 'parked'";
+    let parked = "select * from batches_now where state = 'parked'";
     assert_eq!(ledger(&site, parked).await, []);
     let runs = site
         .sql("select * from campaignd.runs where planned > 0")

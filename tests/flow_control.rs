@@ -115,7 +115,7 @@ async fn a_receiver_that_fails_at_everything_is_left_alone_and_loses_nothing() {
     site.wait_for_log("answers again", 1).await;
     night::check(&site).await;
     assert_eq!(members(&site, "delivered").await, u64::from(PEOPLE));
-    let parked = "select * from batches where state <> 'accepted'";
+    let parked = "select * from batches_now where state <> 'accepted'";
     assert_eq!(ledger(&site, parked).await, []);
 }
 

@@ -3,12 +3,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use campaignd::history::BatchStatus;
 use campaignd::id::{BatchPath, CampaignName, RunId, Trigger};
 use campaignd::ledger::SqliteLedger;
-use campaignd::run::{AttemptBegun, Claim, Cursor, Ledger, LedgerError, NewRun, RunState};
+use campaignd::run::{
+    AttemptBegun, BatchChange, BatchState, Claim, Cursor, Ledger, LedgerError, NewRun, RunState,
+};
 use jiff::Timestamp;
 use sqlx::Connection;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::time::Duration;
 
 fn campaign() -> CampaignName {
     "winback".parse().unwrap()
@@ -65,6 +70,25 @@ fn first_attempt(batch: u32) -> AttemptBegun {
         members: 500,
         body_hash: [7; 32],
         at: nine(),
+    }
+}
+
+/// The batch's first attempt was accepted.
+fn accepted(batch: u32) -> BatchChange {
+    BatchChange {
+        run: some_run(),
+        term: 0,
+        path: BatchPath::whole(batch),
+        attempt: 1,
+        from: BatchState::Sending,
+        to: BatchState::Accepted,
+        status: Some(BatchStatus::Delivered),
+        http_status: Some(200),
+        at: nine(),
+        next_at: None,
+        excused: Duration::ZERO,
+        error: None,
+        refused: Vec::new(),
     }
 }
 
@@ -206,5 +230,63 @@ async fn the_body_key_is_in_no_debug_output() {
         .unwrap();
     let shown = format!("{ledger:?}");
     assert!(!shown.contains("body_key"), "{shown}");
+    ledger.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_answered_is_read_whatever_else_is_written_meanwhile() {
+    const TASKS: u32 = 16;
+    const EACH: u32 = 25;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    let ledger = Arc::new(SqliteLedger::open(&path).await.unwrap());
+    queued(&*ledger).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..TASKS {
+        let ledger = Arc::clone(&ledger);
+        tasks.spawn(async move {
+            for batch in (1..=EACH).map(|n| task * EACH + n) {
+                ledger.begin_attempt(first_attempt(batch)).await.unwrap();
+                ledger.change_batch(accepted(batch)).await.unwrap();
+                let unsettled = ledger.unsettled(&some_run(), u32::MAX).await.unwrap();
+                let own = BatchPath::whole(batch);
+                assert!(unsettled.iter().any(|record| record.path == own), "{batch}");
+            }
+        });
+    }
+    tasks.join_all().await;
+    let reader = SqliteLedger::open_read_only(&path).await.unwrap();
+    let batches = reader.batches(&some_run()).await.unwrap();
+    assert_eq!(batches.len(), (TASKS * EACH) as usize);
+    reader.close().await;
+    ledger.close().await;
+}
+
+#[tokio::test]
+async fn who_reads_beside_the_process_that_writes_sees_what_it_has_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    let ledger = SqliteLedger::open(&path).await.unwrap();
+    queued(&ledger).await;
+    for batch in [1, 2] {
+        ledger.begin_attempt(first_attempt(batch)).await.unwrap();
+    }
+    let reader = SqliteLedger::open_read_only(&path).await.unwrap();
+    let begun = reader.batches(&some_run()).await.unwrap();
+    // Reading as the owner makes rows of both while they are on their way.
+    assert_eq!(begun, ledger.batches(&some_run()).await.unwrap());
+    ledger.change_batch(accepted(1)).await.unwrap();
+    ledger.begin_attempt(first_attempt(3)).await.unwrap();
+    ledger.change_batch(accepted(3)).await.unwrap();
+    let beside = reader.batches(&some_run()).await.unwrap();
+    let states: Vec<BatchState> = beside.iter().map(|record| record.state).collect();
+    let expected = [
+        BatchState::Accepted,
+        BatchState::Sending,
+        BatchState::Accepted,
+    ];
+    assert_eq!(states, expected);
+    assert_eq!(beside, ledger.batches(&some_run()).await.unwrap());
+    reader.close().await;
     ledger.close().await;
 }

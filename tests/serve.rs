@@ -247,8 +247,7 @@ async fn a_receiver_that_is_away_is_waited_for_and_gets_everything() {
 /// Waits until the ledger has a batch that found nobody listening.
 async fn wait_for_refused(site: &Site) {
     site.wait_for_log("ready", 1).await;
-    let sql =
-        "select batch from batches where state = 'waiting' and error like '%refuses connections'";
+    let sql = "select batch from batches_now where state = 'waiting' and error like '%refuses connections'";
     for _ in 0..600 {
         if !ledger(site, sql).await.is_empty() {
             return;

@@ -20,7 +20,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Reads at a time: a status page, a resume and a settle beside each other.
 const MAX_READERS: u32 = 4;
 
-const MIGRATIONS: [(i64, &str, &str); 12] = [
+const MIGRATIONS: [(i64, &str, &str); 13] = [
     (1, "ledger", include_str!("migrations/0001_ledger.sql")),
     (2, "lease", include_str!("migrations/0002_lease.sql")),
     (
@@ -53,6 +53,7 @@ const MIGRATIONS: [(i64, &str, &str); 12] = [
         include_str!("migrations/0033_schedules.sql"),
     ),
     (34, "held", include_str!("migrations/0034_held.sql")),
+    (35, "journal", include_str!("migrations/0035_journal.sql")),
 ];
 
 /// How the writer opens the store.

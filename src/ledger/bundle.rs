@@ -53,8 +53,16 @@ pub(super) fn steps<'a>(commands: impl Iterator<Item = &'a Command>) -> Vec<Step
 /// Refused where the statement has not written the first attempt: the batch
 /// is there already, or the run under another term.
 pub(super) fn begun(begun: &AttemptBegun, done: &Done) -> Result<(), LedgerError> {
-    let what = || format!("batch {} of {} not yet attempted", begun.path, begun.run);
-    written((&begun.run, &begun.path), done, what)
+    written((&begun.run, &begun.path), done, || not_attempted(begun))
+}
+
+/// The same, where it is known without a statement.
+pub(super) fn not_begun(begun: &AttemptBegun) -> LedgerError {
+    conflict(not_attempted(begun))
+}
+
+fn not_attempted(begun: &AttemptBegun) -> String {
+    format!("batch {} of {} not yet attempted", begun.path, begun.run)
 }
 
 /// Refused where the statement has not moved the batch: it is elsewhere, or

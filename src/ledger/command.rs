@@ -41,6 +41,8 @@ pub(super) enum Command {
     BeginAttempt(AttemptBegun),
     ChangeBatch(BatchChange),
     TakeBack(BatchChange),
+    /// What was written quickly is made rows of.
+    Fold,
     MarkSettled {
         run: RunId,
         term: i32,
@@ -161,8 +163,9 @@ impl Command {
             } => write_reopen::resolve(db, run, resolution, *at).await?,
             Self::TakeLease { run, .. } => return write_run::take_lease(db, run).await,
             Self::RenewLease { run, term, .. } => write_run::renew_lease(db, run, *term).await?,
-            // The lock beside the file is the lease.
-            Self::ReleaseLease { .. } => {}
+            // The lock beside the file is the lease; a fold is done before any
+            // command that needs it.
+            Self::ReleaseLease { .. } | Self::Fold => {}
         }
         Ok(Written::default())
     }

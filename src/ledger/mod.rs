@@ -6,6 +6,7 @@ mod bundle;
 mod claims;
 mod command;
 mod connectors;
+mod journal;
 mod lock;
 mod postgres;
 mod postgres_adopted;

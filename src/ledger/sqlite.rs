@@ -3,6 +3,7 @@
 use super::begin;
 use super::command::{Command, Written};
 use super::connectors;
+use super::journal::Waiting;
 use super::lock::{self, StoreLock};
 use super::rows::{self, batch_columns, held_runs, run_columns, unstarted_runs};
 use super::trouble::unusable;
@@ -41,6 +42,8 @@ pub struct SqliteLedger {
     readers: SqlitePool,
     /// None where it was opened for reading only.
     writer: Option<Writer>,
+    /// What the writer has written quickly, and made no rows of yet.
+    unfolded: Waiting,
     installation: Installation,
 }
 
@@ -58,9 +61,12 @@ impl SqliteLedger {
         begin::found(&mut connection).await?;
         let readers = begin::readers(path);
         let installation = begin::installation(&readers).await?;
+        let unfolded = Waiting::default();
+        let store = SqliteStore::new(connection, options, unfolded.clone(), lock);
         Ok(Self {
             readers,
-            writer: Some(Writer::start(SqliteStore::new(connection, options, lock))),
+            writer: Some(Writer::start(store)),
+            unfolded,
             installation,
         })
     }
@@ -77,6 +83,7 @@ impl SqliteLedger {
         Ok(Self {
             readers,
             writer: None,
+            unfolded: Waiting::default(),
             installation,
         })
     }
@@ -88,6 +95,14 @@ impl SqliteLedger {
         self.readers.close().await;
         if let Some(writer) = &self.writer {
             writer.close().await;
+        }
+    }
+
+    /// Makes rows of what was written quickly; who only reads leaves it.
+    async fn fold(&self) -> Result<(), LedgerError> {
+        match &self.writer {
+            Some(_) if self.unfolded.any() => self.write(Command::Fold).await.map(drop),
+            _ => Ok(()),
         }
     }
 
@@ -276,15 +291,24 @@ impl Ledger for SqliteLedger {
     }
 
     async fn batches(&self, run: &RunId) -> Result<Vec<BatchRecord>, LedgerError> {
-        let query = sqlx::query(concat!(
-            "/* batches */ select ",
-            batch_columns!(),
-            " where run_id = ?1 order by batch, part"
-        ));
+        self.fold().await?;
+        let query = sqlx::query(match self.writer {
+            Some(_) => concat!(
+                "/* batches */ select ",
+                batch_columns!(),
+                " where run_id = ?1 order by batch, part"
+            ),
+            None => concat!(
+                "/* batches now */ select ",
+                batch_columns!(),
+                "_now where run_id = ?1 order by batch, part"
+            ),
+        });
         batches(query.bind(run.as_str()).fetch(&self.readers)).await
     }
 
     async fn unsettled(&self, run: &RunId, limit: u32) -> Result<Vec<BatchRecord>, LedgerError> {
+        self.fold().await?;
         let query = sqlx::query(concat!(
             "/* unsettled */ select ",
             batch_columns!(),
@@ -319,6 +343,7 @@ impl Ledger for SqliteLedger {
         &self,
         run: &RunId,
     ) -> Result<(u64, Option<Timestamp>), LedgerError> {
+        self.fold().await?;
         let row = sqlx::query(
             "/* backlog */ select count(*) as unsettled, min(ended_at) as oldest from batches \
              indexed by batches_unsettled where run_id = ?1 and settled = 0 \

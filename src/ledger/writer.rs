@@ -1,10 +1,11 @@
 //! The one writer: takes the writes that wait, does them in one transaction,
 //! and makes them durable with one sync for all.
 
-use super::bundle::{self, Step, steps};
+use super::bundle::{Step, steps};
 use super::command::{Command, Failure, Written};
+use super::journal::{Journal, Waiting as Unfolded};
 use super::lock::StoreLock;
-use super::{trouble, write_batch};
+use super::trouble;
 use crate::run::LedgerError;
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -86,6 +87,7 @@ pub(super) struct SqliteStore {
     /// None after a failure: the next group opens a new one.
     connection: Option<SqliteConnection>,
     options: SqliteConnectOptions,
+    journal: Journal,
     _lock: StoreLock,
 }
 
@@ -98,7 +100,7 @@ pub(super) fn all_done(group: &[Waiting]) -> Vec<Answer> {
 pub(super) fn refuse<T>(
     answers: &mut [Answer],
     writes: Vec<(usize, T)>,
-    judge: impl Fn(T) -> Result<(), LedgerError>,
+    mut judge: impl FnMut(T) -> Result<(), LedgerError>,
 ) {
     for (place, write) in writes {
         if let Err(error) = judge(write) {
@@ -143,6 +145,7 @@ impl Store for SqliteStore {
                 // What the connection knows of the file can be stale after a
                 // failed write; a new one reads it from the disk.
                 self.connection = None;
+                self.journal.doubt();
                 let error = trouble::unusable(error);
                 group.iter().map(|_| Err(error.clone())).collect()
             }
@@ -161,11 +164,13 @@ impl SqliteStore {
     pub(super) fn new(
         connection: SqliteConnection,
         options: SqliteConnectOptions,
+        unfolded: Unfolded,
         lock: StoreLock,
     ) -> Self {
         Self {
             connection: Some(connection),
             options,
+            journal: Journal::new(unfolded),
             _lock: lock,
         }
     }
@@ -177,28 +182,33 @@ impl SqliteStore {
         };
         let mut transaction = connection.begin_with("begin immediate").await?;
         let mut answers = all_done(group);
+        let journal = &mut self.journal;
         for step in steps(group.iter().map(|waiting| &waiting.command)) {
             match step {
-                Step::One(place, command) => match command.apply(&mut transaction).await {
-                    Err(Failure::Database(error)) => return Err(error),
-                    Err(Failure::Refused(error)) => answers[place] = Err(error),
-                    Ok(written) => answers[place] = Ok(written),
-                },
+                Step::One(place, command) => {
+                    journal.make_way(&mut transaction, command).await?;
+                    match command.apply(&mut transaction).await {
+                        Err(Failure::Database(error)) => return Err(error),
+                        Err(Failure::Refused(error)) => answers[place] = Err(error),
+                        Ok(written) => {
+                            journal.done(command);
+                            answers[place] = Ok(written);
+                        }
+                    }
+                }
                 Step::First(attempts) => {
-                    let all: Vec<_> = attempts.iter().map(|(_, begun)| *begun).collect();
-                    let done = write_batch::begin_first(&mut transaction, &all).await?;
-                    refuse(&mut answers, attempts, |begun| bundle::begun(begun, &done));
+                    let begin = journal.begin(&mut transaction, attempts, &mut answers);
+                    begin.await?;
                 }
                 Step::Changes(changes) => {
-                    let all: Vec<_> = changes.iter().map(|(_, change)| *change).collect();
-                    let done = write_batch::change(&mut transaction, &all).await?;
-                    refuse(&mut answers, changes, |change| {
-                        bundle::changed(change, &done)
-                    });
+                    let change = journal.change(&mut transaction, changes, &mut answers);
+                    change.await?;
                 }
             }
         }
+        journal.tidy(&mut transaction).await?;
         transaction.commit().await?;
+        journal.committed();
         Ok(answers)
     }
 }
