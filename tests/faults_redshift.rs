@@ -138,6 +138,9 @@ async fn held_with(world: World, name: &str, answer: Duration) -> SlotHeld {
     let campaign =
         night::campaign(NEVER, 7).replace("profile_id, n from", "profile_id, n, wide from");
     site.write("campaigns/hello.yaml", &campaign);
+    // What does not fit into a run's share of memory is read once more.
+    let room = "limits: { memory: 2GiB }\ndestinations:";
+    change_settings(&site, "destinations:", room);
     site.gate().queue(1);
     change_settings(
         &site,
