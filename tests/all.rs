@@ -38,6 +38,7 @@ mod faults_warehouse;
 mod fire_times;
 mod flow_control;
 mod forecast;
+mod forecast_command;
 mod fresh;
 mod held_runs;
 mod history_apart;

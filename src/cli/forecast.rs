@@ -48,6 +48,14 @@ struct Past {
     members: u64,
 }
 
+/// What is taken for a run where none has been yet: of whom it tells nothing,
+/// but how many come together shows.
+const UNKNOWN: Past = Past {
+    asking: Duration::from_mins(1),
+    sending: Duration::from_mins(1),
+    members: 0,
+};
+
 /// The campaigns, what their runs are like, and the runs to come.
 struct Outlook<'a> {
     campaigns: Vec<&'a Campaign>,
@@ -138,10 +146,13 @@ impl<'a> Outlook<'a> {
         days: u32,
     ) -> Self {
         let of_all = known.iter().flatten();
-        let usual = Past {
-            asking: median(of_all.clone().map(|past| past.asking).collect()),
-            sending: median(of_all.clone().map(|past| past.sending).collect()),
-            members: median(of_all.map(|past| past.members).collect()),
+        let usual = match of_all.clone().next() {
+            None => UNKNOWN,
+            Some(_) => Past {
+                asking: median(of_all.clone().map(|past| past.asking).collect()),
+                sending: median(of_all.clone().map(|past| past.sending).collect()),
+                members: median(of_all.map(|past| past.members).collect()),
+            },
         };
         let pasts: Vec<Past> = known.iter().map(|past| past.unwrap_or(usual)).collect();
         let until = now.saturating_add(Duration::from_hours(24) * days);

@@ -130,10 +130,11 @@ pub(super) fn text(view: &ForecastView) -> String {
     }
     if view.campaigns_without_past > 0 {
         let guessed = counted(view.campaigns_without_past, "campaign");
-        _ = writeln!(
-            text,
-            "{guessed} without a past run: taken for the median of the others."
-        );
+        let taken = match view.campaigns_without_past == view.campaigns {
+            true => "taken to ask for a minute and to send for one, to nobody",
+            false => "taken for the median of the others",
+        };
+        _ = writeln!(text, "{guessed} without a past run: {taken}.");
     }
     let mut rows = table(&[
         "connector",
