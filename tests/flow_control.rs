@@ -63,6 +63,63 @@ async fn a_destination_that_hangs_delays_no_other() {
     oracle::check(&site).await;
 }
 
+/// Stuck are a campaign, whose query never ends, and a connector, whose server
+/// takes connections and says nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_campaign_and_a_connector_that_are_stuck_delay_no_other() {
+    let site = Site::new("stuck").await;
+    furnish(&site, PEOPLE, "* * * * * *").await;
+    let silent = tokio::net::TcpListener::bind(("127.0.0.1", 0))
+        .await
+        .unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let connectors = format!(
+        "connectors:\n  silent: {{ kind: postgres, host: 127.0.0.1, port: {port}, database: none, \
+         auth: {{ user: nobody }}, tls: disable }}\n"
+    );
+    change_settings(&site, "connectors:\n", &connectors);
+    change_settings(
+        &site,
+        "log:",
+        "limits: { max_runs: 4 }\nshutdown_grace: 1s\nlog:",
+    );
+    let urgent = "priority: 100\nconnector:";
+    let endless = night::campaign("* * * * * *", 7)
+        .replace("name: hello", "name: endless")
+        .replace("connector:", urgent)
+        .replace(
+            "from people",
+            "from people where pg_sleep(3600) is not null",
+        );
+    site.write("campaigns/endless.yaml", &endless);
+    for name in ["silent-1", "silent-2"] {
+        let silent = night::campaign("* * * * * *", 7)
+            .replace("name: hello", &format!("name: {name}"))
+            .replace("connector: warehouse", "priority: 100\nconnector: silent");
+        site.write(&format!("campaigns/{name}.yaml"), &silent);
+    }
+    let mut daemon = site.serve();
+    let asking = "select 1 from pg_stat_activity where state = 'active'
+                  and query like '%freeze endless%' and pid <> pg_backend_pid()";
+    site.wait_for_row(asking).await;
+    let knocking = tokio::time::timeout(Duration::from_secs(30), silent.accept());
+    let _knocked = knocking.await.unwrap().unwrap();
+    for n in 1..=3 {
+        let finished = format!(
+            "select 1 from campaignd.runs where campaign = 'hello' and status = 'finished'
+             having count(*) >= {n}"
+        );
+        site.wait_for_row(&finished).await;
+    }
+    assert_eq!(site.sql(asking).await.len(), 1, "it is still at it");
+    daemon.signal("TERM").await;
+    assert_eq!(daemon.ended().await, Some(0), "{}", site.log());
+    let unsound = "select * from campaignd.runs where campaign = 'hello' and planned > 0
+                   and status = 'finished' and delivered <> planned";
+    assert_eq!(site.sql(unsound).await, []);
+    oracle::check(&site).await;
+}
+
 /// The most requests whose heads arrived within any span of this length.
 fn most_within(requests: &[Recorded], span: Duration) -> usize {
     let count = |first: &Recorded| {
