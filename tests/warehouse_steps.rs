@@ -5,6 +5,7 @@
 
 use crate::support;
 
+use campaignd::audience::TableNames;
 use campaignd::history::{
     BatchStatus, Closing, RunFacts, RunStatus, Settlement, Tally, UnstartedRun,
 };
@@ -203,17 +204,24 @@ async fn settling_again_writes_nothing(place: &mut Place) {
         (3, 3, 1)
     );
 
+    // Nor does what is known when something else is new.
+    let mut more = settlement.clone();
+    let last = outcome(&facts, 3, 1, BatchStatus::Delivered);
+    more[0].outcomes.push(last);
+    let all = place.warehouse.settle(&more).await.unwrap();
+    assert_eq!((all[0].delivered, all[0].still_open), (4, 0));
+
     place
         .warehouse
         .close(&closing(&facts, funnel, RunStatus::Incomplete))
         .await
         .unwrap();
     // Also when the run is closed: its last row stays as it is.
-    assert_eq!(place.warehouse.settle(&settlement).await.unwrap(), once);
+    assert_eq!(place.warehouse.settle(&settlement).await.unwrap(), all);
     let counts = "select (select count(*) from campaignd.contact_history), \
                   (select count(*) from campaignd.deliveries), \
                   (select count(*) from campaignd.runs where status = 'incomplete')";
-    assert_eq!(place.rows(counts).await, ["6|2|1"]);
+    assert_eq!(place.rows(counts).await, ["7|3|1"]);
 }
 
 async fn a_run_is_not_settled_twice_in_one_transaction(place: &mut Place) {
@@ -269,6 +277,23 @@ async fn values_come_back_as_they_were(place: &mut Place) {
         .map(|n| again.row(n).cells().collect())
         .collect();
     assert_eq!(again, rows[2..4]);
+
+    // They come in this order also where they do not lie in it.
+    let table = TableNames::of(&facts.run).run;
+    place
+        .run_ours(&format!(
+            "update campaignd.{table} set cd_status = cd_status where cd_seq < 3"
+        ))
+        .await;
+    let moved = place
+        .warehouse
+        .page(&facts, (1, 7), usize::MAX)
+        .await
+        .unwrap();
+    let moved: Vec<Vec<_>> = (0..moved.len())
+        .map(|n| moved.row(n).cells().collect())
+        .collect();
+    assert_eq!(moved, rows);
     let beyond = place
         .warehouse
         .page(&facts, (8, 100), usize::MAX)

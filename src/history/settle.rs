@@ -112,47 +112,77 @@ fn outcome_row(
         .row()
 }
 
-/// The runs with outcomes that are new: run id, and how many of them
-/// `deliveries` has with another status, a row.
-pub fn count_new(schema: &Schema) -> Statement {
+/// The runs of `settlements` with outcomes that are new: run id, how many of
+/// them `deliveries` has with another status, and how many they are, a row.
+pub fn count_new(schema: &Schema, settlements: &[Settlement]) -> Result<Statement, Unwritable> {
     let sql = format!(
-        "select o.run_id, count(d.run_id) from {} where d.run_id is null or d.status <> o.status \
-         group by o.run_id",
-        known_outcomes(schema, "left join"),
+        "select o.run_id, count(d.run_id), count(*) from {} \
+         where d.run_id is null or d.status <> o.status group by o.run_id",
+        known_outcomes(schema, settlements, "left join")?,
     );
-    Statement::new(STEP, "count", &sql)
+    Ok(Statement::new(STEP, "count", &sql))
 }
 
 /// The outcomes that `deliveries` has with another status: run id, batch and
 /// part a row.
-pub fn changed_outcomes(schema: &Schema) -> Statement {
+pub fn changed_outcomes(
+    schema: &Schema,
+    settlements: &[Settlement],
+) -> Result<Statement, Unwritable> {
     let sql = format!(
         "select o.run_id, o.batch, o.part from {} where d.status <> o.status",
-        known_outcomes(schema, "join"),
+        known_outcomes(schema, settlements, "join")?,
     );
-    Statement::new(STEP, "changed", &sql)
+    Ok(Statement::new(STEP, "changed", &sql))
 }
 
-/// The outcomes as `o`, beside what `deliveries` has of them, as `d`.
-fn known_outcomes(schema: &Schema, join: &str) -> String {
-    format!(
+/// The outcomes as `o`, beside what `deliveries` has of them, as `d`. The runs
+/// are named, though the join says as much: the table is looked up by them.
+fn known_outcomes(
+    schema: &Schema,
+    settlements: &[Settlement],
+    join: &str,
+) -> Result<String, Unwritable> {
+    Ok(format!(
         "cd_outcomes o {join} {} d on d.run_id = o.run_id and d.batch = o.batch \
-         and d.part = o.part",
-        schema.table("deliveries")
-    )
+         and d.part = o.part and d.run_id in ({})",
+        schema.table("deliveries"),
+        run_ids(
+            schema,
+            settlements.iter().map(|settlement| &*settlement.facts)
+        )?,
+    ))
 }
 
-/// The outcomes that `deliveries` does not have, as `o`, `where` included.
-fn new_outcomes(schema: &Schema) -> String {
-    format!(
-        "{} where d.run_id is null",
-        known_outcomes(schema, "left join")
-    )
+fn run_ids<'a>(
+    schema: &Schema,
+    runs: impl IntoIterator<Item = &'a RunFacts>,
+) -> Result<String, Unwritable> {
+    let ids = runs
+        .into_iter()
+        .map(|facts| schema.dialect.literal(facts.run.as_str()));
+    Ok(ids.collect::<Result<Vec<_>, _>>()?.join(", "))
 }
 
-/// One history row for each member of the run's new outcomes, out of
-/// `members`: the run's table, or what stands for it. Comes before
-/// [`deliveries`], which makes them old.
+/// Leaves of the outcomes those that `deliveries` does not have. Done once and
+/// before the others: to ask it of each member would cost as many comparisons
+/// as members times batches of the run settled before.
+pub fn forget_known(schema: &Schema, settlements: &[Settlement]) -> Result<Statement, Unwritable> {
+    let sql = format!(
+        "delete from cd_outcomes where exists (select 1 from {} d \
+         where d.run_id = cd_outcomes.run_id and d.batch = cd_outcomes.batch \
+         and d.part = cd_outcomes.part and d.run_id in ({}))",
+        schema.table("deliveries"),
+        run_ids(
+            schema,
+            settlements.iter().map(|settlement| &*settlement.facts)
+        )?,
+    );
+    Ok(Statement::new(STEP, "known", &sql))
+}
+
+/// One history row for each member of the run's outcomes, out of `members`:
+/// the run's table, or what stands for it. Comes after [`forget_known`].
 pub fn contact_history(
     schema: &Schema,
     settlement: &Settlement,
@@ -205,30 +235,29 @@ pub fn contact_history(
          select o.run_id, {before}, r.cd_key, {place}, {status}, \
          case when {status} in ('delivered', 'unknown') then {yes} else {no} end, {no}, \
          o.batch, o.part, o.message_id, {reason}, {about}, o.first_attempt_at, {now} \
-         from (select o.* from {new} and o.run_id = {run}) o \
+         from cd_outcomes o \
          join {members} r on r.cd_batch = o.batch{within}{refused}{known} \
-         where r.cd_seq between {first_seq} and {last_seq} and r.cd_status <> 'suppressed'{unknown}",
+         where o.run_id = {run} and r.cd_seq between {first_seq} and {last_seq} and r.cd_status <> 'suppressed'{unknown}",
         history = schema.table("contact_history"),
         columns = table("contact_history").column_list(),
         yes = schema.dialect.boolean(true),
         no = schema.dialect.boolean(false),
         now = schema.dialect.now(),
-        new = new_outcomes(schema),
         first_seq = cut.places_of(first).0,
         last_seq = cut.places_of(last).1,
     );
     Ok(Statement::new(STEP, facts.run.as_str(), &sql))
 }
 
-/// One delivery row for each new outcome, of all runs.
+/// One delivery row for each outcome, of all runs. Comes after
+/// [`forget_known`].
 pub fn deliveries(schema: &Schema) -> Statement {
     let sql = format!(
         "insert into {} ({}) select o.run_id, o.batch, o.part, o.message_id, o.destination, \
          o.status, o.members, o.rejected, o.attempts, o.http_status, o.first_attempt_at, \
-         o.settled_at, o.error from {}",
+         o.settled_at, o.error from cd_outcomes o",
         schema.table("deliveries"),
         table("deliveries").column_list(),
-        new_outcomes(schema),
     );
     Statement::new(STEP, "deliveries", &sql)
 }
@@ -252,10 +281,7 @@ pub fn count_deliveries<'a>(
     schema: &Schema,
     runs: impl IntoIterator<Item = &'a RunFacts>,
 ) -> Result<Statement, Unwritable> {
-    let ids = runs
-        .into_iter()
-        .map(|facts| schema.dialect.literal(facts.run.as_str()));
-    let ids = ids.collect::<Result<Vec<_>, _>>()?.join(", ");
+    let ids = run_ids(schema, runs)?;
     let sql = format!(
         "select run_id, status, sum(members), sum(rejected) from {} \
          where run_id in ({ids}) group by run_id, status",

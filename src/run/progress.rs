@@ -7,10 +7,19 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tokio::sync::{Notify, watch};
 
-/// Members after whose outcomes history is brought up to date without waiting
-/// for its minute: a transaction of some seconds that goes on beside sending,
+/// The fewest members after whose outcomes history is brought up to date
+/// without waiting for its minute: a transaction that goes on beside sending,
 /// where it would otherwise come after it.
-const MANY: u64 = 250_000;
+const MANY: u64 = 100_000;
+
+/// So often, at most, by the number of its members alone: commits are dear, and
+/// a large run waits longer for the last of them in any case.
+const TIMES_A_RUN: u64 = 10;
+
+/// How many members of `planned` are many.
+fn many_of(planned: u64) -> u64 {
+    (planned / TIMES_A_RUN).max(MANY)
+}
 
 /// A run's counts, now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,9 +74,10 @@ impl Reporter {
     pub(super) fn ended(&self, status: BatchStatus, members: u64) {
         self.progress.send_modify(|progress| {
             let open = progress.tally.still_open;
+            let many = many_of(progress.funnel.map_or(0, |funnel| funnel.planned));
             progress.tally.add(status, members);
             progress.tally.still_open = open.saturating_sub(members);
-            if open / MANY != progress.tally.still_open / MANY {
+            if open / many != progress.tally.still_open / many {
                 self.many.notify_one();
             }
         });

@@ -13,7 +13,7 @@ use crate::history::register::{
 use crate::history::reopen::forget_batches;
 use crate::history::settle::{
     add_to_tally, changed_outcomes, close_tally, contact_history, count_deliveries, count_new,
-    deliveries, drop_outcomes, outcomes,
+    deliveries, drop_outcomes, forget_known, outcomes,
 };
 use crate::history::{
     BatchStatus, Closing, RunFacts, RunStatus, Settlement, TABLES, Tally, UnstartedRun, cancelled,
@@ -132,7 +132,7 @@ impl SqlWarehouse {
             .await?;
         let script = outcomes(&self.schema, settlements).map_err(unwritable)?;
         session.run_all(&script).await?;
-        let new = self.count_new_outcomes(&mut session).await?;
+        let new = self.find_new_outcomes(&mut session, settlements).await?;
         for settlement in settlements {
             let id = settlement.facts.run.as_str();
             if new.iter().any(|run| run == id) {
@@ -153,29 +153,49 @@ impl SqlWarehouse {
         Ok(tallies)
     }
 
-    /// The runs with outcomes that `deliveries` does not have. Where it has
-    /// others, because a person has decided a batch since, these are
-    /// forgotten.
+    /// The runs with outcomes that `deliveries` does not have, to which the
+    /// outcomes come down. Where it has others, because a person has decided a
+    /// batch since, these are forgotten.
+    async fn find_new_outcomes(
+        &self,
+        session: &mut Session,
+        settlements: &[Settlement],
+    ) -> Result<Vec<String>, WarehouseError> {
+        let new = self.count_new_outcomes(session, settlements).await?;
+        let outcomes: usize = settlements.iter().map(|s| s.outcomes.len()).sum();
+        let known = new.values().sum::<u64>() != outcomes as u64;
+        if known && !new.is_empty() {
+            let forget = forget_known(&self.schema, settlements).map_err(unwritable)?;
+            session.run(&forget).await?;
+        }
+        Ok(new.into_keys().collect())
+    }
+
+    /// The same, with how many are new of each run.
     async fn count_new_outcomes(
         &self,
         session: &mut Session,
-    ) -> Result<Vec<String>, WarehouseError> {
-        let mut new = Vec::new();
+        settlements: &[Settlement],
+    ) -> Result<HashMap<String, u64>, WarehouseError> {
+        let mut new = HashMap::new();
         let mut changed: HashMap<String, Vec<BatchPath>> = HashMap::new();
-        for row in session.rows(&count_new(&self.schema)).await? {
+        let count = count_new(&self.schema, settlements).map_err(unwritable)?;
+        for row in session.rows(&count).await? {
             let others = number(row.get(1).and_then(Option::as_ref));
+            let all = number(row.get(2).and_then(Option::as_ref));
             let Some(run) = row.into_iter().next().flatten() else {
                 continue;
             };
             if others > 0 {
                 changed.insert(run.clone(), Vec::new());
             }
-            new.push(run);
+            new.insert(run, all);
         }
         if changed.is_empty() {
             return Ok(new);
         }
-        for row in session.rows(&changed_outcomes(&self.schema)).await? {
+        let find = changed_outcomes(&self.schema, settlements).map_err(unwritable)?;
+        for row in session.rows(&find).await? {
             let [Some(run), Some(batch), part] = row.as_slice() else {
                 continue;
             };

@@ -90,6 +90,38 @@ fn declared_kind(declared: &str) -> Kind {
     }
 }
 
+/// Whether rows come in the order of their places.
+struct Order {
+    /// The column that tells the place, where one does.
+    column: Option<usize>,
+    last: u64,
+    is_kept: bool,
+}
+
+impl Order {
+    fn by(column: Option<usize>) -> Self {
+        Self {
+            column,
+            last: 0,
+            is_kept: true,
+        }
+    }
+
+    /// Whether it is kept with this row too.
+    fn goes_on(&mut self, row: &PgRow) -> Result<bool, sqlx::Error> {
+        if let Some(column) = self.column {
+            let place = row.try_get_raw(column)?;
+            let place = place.as_str().map_err(sqlx::Error::Decode)?;
+            let place: u64 = place
+                .parse()
+                .map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+            self.is_kept &= place > self.last;
+            self.last = place;
+        }
+        Ok(self.is_kept)
+    }
+}
+
 /// Reads a page to its end, and keeps of it what comes to `most_bytes`, but a
 /// row at least.
 pub(super) async fn read_page(
@@ -98,6 +130,29 @@ pub(super) async fn read_page(
     layout: &Layout,
     most_bytes: usize,
 ) -> Result<Page, WarehouseError> {
+    read(session, statement, layout, most_bytes, &mut Order::by(None)).await
+}
+
+/// The same of rows that bring their place behind the members' columns. None
+/// if they do not come in the order of their places.
+pub(super) async fn read_page_in_order(
+    session: &mut Session,
+    statement: &Statement,
+    layout: &Layout,
+    most_bytes: usize,
+) -> Result<Option<Page>, WarehouseError> {
+    let mut order = Order::by(Some(layout.columns.len()));
+    let page = read(session, statement, layout, most_bytes, &mut order).await?;
+    Ok(order.is_kept.then_some(page))
+}
+
+async fn read(
+    session: &mut Session,
+    statement: &Statement,
+    layout: &Layout,
+    most_bytes: usize,
+    order: &mut Order,
+) -> Result<Page, WarehouseError> {
     let mut page = Page::new(Arc::clone(&layout.names));
     let reading = async |connection: &mut Connection| {
         let sql = raw_sql(AssertSqlSafe(statement.sql.as_str()));
@@ -105,7 +160,7 @@ pub(super) async fn read_page(
             Connection::Postgres(connection) => {
                 let mut rows = sql.fetch(&mut **connection);
                 while let Some(row) = rows.try_next().await? {
-                    if !page.is_cut() {
+                    if order.goes_on(&row)? && !page.is_cut() {
                         push_postgres(&mut page, &row, layout)?;
                         page.cut_beyond(most_bytes);
                     }

@@ -1,7 +1,7 @@
 //! A run's own tables: frozen, admitted, laid out, read in pages.
 
 use super::adapter::{MAX_LAYOUTS, SqlWarehouse, first_column};
-use super::cells::{Layout, read_page};
+use super::cells::{Layout, read_page, read_page_in_order};
 use super::errors::{error, unwritable};
 use super::pool::Session;
 use crate::audience::{
@@ -240,8 +240,18 @@ impl SqlWarehouse {
     ) -> Result<Page, WarehouseError> {
         let mut session = self.pool.session().await?;
         let layout = self.layout(&mut session, run).await?;
-        let statement = self.tables(run).page(&layout.columns, first, last);
-        let page = read_page(&mut session, &statement, &layout, most_bytes).await?;
+        let tables = self.tables(run);
+        let found = match tables.page_as_it_lies(&layout.columns, first, last) {
+            Some(lying) => read_page_in_order(&mut session, &lying, &layout, most_bytes).await?,
+            None => None,
+        };
+        let page = match found {
+            Some(page) => page,
+            None => {
+                let sorted = tables.page(&layout.columns, first, last);
+                read_page(&mut session, &sorted, &layout, most_bytes).await?
+            }
+        };
         session.hand_back();
         Ok(page)
     }
