@@ -88,6 +88,7 @@ mod wall_clock_laws;
 mod warehouse_parts;
 mod warehouse_races;
 mod warehouse_steps;
+mod warehouse_strain;
 mod warehouse_tables;
 mod webhook_answers;
 mod webhook_oauth;

@@ -13,12 +13,13 @@ use campaignd::history::{Closing, RunFacts, Settlement, UnstartedRun};
 use campaignd::id::{RunId, Trigger};
 use campaignd::ledger::SqliteLedger;
 use campaignd::run::{
-    Carrier, Clock as _, DEFAULT_LEASE, Funnel, Guards, Kit, Ledger, Limit, Memory, NewRun, Page,
+    Carrier, Clock, DEFAULT_LEASE, Funnel, Guards, Kit, Ledger, Limit, Memory, NewRun, Page,
     Pauses, Registration, Reporter, RunError, RunState, Settler, SystemClock, Tally, Throttle,
     ThrottleOptions, Turns, Warehouse, WarehouseError, WarehouseErrorClass,
 };
 use campaignd::warehouse::{ConnectorOptions, Keepalive, open};
 use campaignd::webhook::{DestinationOptions, HttpDestination};
+use jiff::Timestamp;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -29,6 +30,25 @@ use support::receiver::{Answer, Receiver};
 use support::site::SIGNING_SECRET;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+/// The machine's clock, of which the time that passes is told by hand.
+#[derive(Default)]
+struct HandClock(Mutex<Duration>);
+
+#[async_trait]
+impl Clock for HandClock {
+    fn now(&self) -> Timestamp {
+        SystemClock.now()
+    }
+
+    fn elapsed(&self) -> Duration {
+        *self.0.lock().unwrap()
+    }
+
+    async fn sleep(&self, delay: Duration) {
+        SystemClock.sleep(delay).await;
+    }
+}
 
 /// A warehouse that fails to close as often as it is told to.
 struct Faulty {
@@ -405,4 +425,37 @@ async fn a_batch_that_is_larger_than_the_memory_allows_holds_the_run_until_there
         "{why}"
     );
     assert_eq!((stand.receiver.count(), stand.kit.memory.held()), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_queue_refuses_lowers_the_limit_and_minutes_without_bring_it_back() {
+    let mut stand = Stand::on(Place::redshift().await, PEOPLE).await;
+    let clock = Arc::new(HandClock::default());
+    let queries = Turns::new(6, clock.clone());
+    stand.kit.clock = clock.clone();
+    stand.kit.queries = queries.clone();
+    let patience = Duration::from_millis(50);
+    let others = stand.place.gate().queue_taken(1, patience).await;
+    let refused = async {
+        let mut limits = vec![queries.limit()];
+        for _ in 0..3_000 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            if limits.last() != Some(&queries.limit()) {
+                limits.push(queries.limit());
+            }
+            if limits.last() == Some(&1) {
+                break;
+            }
+        }
+        drop(others);
+        limits
+    };
+    let (ended, limits) = tokio::join!(stand.carry(), refused);
+    assert_eq!(ended.unwrap(), RunState::Finished);
+    assert_eq!(limits, [6, 3, 1]);
+    assert_eq!(queries.limit(), 1, "no time has passed");
+    for (minutes, limit) in [(1, 2), (2, 3), (4, 5), (5, 6), (60, 6)] {
+        *clock.0.lock().unwrap() = Duration::from_mins(minutes);
+        assert_eq!(queries.limit(), limit, "after {minutes} minutes");
+    }
 }

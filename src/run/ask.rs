@@ -6,7 +6,7 @@ use super::place::rest;
 use super::ports::{Warehouse, WarehouseError};
 use super::retry::{Delays, tries};
 use super::state::RunState;
-use super::strain::{Timed, how_it_ended};
+use super::strain::{News, Timed, how_it_ended};
 use crate::schedule::Standing;
 use std::pin::pin;
 use std::time::Duration;
@@ -55,7 +55,10 @@ impl Carrier {
                 let turn = self.kit.queries.take(self.standing()).await;
                 let begun = self.kit.clock.elapsed();
                 let answer = question(self.kit.warehouse.as_ref()).await;
-                turn.ended(begun, how_it_ended(answer.as_ref().err(), timed));
+                let ended = how_it_ended(answer.as_ref().err(), timed);
+                if let Some(news) = turn.ended(begun, ended) {
+                    self.tell(news);
+                }
                 answer
             };
             let mut asking = pin!(asking);
@@ -67,6 +70,21 @@ impl Carrier {
             rest(self.place.as_ref(), asking).await
         })
         .await
+    }
+
+    fn tell(&self, news: News) {
+        let connector = &self.spec.connector;
+        match news {
+            News::Halved { from, to } => tracing::warn!(
+                connector.name = %connector,
+                "connector {connector} is under strain: at most {to} of its statements at a time \
+                 instead of {from}",
+            ),
+            News::Whole(limit) => tracing::info!(
+                connector.name = %connector,
+                "connector {connector} takes {limit} statements at a time again",
+            ),
+        }
     }
 
     /// Where it stands among those who wait for the warehouse.

@@ -18,7 +18,6 @@ use super::rejected::Words;
 use super::reopen::Reopened;
 use super::settler::Settler;
 use super::state::{IllegalTransition, RunEvent, RunState};
-use super::strain::Timed;
 use super::throttle::Throttle;
 use super::turns::Turns;
 use crate::audience::Funnel;
@@ -328,9 +327,7 @@ impl Carrier {
 
     async fn stage(&self) -> Result<Step, RunError> {
         let registration = self
-            .ask_timed(Timed::Register, |warehouse| async move {
-                warehouse.register(&self.facts).await
-            })
+            .ask(|warehouse| async move { warehouse.register(&self.facts).await })
             .await?;
         if registration == Registration::Ours {
             self.alive.registered();

@@ -17,21 +17,32 @@ const SLOW: f64 = 2.0;
 /// What a statement may take over its mean in any case: short ones vary.
 const SLACK: f64 = 1.0;
 
-/// Statements whose times can be compared with each other. Those that freeze
-/// an audience cannot: each campaign's takes its own time.
+/// Statements whose times can be compared with each other: those that read
+/// members, by the order of magnitude of their number. Those that freeze an
+/// audience cannot: each campaign's takes its own time. Nor can those that
+/// take a lock: theirs is the time of whoever has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Timed {
-    /// A run's row is written.
-    Register,
-    /// Members are read: by the order of magnitude of their number.
-    Page(u32),
-}
+pub(super) struct Timed(u32);
 
 impl Timed {
     /// A page of so many members.
     pub(super) fn page(members: u64) -> Self {
-        Self::Page(members.max(1).ilog2() / 2)
+        Self(members.max(1).ilog2() / 2)
     }
+}
+
+/// What is new of a limit, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum News {
+    /// It was halved.
+    Halved {
+        /// What it was before.
+        from: u32,
+        /// What it is.
+        to: u32,
+    },
+    /// It is whole again.
+    Whole(u32),
 }
 
 /// How a statement ended.
@@ -59,6 +70,8 @@ pub(super) fn how_it_ended(error: Option<&WarehouseError>, timed: Option<Timed>)
 pub(super) struct Strain {
     ceiling: u32,
     limit: u32,
+    /// The limit that people were told of.
+    told: u32,
     /// When the limit was last halved or found to have recovered by one.
     changed_at: Duration,
     /// When the limit was last halved: what was begun before says nothing new.
@@ -74,6 +87,7 @@ impl Strain {
         Self {
             ceiling,
             limit: ceiling,
+            told: ceiling,
             changed_at: Duration::ZERO,
             halved_at: None,
             means: BTreeMap::new(),
@@ -92,6 +106,18 @@ impl Strain {
     /// When the limit grows by one, if it is not whole.
     pub(super) fn recovers_at(&self) -> Option<Duration> {
         (self.limit < self.ceiling).then(|| self.changed_at + RECOVERY)
+    }
+
+    /// What people have not been told yet; each step back is not worth it.
+    pub(super) fn news(&mut self, now: Duration) -> Option<News> {
+        let (from, to) = (self.told, self.get(now));
+        let news = match to {
+            _ if to < from => News::Halved { from, to },
+            _ if to > from && to == self.ceiling => News::Whole(to),
+            _ => return None,
+        };
+        self.told = to;
+        Some(news)
     }
 
     /// Counts a statement that was begun at `begun` and has ended at `now`.
@@ -161,6 +187,21 @@ mod tests {
     }
 
     #[test]
+    fn people_are_told_of_each_halving_and_of_its_end() {
+        let mut strain = Strain::new(6);
+        assert_eq!(strain.news(at(1)), None);
+        for (second, from, to) in [(10, 6, 3), (20, 3, 1)] {
+            strain.ended(at(second), at(second), Ended::Refused);
+            assert_eq!(strain.news(at(second)), Some(News::Halved { from, to }));
+        }
+        strain.ended(at(30), at(30), Ended::Refused);
+        assert_eq!(strain.news(at(30)), None, "it cannot come down further");
+        assert_eq!(strain.news(at(200)), None);
+        assert_eq!(strain.news(at(400)), Some(News::Whole(6)));
+        assert_eq!(strain.news(at(500)), None);
+    }
+
+    #[test]
     fn a_page_that_takes_over_twice_as_long_as_usual_halves_it() {
         let mut strain = Strain::new(6);
         let page = Ended::Well(Some(Timed::page(50_000)));
@@ -177,8 +218,8 @@ mod tests {
     fn short_statements_may_vary_and_sizes_are_not_compared() {
         let mut strain = Strain::new(6);
         let milli = Duration::from_millis;
-        strain.ended(milli(0), milli(2), Ended::Well(Some(Timed::Register)));
-        strain.ended(milli(10), milli(900), Ended::Well(Some(Timed::Register)));
+        strain.ended(milli(0), milli(2), Ended::Well(Some(Timed::page(7))));
+        strain.ended(milli(10), milli(900), Ended::Well(Some(Timed::page(7))));
         strain.ended(at(1), at(2), Ended::Well(Some(Timed::page(1_000))));
         strain.ended(at(3), at(9), Ended::Well(Some(Timed::page(50_000))));
         strain.ended(at(9), at(900), Ended::Well(None));
@@ -194,7 +235,7 @@ mod tests {
             let mut now = 0;
             for (wait, refused) in events {
                 now += wait;
-                let ended = if refused { Ended::Refused } else { Ended::Well(Some(Timed::Register)) };
+                let ended = if refused { Ended::Refused } else { Ended::Well(Some(Timed::page(9))) };
                 strain.ended(at(now.saturating_sub(wait)), at(now), ended);
                 prop_assert!((1..=ceiling.max(1)).contains(&strain.get(at(now))));
             }

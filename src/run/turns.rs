@@ -2,7 +2,7 @@
 //! waiting line.
 
 use super::clock::Clock;
-use super::strain::{Ended, RECOVERY, Strain};
+use super::strain::{Ended, News, RECOVERY, Strain};
 use crate::schedule::{Line, Standing, Ticket};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -132,20 +132,12 @@ impl Shared {
 
 impl Turn {
     /// Tells how what it was used for ended, and gives it back. `begun` is by
-    /// the clock's [`Clock::elapsed`].
-    pub(super) fn ended(self, begun: Duration, ended: Ended) {
+    /// the clock's [`Clock::elapsed`]. Returns what is new of the limit.
+    pub(super) fn ended(self, begun: Duration, ended: Ended) -> Option<News> {
         let now = self.shared.clock.elapsed();
-        let (before, after) = {
-            let mut state = self.shared.state();
-            let before = state.limit.get(now);
-            state.limit.ended(begun, now, ended);
-            (before, state.limit.get(now))
-        };
-        if after < before {
-            tracing::warn!(
-                "the warehouse is under strain: {after} statements at a time instead of {before}"
-            );
-        }
+        let mut state = self.shared.state();
+        state.limit.ended(begun, now, ended);
+        state.limit.news(now)
     }
 }
 

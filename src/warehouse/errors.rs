@@ -148,7 +148,10 @@ fn postgres_class(code: &str, message: &str, detail: &str) -> WarehouseErrorClas
     if is_serialization || says(&meets_another) || matches!(code, "40001" | "40P01") {
         return C::Conflict;
     }
-    if code.starts_with("53") || says(&["disk full", "wlm abort action", "qmr abort"]) {
+    // Code 1020: workload management has ended it, and says no more than that.
+    let by_system = code == "XX000" && detail.contains("system requested abort");
+    let strained = ["disk full", "wlm abort action", "qmr abort"];
+    if code.starts_with("53") || says(&strained) || by_system {
         return C::Busy;
     }
     let by_request = ["canceled on user's request", "cancelled on user's request"];
@@ -326,5 +329,8 @@ mod tests {
         for (code, message, class) in cases {
             assert_eq!(postgres_class(code, message, ""), class, "{code} {message}");
         }
+        let abort = "error: abort query code: 1020 context: system requested abort query: 1903";
+        assert_eq!(postgres_class("XX000", "abort query", abort), C::Busy);
+        assert_eq!(postgres_class("XX000", "abort query", ""), C::Statement);
     }
 }

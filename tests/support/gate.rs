@@ -6,6 +6,7 @@ pub use super::gate_acts::{Act, Cut, Passing};
 
 use super::gate_talk::Talk;
 use super::gate_wire::Refusal;
+use super::gate_wlm::Wlm;
 use super::postgres::ConnDetails;
 use super::redshift_gate::Redshift;
 use super::tls::{Pair, acceptor};
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -95,8 +96,8 @@ pub(super) struct Slowness {
     pub(super) insert: Duration,
     /// How long a session may be idle.
     pub(super) idle: Option<Duration>,
-    /// How many statements run at a time; the others wait.
-    pub(super) slots: Option<Arc<Semaphore>>,
+    /// In which statements wait for each other.
+    pub(super) queue: Option<Wlm>,
     /// How many sessions have begun.
     pub(super) sessions: usize,
 }
@@ -185,10 +186,18 @@ impl Gate {
         self.shared.slowness.lock().unwrap().idle = Some(after);
     }
 
-    /// From now on so many statements run at a time, transaction control and
-    /// locks aside.
+    /// From now on so many statements that read or write rows run at a time.
     pub fn queue(&self, slots: usize) {
-        self.shared.slowness.lock().unwrap().slots = Some(Arc::new(Semaphore::new(slots)));
+        self.shared.slowness.lock().unwrap().queue = Some(Wlm::new(slots, None));
+    }
+
+    /// The same, and who waits for longer than `patience` is refused. All the
+    /// slots are somebody else's until what is returned is dropped.
+    pub async fn queue_taken(&self, slots: u32, patience: Duration) -> OwnedSemaphorePermit {
+        let queue = Wlm::new(usize::try_from(slots).unwrap(), Some(patience));
+        let others = queue.occupy(slots).await;
+        self.shared.slowness.lock().unwrap().queue = Some(queue);
+        others
     }
 
     /// Of the sessions there are, every packet vanishes from now on, and of

@@ -20,9 +20,6 @@ use tokio::time::Instant;
 /// its transaction is as aborted as the client is told.
 const REFUSED: &[u8] = b"select the_gate_refuses_this_statement()\0";
 
-/// What needs no slot of the warehouse's queue.
-const NEEDS_NONE: [&str; 7] = ["begin", "commit", "rollback", "lock", "set", "abort", "end"];
-
 /// A client and its session at the server.
 pub(super) struct Talk<'a> {
     shared: &'a Shared,
@@ -177,7 +174,6 @@ impl<'a> Talk<'a> {
         // What it changes of the session holds for those behind it.
         let mut logged = self.logged(&passing, Act::Pass);
         let (frame, act) = self.judged(frame, act, &sql).await;
-        logged.act = act.clone();
         let label = sql.split_once(" */").map(|(label, _)| label.to_owned());
         logged.label = label.unwrap_or_default();
         logged.began = at;
@@ -187,12 +183,15 @@ impl<'a> Talk<'a> {
         let slowness = self.shared.slowness.lock().unwrap().clone();
         let command = sql.split_once("*/ ").map_or(&*sql, |(_, rest)| rest);
         let word = command.split_whitespace().next().unwrap_or("").to_owned();
-        logged.sql = sql;
-        let slots = slowness.slots.filter(|_| !NEEDS_NONE.contains(&&*word));
-        let slot = match slots {
-            Some(slots) => slots.acquire_owned().await.ok(),
-            None => None,
+        let (slot, act) = match slowness.queue {
+            None => (None, act),
+            Some(queue) => match queue.slot(command).await {
+                Ok(slot) => (slot, act),
+                Err(refusal) => (None, Act::Refuse(refusal)),
+            },
         };
+        logged.act = act.clone();
+        logged.sql = sql;
         logged.is_insert = word == "insert";
         if logged.is_insert {
             tokio::time::sleep(slowness.insert).await;

@@ -14,6 +14,7 @@ pub mod gate_acts;
 pub mod gate_client;
 pub mod gate_talk;
 pub mod gate_wire;
+pub mod gate_wlm;
 pub mod ledger;
 pub mod night;
 pub mod oracle;

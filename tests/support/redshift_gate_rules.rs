@@ -355,6 +355,17 @@ fn relations(words: &[Word]) -> Vec<Relation> {
     found
 }
 
+/// Whether a statement is the work of the compute nodes, for which it waits in
+/// a queue: it reads or writes the rows of a table that is not a catalog.
+pub fn reads_or_writes_rows(words: &[Word]) -> bool {
+    let writes = match text(words, Some(0)) {
+        "insert" | "update" | "delete" | "merge" | "copy" | "unload" => true,
+        "create" => words.iter().any(|word| word.text == "select"),
+        _ => false,
+    };
+    writes || relations(words).iter().any(|relation| !relation.is_catalog)
+}
+
 /// What only the leader node has, beside a table of a user's, or written into
 /// one.
 fn leader_only(words: &[Word]) -> Option<Refusal> {
