@@ -258,6 +258,7 @@ activation: { destination: sink }
         ("status", &["status"][..]),
         ("runs", &["runs"]),
         ("runs", &["runs", "show", id]),
+        ("forecast", &["forecast", "--days", "1"]),
     ] {
         let shown = site.json(args).await;
         assert_eq!(refusal(&closed(&schema(what)), &shown), None, "{shown:#}");

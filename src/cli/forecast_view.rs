@@ -3,7 +3,7 @@
 use super::show::{count, counted, lines, table};
 use crate::schedule::forecast::{Advice, Bucket, Waiting};
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -34,9 +34,12 @@ pub(super) struct ConnectorView {
     connector: String,
     runs: usize,
     max_queries: u32,
-    waiting_p50_seconds: u64,
-    waiting_p95_seconds: u64,
-    waiting_max_seconds: u64,
+    #[serde(serialize_with = "seconds")]
+    waiting_p50_seconds: Duration,
+    #[serde(serialize_with = "seconds")]
+    waiting_p95_seconds: Duration,
+    #[serde(serialize_with = "seconds")]
+    waiting_max_seconds: Duration,
     /// Whether the target is missed.
     is_late: bool,
     /// The fewest statements at a time that would keep the target.
@@ -84,9 +87,9 @@ impl ConnectorView {
             connector,
             runs,
             max_queries,
-            waiting_p50_seconds: waits.p50.as_secs(),
-            waiting_p95_seconds: waits.p95.as_secs(),
-            waiting_max_seconds: waits.max.as_secs(),
+            waiting_p50_seconds: waits.p50,
+            waiting_p95_seconds: waits.p95,
+            waiting_max_seconds: waits.max,
             is_late: advice.is_some(),
             advised_max_queries: advice.and_then(|advice| advice.max_queries),
             advised_spread_seconds: advice.and_then(|a| a.spread).map(|spread| spread.as_secs()),
@@ -109,6 +112,11 @@ impl ConnectorView {
                 .to_owned(),
         })
     }
+}
+
+/// Seconds, to the millisecond.
+fn seconds<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_f64((time.as_secs_f64() * 1_000.0).round() / 1_000.0)
 }
 
 fn span(seconds: u64) -> String {
@@ -149,9 +157,9 @@ pub(super) fn text(view: &ForecastView) -> String {
             connector.connector.clone(),
             count(connector.runs as u64),
             connector.max_queries.to_string(),
-            span(connector.waiting_p50_seconds),
-            span(connector.waiting_p95_seconds),
-            span(connector.waiting_max_seconds),
+            span(connector.waiting_p50_seconds.as_secs()),
+            span(connector.waiting_p95_seconds.as_secs()),
+            span(connector.waiting_max_seconds.as_secs()),
         ]);
     }
     _ = writeln!(text, "\n{}", lines(&rows));

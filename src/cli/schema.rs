@@ -23,6 +23,8 @@ enum What {
     Runs,
     /// What `plan --format json` prints.
     Plan,
+    /// What `forecast --format json` prints.
+    Forecast,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
@@ -32,6 +34,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         What::Status => include_str!("schema/status.json"),
         What::Runs => include_str!("schema/runs.json"),
         What::Plan => include_str!("schema/plan.json"),
+        What::Forecast => include_str!("schema/forecast.json"),
     });
     Ok(())
 }
