@@ -77,6 +77,7 @@ mod serve;
 mod settling_behind;
 mod simulation;
 mod spike;
+mod spike_memory;
 mod ticker;
 mod tidy;
 mod two_hosts;
