@@ -39,6 +39,7 @@ mod fire_times;
 mod flow_control;
 mod forecast;
 mod forecast_command;
+mod forecast_spike;
 mod fresh;
 mod held_runs;
 mod history_apart;

@@ -13,6 +13,7 @@ use campaignd::run::{
 };
 use futures_util::future::join_all;
 use jiff::SignedDuration;
+use std::time::Duration;
 use support::claims::claims_made_together_are_each_taken_or_refused;
 use support::records::{
     attempt, campaign, claim, cursor, ends, manual, minute, moves, new_run, only_batch, queued,
@@ -250,6 +251,7 @@ async fn a_run_keeps_what_a_later_move_does_not_bring(ledger: &dyn Ledger) {
         },
         RunChange {
             tally: Some(tally),
+            asked: Some(Duration::from_micros(1_234)),
             ..moves(&run, RunState::Sending, RunState::Sending)
         },
         RunChange {
@@ -262,6 +264,7 @@ async fn a_run_keeps_what_a_later_move_does_not_bring(ledger: &dyn Ledger) {
     }
     let record = ledger.run(&run).await.unwrap().unwrap();
     assert_eq!((record.funnel, record.tally), (Some(funnel), Some(tally)));
+    assert_eq!(record.asked, Some(Duration::from_micros(1_234)));
     assert_eq!(record.error.as_deref(), Some("a note"));
     assert_eq!(record.started_at, Some(minute(1)));
     assert_eq!(record.finished_at, Some(minute(7)));

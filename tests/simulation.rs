@@ -47,6 +47,7 @@ fn record(dream: &Dream, batch_size: u64) -> RunRecord {
         claimed_at: now,
         started_at: None,
         finished_at: None,
+        asked: None,
         funnel: None,
         tally: None,
         error: None,

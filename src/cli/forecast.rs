@@ -105,31 +105,51 @@ async fn past(ledger: &dyn Ledger, campaign: &Campaign) -> Result<Option<Past>, 
         return Ok(None);
     };
     let whole = median(records.iter().map(duration).collect());
-    let planned = |run: &RunRecord| run.funnel.unwrap_or_default().planned;
     let members = median(records.iter().map(planned).collect());
-    let mut asking = whole;
-    if (1..=MOST_BATCHES * u64::from(campaign.activation.batch_size.get()))
-        .contains(&planned(newest))
-    {
-        let batches = ledger.batches(&newest.run).await;
-        let batches = batches.map_err(Failure::unreachable)?;
-        let first = batches.iter().map(|batch| batch.first_sending_at).min();
-        if let (Some(first), Some(began)) = (first, newest.started_at) {
-            let asked = Duration::try_from(first.duration_since(began)).unwrap_or_default();
-            asking = asked.min(whole);
-        }
-    }
+    let before = before_sending(ledger, campaign, newest).await?;
+    let before = before.unwrap_or(whole).min(whole);
+    // What it has waited for turns at the warehouse is waited for anew.
+    let asked: Vec<Duration> = records.iter().filter_map(|run| run.asked).collect();
+    let asking = match asked.is_empty() {
+        true => before,
+        false => median(asked).min(before),
+    };
     Ok(Some(Past {
         asking,
-        sending: whole.saturating_sub(asking),
+        sending: whole.saturating_sub(before),
         members,
     }))
 }
 
+/// How long `run` was under way before it began to send; none where its
+/// batches do not say.
+async fn before_sending(
+    ledger: &dyn Ledger,
+    campaign: &Campaign,
+    run: &RunRecord,
+) -> Result<Option<Duration>, Failure> {
+    let most = MOST_BATCHES * u64::from(campaign.activation.batch_size.get());
+    if !(1..=most).contains(&planned(run)) {
+        return Ok(None);
+    }
+    let batches = ledger.batches(&run.run).await;
+    let batches = batches.map_err(Failure::unreachable)?;
+    let first = batches.iter().map(|batch| batch.first_sending_at).min();
+    let span = first.zip(run.started_at);
+    Ok(span.map(|(first, began)| between(began, first)))
+}
+
+fn planned(run: &RunRecord) -> u64 {
+    run.funnel.unwrap_or_default().planned
+}
+
 fn duration(run: &RunRecord) -> Duration {
     let span = run.started_at.zip(run.finished_at);
-    let took = span.and_then(|(from, to)| Duration::try_from(to.duration_since(from)).ok());
-    took.unwrap_or_default()
+    span.map_or(Duration::ZERO, |(from, to)| between(from, to))
+}
+
+fn between(from: Timestamp, to: Timestamp) -> Duration {
+    Duration::try_from(to.duration_since(from)).unwrap_or_default()
 }
 
 fn median<T: Ord + Copy + Default>(mut values: Vec<T>) -> T {

@@ -178,6 +178,7 @@ impl Desk {
             from: record.state,
             to: to.map_err(|error| Reply::Refused(error.to_string()))?,
             at: self.clock.now(),
+            asked: None,
             funnel: None,
             tally: None,
             error,

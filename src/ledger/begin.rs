@@ -20,7 +20,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Reads at a time: a status page, a resume and a settle beside each other.
 const MAX_READERS: u32 = 4;
 
-const MIGRATIONS: [(i64, &str, &str); 13] = [
+const MIGRATIONS: [(i64, &str, &str); 14] = [
     (1, "ledger", include_str!("migrations/0001_ledger.sql")),
     (2, "lease", include_str!("migrations/0002_lease.sql")),
     (
@@ -54,6 +54,7 @@ const MIGRATIONS: [(i64, &str, &str); 13] = [
     ),
     (34, "held", include_str!("migrations/0034_held.sql")),
     (35, "journal", include_str!("migrations/0035_journal.sql")),
+    (36, "asked", include_str!("migrations/0036_asked.sql")),
 ];
 
 /// How the writer opens the store.

@@ -3,9 +3,9 @@
 //! otherwise spend most of its time on.
 
 use super::command::Command;
-use super::rows::micros;
+use super::rows::{micros, micros_of};
 use super::trouble::conflict;
-use super::write_batch::{excused, place, refused};
+use super::write_batch::{place, refused};
 use crate::id::{BatchPath, RunId};
 use crate::run::{AttemptBegun, BatchChange, BatchState, LedgerError};
 use serde::Serialize;
@@ -199,7 +199,7 @@ impl<'a> ChangeRow<'a> {
             next_at: change.next_at.filter(|_| is_sent_again).map(micros),
             ended_at: has_ended.then(|| micros(change.at)),
             error: change.error.as_deref(),
-            excused: excused(change.excused),
+            excused: micros_of(change.excused),
             rejected: refused(&change.refused),
         }
     }

@@ -9,8 +9,8 @@
 
 use super::bundle;
 use super::command::Command;
-use super::rows::{micros, to_json};
-use super::write_batch::{self, excused};
+use super::rows::{micros, micros_of, to_json};
+use super::write_batch;
 use super::writer::{Answer, refuse};
 use crate::id::RunId;
 use crate::run::{AttemptBegun, BatchChange, BatchState, BatchStatus};
@@ -217,7 +217,7 @@ impl Journal {
                 number,
                 change.http_status,
                 ended_at,
-                excused(change.excused),
+                micros_of(change.excused),
             );
             entries.entry(&change.run).or_default().accepted.push(row);
         }

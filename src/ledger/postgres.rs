@@ -32,7 +32,7 @@ use uuid::Uuid;
 /// The longest a read may take, a server that has gone silent included.
 const READ_LIMIT: Duration = Duration::from_secs(40);
 
-const MIGRATIONS: [(i64, &str, &str); 11] = [
+const MIGRATIONS: [(i64, &str, &str); 12] = [
     (
         1,
         "ledger",
@@ -87,6 +87,11 @@ const MIGRATIONS: [(i64, &str, &str); 11] = [
         34,
         "held",
         include_str!("migrations/postgres/0034_held.sql"),
+    ),
+    (
+        36,
+        "asked",
+        include_str!("migrations/postgres/0036_asked.sql"),
     ),
 ];
 

@@ -26,6 +26,8 @@ pub(super) fn run(row: &PgRow) -> Result<RunRecord, LedgerError> {
         claimed_at: instant(row, "claimed_at")?,
         started_at: instant_if_any(row, "started_at")?,
         finished_at: instant_if_any(row, "finished_at")?,
+        asked: get::<Option<i64>>(row, "asked")?
+            .map(|asked| Duration::from_micros(asked.unsigned_abs())),
         funnel: json(row, "funnel")?,
         tally: json(row, "tally")?,
         error: get(row, "error")?,

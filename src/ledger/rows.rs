@@ -15,7 +15,7 @@ use std::time::Duration;
 macro_rules! run_columns {
     () => {
         "r.run_id, r.campaign, r.connector, r.fire_time, r.\"trigger\", r.campaign_version, \
-         s.spec, r.state, r.term, r.claimed_at, r.started_at, r.finished_at, r.funnel, r.tally, r.error \
+         s.spec, r.state, r.term, r.claimed_at, r.started_at, r.finished_at, r.asked, r.funnel, r.tally, r.error \
          from runs r join run_specs s on s.campaign_version = r.campaign_version"
     };
 }
@@ -43,7 +43,7 @@ macro_rules! unstarted_runs {
         concat!(
             "/* unstarted runs */ select r.run_id, r.campaign, r.connector, r.fire_time, \
              r.\"trigger\", r.campaign_version, '' as spec, r.state, r.term, r.claimed_at, \
-             r.started_at, r.finished_at, r.funnel, r.tally, r.error from runs r \
+             r.started_at, r.finished_at, r.asked, r.funnel, r.tally, r.error from runs r \
              where r.state in ('missed', 'skipped') and r.started_at is null \
              order by r.seq desc limit ",
             $limit
@@ -68,6 +68,11 @@ pub(super) fn micros(at: Timestamp) -> i64 {
     at.as_microsecond()
 }
 
+/// How long something took, as it is stored.
+pub(super) fn micros_of(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
+}
+
 /// A value as it is stored in a JSON column.
 pub(super) fn to_json<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("counts and names always serialise")
@@ -88,6 +93,8 @@ pub(super) fn run(row: &SqliteRow) -> Result<RunRecord, LedgerError> {
         claimed_at: instant(row, "claimed_at")?,
         started_at: instant_if_any(row, "started_at")?,
         finished_at: instant_if_any(row, "finished_at")?,
+        asked: get::<Option<i64>>(row, "asked")?
+            .map(|asked| Duration::from_micros(asked.unsigned_abs())),
         funnel: json(row, "funnel")?,
         tally: json(row, "tally")?,
         error: get(row, "error")?,

@@ -7,7 +7,6 @@ use super::trouble::conflict;
 use crate::id::{BatchPath, RunId};
 use crate::run::{AttemptBegun, BatchChange, BatchStatus, LedgerError};
 use sqlx::{AssertSqlSafe, SqliteConnection};
-use std::time::Duration;
 
 const FIRST_ATTEMPTS: &str = "/* first attempts */ \
     with c (run_id, term, batch, part, generation, members, body_hash, at, first_place, \
@@ -204,11 +203,6 @@ pub(super) fn place(place: Option<u64>) -> Option<i64> {
 /// Places as they are stored; nothing for none.
 pub(super) fn refused(places: &[u64]) -> Option<String> {
     (!places.is_empty()).then(|| rows::to_json(&places))
-}
-
-/// A time as it is stored: whole microseconds.
-pub(super) fn excused(time: Duration) -> i64 {
-    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// Notes that the warehouse has these outcomes; batches that have another by

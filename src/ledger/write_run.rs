@@ -42,8 +42,8 @@ const NEXT_NUMBER: &str = "/* next manual number */ \
 const CHANGE_RUN: &str = "/* change run */ \
     update runs set state = ?3, is_open = ?4, started_at = coalesce(?5, started_at), \
     finished_at = case when ?4 then null when ?2 = ?3 then coalesce(finished_at, ?6) else ?6 end, \
-    funnel = coalesce(?7, funnel), tally = coalesce(?8, tally), error = nullif(coalesce(?9, error), '') \
-    where run_id = ?1 and state = ?2 and term = ?10";
+    funnel = coalesce(?7, funnel), tally = coalesce(?8, tally), error = nullif(coalesce(?9, error), ''), \
+    asked = coalesce(?11, asked) where run_id = ?1 and state = ?2 and term = ?10";
 
 const TAKE_LEASE: &str =
     "/* take lease */ update runs set term = term + 1 where run_id = ?1 returning term";
@@ -203,6 +203,7 @@ pub(super) async fn change(db: &mut SqliteConnection, change: &RunChange) -> Res
         .bind(change.tally.as_ref().map(rows::to_json))
         .bind(&change.error)
         .bind(change.term)
+        .bind(change.asked.map(rows::micros_of))
         .execute(db)
         .await?;
     if done.rows_affected() == 1 {

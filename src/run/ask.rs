@@ -9,6 +9,7 @@ use super::state::RunState;
 use super::strain::{News, Timed, how_it_ended};
 use crate::schedule::Standing;
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// The first and the longest delay between two tries of a warehouse step.
@@ -16,6 +17,35 @@ const WAREHOUSE_DELAYS: (Duration, Duration) = (Duration::from_millis(500), Dura
 
 /// How long a run keeps its place while the warehouse does not answer.
 const KEEPS_PLACE: Duration = Duration::from_secs(30);
+
+/// The time from an instant on, less what was waited in it.
+#[derive(Debug)]
+pub(super) struct Work {
+    since: Duration,
+    /// In microseconds.
+    waited: AtomicU64,
+}
+
+impl Work {
+    /// From `now` on, by the clock's `elapsed`.
+    pub(super) fn since(now: Duration) -> Self {
+        Self {
+            since: now,
+            waited: AtomicU64::new(0),
+        }
+    }
+
+    fn waited(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.waited.fetch_add(micros, Relaxed);
+    }
+
+    /// How much it is at `now`.
+    pub(super) fn until(&self, now: Duration) -> Duration {
+        let waited = Duration::from_micros(self.waited.load(Relaxed));
+        now.saturating_sub(self.since).saturating_sub(waited)
+    }
+}
 
 impl Carrier {
     /// Asks the warehouse under a permit, and again as often as the error's
@@ -52,8 +82,10 @@ impl Carrier {
     {
         self.patiently(|| async {
             let asking = async {
+                let asked = self.kit.clock.elapsed();
                 let turn = self.kit.queries.take(self.standing()).await;
                 let begun = self.kit.clock.elapsed();
+                self.work.waited(begun.saturating_sub(asked));
                 let answer = question(self.kit.warehouse.as_ref()).await;
                 let ended = how_it_ended(answer.as_ref().err(), timed);
                 if let Some(news) = turn.ended(begun, ended) {
@@ -128,10 +160,13 @@ impl Carrier {
                 delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
                 "the warehouse did not answer {}; asking again in {delay:.1?}: {error}", self.facts.run,
             );
+            let resting = self.kit.clock.elapsed();
             tokio::select! {
                 () = self.stop.cancelled() => return Err(RunError::Interrupted),
                 () = rest(self.place.as_ref(), self.kit.clock.sleep(delay)) => {}
             }
+            let rested = self.kit.clock.elapsed().saturating_sub(resting);
+            self.work.waited(rested);
         }
     }
 }

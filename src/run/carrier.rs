@@ -1,6 +1,7 @@
 //! Carries one run from its fire time to its contact history.
 
 use super::alive::Alive;
+use super::ask::Work;
 use super::cancel::CANCELLED;
 use super::clock::Clock;
 use super::expiry::EXPIRED;
@@ -133,6 +134,8 @@ pub struct Carrier {
     pub(super) place: Option<Place>,
     /// What receivers have said of members, until history has it.
     pub(super) words: Words,
+    /// What it has done since it began to stage, or was taken up.
+    pub(super) work: Work,
     pub(super) state: RunState,
     funnel: Option<Funnel>,
     tally: Option<Tally>,
@@ -176,6 +179,7 @@ impl Carrier {
         };
         Ok(Self {
             alive: Arc::new(Alive::new()),
+            work: Work::since(kit.clock.elapsed()),
             kit,
             facts: Arc::new(facts),
             spec,
@@ -465,6 +469,10 @@ impl Carrier {
             _ => self.kit.clock.now(),
         };
         let reason = step.error.clone();
+        let now = self.kit.clock.elapsed();
+        if to == RunState::Staging {
+            self.work = Work::since(now);
+        }
         self.kit
             .ledger
             .change_run(RunChange {
@@ -473,6 +481,7 @@ impl Carrier {
                 from: self.state,
                 to,
                 at,
+                asked: (self.state == RunState::Guarding).then(|| self.work.until(now)),
                 funnel: step.funnel,
                 tally: step.tally,
                 error: step.error,

@@ -111,6 +111,11 @@ pub struct RunRecord {
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub finished_at: Option<Timestamp>,
+    /// How long it worked before it sent anything, from staging on: without
+    /// what it waited for turns at the warehouse, and between two tries. None
+    /// where it has not come so far.
+    #[serde(default)]
+    pub asked: Option<Duration>,
     /// What admission counted.
     pub funnel: Option<Funnel>,
     /// What the last settle counted.
@@ -143,6 +148,8 @@ pub struct RunChange {
     /// The wall clock. Becomes `started_at` when `from` is `Queued`, and
     /// `finished_at` when `to` is not open.
     pub at: Timestamp,
+    /// Kept as it is where none.
+    pub asked: Option<Duration>,
     /// Kept as it is where none.
     pub funnel: Option<Funnel>,
     /// Kept as it is where none.

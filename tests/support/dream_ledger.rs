@@ -53,6 +53,7 @@ impl Ledger for Dream {
             }
             run.state = change.to;
             run.finished_at = (!change.to.is_open()).then_some(change.at);
+            run.asked = change.asked.or(run.asked);
             run.funnel = change.funnel.or(run.funnel);
             run.tally = change.tally.or(run.tally);
             run.error = change

@@ -70,6 +70,7 @@ pub fn moves(run: &RunId, from: RunState, to: RunState) -> RunChange {
         from,
         to,
         at: minute(1),
+        asked: None,
         funnel: None,
         tally: None,
         error: None,
