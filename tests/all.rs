@@ -86,6 +86,7 @@ mod unit_file;
 mod upgrade;
 mod upkeep;
 mod value_types;
+mod waiting;
 mod wall_clock_laws;
 mod warehouse_parts;
 mod warehouse_races;

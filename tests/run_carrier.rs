@@ -50,10 +50,12 @@ impl Clock for HandClock {
     }
 }
 
-/// A warehouse that fails to close as often as it is told to.
+/// A warehouse that fails to close as often as it is told to, and counts the
+/// pages read.
 struct Faulty {
     inner: Arc<dyn Warehouse>,
     at_close: Mutex<VecDeque<WarehouseErrorClass>>,
+    pages: AtomicUsize,
 }
 
 #[async_trait]
@@ -88,6 +90,7 @@ impl Warehouse for Faulty {
         places: (u64, u64),
         most_bytes: usize,
     ) -> Result<Page, WarehouseError> {
+        self.pages.fetch_add(1, Relaxed);
         self.inner.page(run, places, most_bytes).await
     }
 
@@ -114,12 +117,12 @@ impl Warehouse for Faulty {
 }
 
 /// A run and all it is carried with.
-struct Stand {
-    place: Place,
-    receiver: Receiver,
-    ledger: Arc<SqliteLedger>,
-    run: RunId,
-    kit: Kit,
+pub(crate) struct Stand {
+    pub(crate) place: Place,
+    pub(crate) receiver: Receiver,
+    pub(crate) ledger: Arc<SqliteLedger>,
+    pub(crate) run: RunId,
+    pub(crate) kit: Kit,
     faults: Arc<Faulty>,
     _folder: tempfile::TempDir,
 }
@@ -131,7 +134,7 @@ impl Stand {
     }
 
     /// The same in another place.
-    async fn on(place: Place, sql: &str) -> Self {
+    pub(crate) async fn on(place: Place, sql: &str) -> Self {
         let receiver = Receiver::start().await;
         let folder = tempfile::tempdir().unwrap();
         let ledger = SqliteLedger::open(&folder.path().join("state.db")).await;
@@ -139,6 +142,7 @@ impl Stand {
         let faults = Arc::new(Faulty {
             inner: Arc::clone(&place.warehouse),
             at_close: Mutex::default(),
+            pages: AtomicUsize::new(0),
         });
         let run = claim(ledger.as_ref(), sql).await;
         let kit = kit(&receiver, ledger.clone(), faults.clone());
@@ -153,8 +157,13 @@ impl Stand {
         }
     }
 
+    /// How often members were read.
+    pub(crate) fn pages(&self) -> usize {
+        self.faults.pages.load(Relaxed)
+    }
+
     /// Carries the run from where the ledger says it is.
-    async fn carry(&self) -> Result<RunState, RunError> {
+    pub(crate) async fn carry(&self) -> Result<RunState, RunError> {
         let record = self.ledger.run(&self.run).await.unwrap().unwrap();
         let (reporter, _) = Reporter::new(record.state);
         let stop = CancellationToken::new();

@@ -4,8 +4,7 @@
 use super::alive::Alive;
 use super::carrier::{Carrier, Kit, RunError};
 use super::lease::Held;
-use super::parcel::{Batch, Delivery, Parcel};
-use super::pauses::{PauseChange, PauseScope};
+use super::parcel::{Batch, Delivery, Parcel, Stands};
 use super::place::{Place, rest};
 use super::ports::{LedgerError, Request};
 use super::progress::Reporter;
@@ -15,16 +14,14 @@ use super::rest::{Rest, while_broken};
 use super::retry::Delays;
 use super::state::BatchState;
 use super::throttle::{Pass, Ready};
-use crate::delivery::{Clearance, Course, Move, OnAmbiguous, Outcome, SplitBudget};
+use crate::delivery::{Clearance, Move, OnAmbiguous, Outcome, SplitBudget};
 use crate::history::{BatchStatus, RunFacts};
 use crate::id::{BatchPath, MessageId, RunId};
 use jiff::Timestamp;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-
-/// Who pauses a destination that refuses everything.
-pub const PAUSED_BY: &str = "campaignd";
 
 /// The shortest wait that a run's place is given back for.
 const WORTH_RESTING: Duration = Duration::from_secs(1);
@@ -37,10 +34,28 @@ pub(super) enum Delivered {
     Left,
     /// It is cut in two, and its halves are to be sent.
     Cut(BatchPath),
-    /// Nothing of it was begun, and consent is to be asked for again first.
-    Stale(u32),
+    /// Nothing of it was begun, and it is to be read again; where it `is_stale`
+    /// consent is to be asked for first.
+    Unbegun { path: BatchPath, is_stale: bool },
+    /// It waits between two attempts, for so long that its body is not kept.
+    Waits(Batch),
     /// The destination does not take what we send.
     Halt(Refusal),
+}
+
+impl Delivered {
+    /// The body of `batch` is given back, and read again when it is needed. One
+    /// that was not begun has been left out whenever consent was asked for
+    /// meanwhile, so that is done again where anybody is to be asked.
+    fn given_back(batch: Batch) -> Self {
+        match batch.state {
+            Some(_) => Self::Waits(batch),
+            None => Self::Unbegun {
+                path: batch.path,
+                is_stale: batch.fresh_until.is_some(),
+            },
+        }
+    }
 }
 
 /// Why nothing more of a run is sent until a person has looked.
@@ -93,35 +108,6 @@ impl Carrier {
             place: self.place.clone(),
         }
     }
-
-    /// What keeps the run from sending.
-    pub(super) fn rests(&self) -> Rest {
-        Rest {
-            kit: self.kit.clone(),
-            facts: Arc::clone(&self.facts),
-            send_window: self.spec.send_window.clone(),
-            place: self.place.clone(),
-        }
-    }
-
-    /// Nothing more goes to the run's destination until a person lets it.
-    pub(super) async fn pause_destination(&self, reason: &str) -> Result<(), RunError> {
-        let scope = PauseScope::Refusing(self.facts.destination.clone());
-        tracing::error!(
-            campaign.name = %self.facts.campaign, run.id = %self.facts.run,
-            destination.name = %self.facts.destination,
-            "destination {} is paused: {reason}", self.facts.destination,
-        );
-        let change = PauseChange {
-            scope: scope.clone(),
-            paused: true,
-            by: PAUSED_BY.to_owned(),
-            at: self.kit.clock.now(),
-        };
-        self.kit.ledger.set_pause(change).await?;
-        self.kit.pauses.begin(scope);
-        Ok(())
-    }
 }
 
 /// What an attempt is begun with.
@@ -141,8 +127,13 @@ enum Next {
 impl Courier {
     pub(super) async fn deliver(
         self: Arc<Self>,
-        delivery: Delivery,
+        mut delivery: Delivery,
     ) -> Result<Delivered, RunError> {
+        let is_new = matches!(delivery.stands, Stands::New);
+        let mut batch = self.begin(&mut delivery).await?;
+        if batch.wait.keeps(self.kit.clock.elapsed()).is_none() {
+            return Ok(Delivered::given_back(batch));
+        }
         let parcel = match Parcel::of(
             &delivery,
             &self.kit.ledger.installation().body_key,
@@ -156,13 +147,11 @@ impl Courier {
                 }));
             }
         };
-        let is_new = delivery.known.is_none();
         if parcel.body.len() as u64 > self.max_body && delivery.rows.len() > 1 && is_new {
             // Each time the same, since the bytes are. A single member that
             // is too large goes alone: who decides is the destination.
             return Ok(Delivered::Cut(delivery.path));
         }
-        let mut batch = self.begin(&delivery).await?;
         // The page goes as soon as the last of its batches is rendered.
         let Delivery {
             halt,
@@ -174,59 +163,22 @@ impl Courier {
         } = delivery;
         drop((page, page_room));
         _room.becomes_body(rows.len(), parcel.body.len());
-        loop {
-            let may_begin = self.wait_until(batch.next_at, &halt).await
-                && self.rested(&mut batch, &halt).await
-                && self.held.clone().wait(self.kit.rules.timeout, &halt).await;
-            if !may_begin {
-                return Ok(Delivered::Left);
-            }
-            match self.attempt(batch, &parcel, &halt).await? {
+        while !halt.is_cancelled() {
+            let Some(left) = batch.wait.keeps(self.kit.clock.elapsed()) else {
+                return Ok(Delivered::given_back(batch));
+            };
+            match self.attempt_within(left, batch, &parcel, &halt).await? {
                 Next::Again(later) => batch = later,
                 Next::Done(delivered) => return Ok(delivered),
             }
         }
+        Ok(Delivered::Left)
     }
 
     /// Takes up the delivery where the ledger says it is.
-    async fn begin(&self, delivery: &Delivery) -> Result<Batch, RunError> {
-        let members = u32::try_from(delivery.rows.len()).unwrap_or(u32::MAX);
-        let now = self.kit.clock.now().max(self.newest);
-        let is_part = !delivery.path.part.is_empty();
-        let places = delivery.places.ends().filter(|_| is_part);
-        let Some(known) = &delivery.known else {
-            return Ok(Batch {
-                path: delivery.path.clone(),
-                members,
-                refused: Vec::new(),
-                places,
-                generation: 0,
-                attempts: 0,
-                course: Course::default(),
-                state: None,
-                next_at: None,
-                newest: now,
-                fresh_until: delivery.fresh_until,
-            });
-        };
-        let mut batch = Batch {
-            path: delivery.path.clone(),
-            members,
-            refused: Vec::new(),
-            places,
-            generation: known.generation,
-            attempts: known.attempts,
-            course: Course {
-                first_sending_at: Some(known.first_sending_at),
-                was_ambiguous: known.was_ambiguous,
-                excused: known.excused,
-            },
-            state: Some(known.state),
-            next_at: known.next_at,
-            newest: now.max(known.first_sending_at),
-            fresh_until: None,
-        };
-        if known.state == BatchState::Sending {
+    async fn begin(&self, delivery: &mut Delivery) -> Result<Batch, RunError> {
+        let mut batch = Batch::of(delivery, self.kit.clock.as_ref(), self.newest);
+        if batch.state == Some(BatchState::Sending) {
             // The process died with the request on its way.
             let change = self.change(&batch, BatchState::Ambiguous, None);
             self.kit.ledger.change_batch(change).await?;
@@ -236,11 +188,48 @@ impl Courier {
         Ok(batch)
     }
 
-    /// Returns whether a further attempt may be begun.
-    async fn wait_until(&self, at: Option<Timestamp>, halt: &CancellationToken) -> bool {
-        let wait = at.map_or(Duration::ZERO, |at| {
-            Duration::try_from(at.duration_since(self.kit.clock.now())).unwrap_or_default()
-        });
+    /// The next attempt, unless it has to wait for longer than `left`: nobody
+    /// keeps a body for an attempt that is far off.
+    async fn attempt_within(
+        &self,
+        left: Duration,
+        batch: Batch,
+        parcel: &Parcel,
+        halt: &CancellationToken,
+    ) -> Result<Next, RunError> {
+        // Who waits is told as if nothing more were to be begun. A request
+        // that is on its way by then does not ask.
+        let enough = halt.child_token();
+        let mut attempt = pin!(self.attempt_once_due(batch, parcel, &enough));
+        tokio::select! {
+            biased;
+            next = &mut attempt => return next,
+            () = self.kit.clock.sleep(left) => enough.cancel(),
+        }
+        attempt.await
+    }
+
+    async fn attempt_once_due(
+        &self,
+        mut batch: Batch,
+        parcel: &Parcel,
+        halt: &CancellationToken,
+    ) -> Result<Next, RunError> {
+        let may_begin = self.wait_until(batch.wait.due, halt).await
+            && self.rested(&mut batch, halt).await
+            && self.held.clone().wait(self.kit.rules.timeout, halt).await;
+        match may_begin {
+            true => self.attempt(batch, parcel, halt).await,
+            false if halt.is_cancelled() => Ok(Next::Again(batch)),
+            // Who keeps the lease is gone.
+            false => Ok(Next::Done(Delivered::Left)),
+        }
+    }
+
+    /// Returns whether a further attempt may be begun; `due` is by the clock's
+    /// [`Clock::elapsed`](super::Clock::elapsed).
+    async fn wait_until(&self, due: Duration, halt: &CancellationToken) -> bool {
+        let wait = due.saturating_sub(self.kit.clock.elapsed());
         if wait.is_zero() {
             return !halt.is_cancelled();
         }
@@ -268,11 +257,11 @@ impl Courier {
         let place = self.place.as_ref().filter(|_| !may_send);
         let assuring = self.alive.assure(&self.kit, &self.facts, halt);
         if !rest(place, assuring).await? {
-            return Ok(Next::Done(Delivered::Left));
+            return Ok(Next::Again(batch));
         }
         batch.excuse(while_broken(&self.kit, self.place.as_ref(), halt).await);
         let Some(turn) = self.turn(&batch, halt).await else {
-            return Ok(Next::Done(Delivered::Left));
+            return Ok(Next::Again(batch));
         };
         if let Turn::Pass(pass) = &turn {
             batch.excuse(pass.waited());
@@ -282,7 +271,8 @@ impl Courier {
         }
         let now = self.kit.clock.now();
         if batch.is_stale(now) {
-            return Ok(Next::Done(Delivered::Stale(batch.path.batch)));
+            let (path, is_stale) = (batch.path, true);
+            return Ok(Next::Done(Delivered::Unbegun { path, is_stale }));
         }
         let now = now.max(batch.newest);
         batch.newest = now;
@@ -346,6 +336,11 @@ impl Courier {
         self.follow(batch, parcel, &outcome).await
     }
 
+    /// Whether nothing of the run may be sent now, through no fault of its own.
+    pub(super) fn is_resting(&self) -> bool {
+        self.rest.is_due() || self.kit.throttle.is_open()
+    }
+
     /// The right to write down that the batch is sent; none if there will be
     /// no attempt. A receiver that must not have it twice gets nothing written
     /// down that is not sent at once: after a crash a person would have to
@@ -402,7 +397,6 @@ impl Courier {
             .to_owned();
         let change = self.stays(&mut batch, was_ambiguous, None, why);
         self.kit.ledger.change_batch(change).await?;
-        batch.next_at = None;
         Ok(Next::Again(batch))
     }
 
@@ -449,14 +443,15 @@ impl Courier {
             } => {
                 // By the wall clock as it is: one that has stepped back makes
                 // the batch no younger, and its wait no longer.
-                let next_at = self.kit.clock.now() + at.duration_since(now);
+                let delay = at.duration_since(now);
+                let next_at = self.kit.clock.now() + delay;
                 let change = self.stays(&mut batch, may_have_arrived, code, why);
                 let change = BatchChange {
                     next_at: Some(next_at),
                     ..change
                 };
                 self.kit.ledger.change_batch(change).await?;
-                batch.next_at = Some(next_at);
+                batch.wait_for(self.kit.clock.elapsed(), delay);
                 Ok(Next::Again(batch))
             }
             Move::Stop {

@@ -1,5 +1,6 @@
 //! What the ledger knows of a run's batches when it is taken up.
 
+use super::parcel::Stands;
 use super::records::BatchRecord;
 use super::state::BatchState;
 use crate::delivery::halves;
@@ -40,7 +41,7 @@ impl Known {
     }
 
     /// What of the batch has not ended, in order, with what is known of it.
-    pub(super) fn open(&self, batch: u32) -> Vec<(BatchPath, Option<BatchRecord>)> {
+    pub(super) fn open(&self, batch: u32) -> Vec<(BatchPath, Stands)> {
         let none = BTreeMap::new();
         let parts = self.batches.get(&batch).unwrap_or(&none);
         let mut open = Vec::new();
@@ -57,7 +58,7 @@ impl Known {
                 let [first, second] = halves(&path);
                 ahead.extend([second, first]);
             } else if !record.is_some_and(|record| record.state.has_ended()) {
-                open.push((path, record.cloned()));
+                open.push((path, record.cloned().map_or(Stands::New, Stands::Known)));
             }
         }
         open

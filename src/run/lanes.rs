@@ -1,14 +1,19 @@
 //! Deliveries side by side.
 
 use super::carrier::RunError;
+use super::clock::Clock;
 use super::deliver::{Delivered, Refusal};
 use super::memory::{Room, Share};
+use super::parcel::Batch;
 use super::place::{Busy, Place, rest};
 use super::throttle::Throttle;
+use super::waits::{KEPT_FOR, Waiting, most_waiting};
 use crate::delivery::halves;
 use crate::id::BatchPath;
 use std::collections::BTreeMap;
-use tokio::task::JoinSet;
+use std::pin::pin;
+use std::sync::Arc;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 /// Requests at a time to a destination that nothing is said of: the default
@@ -19,9 +24,12 @@ const USUAL_REQUESTS: u32 = 8;
 /// request; more only where as many requests may be in flight.
 const WAITING_BYTES: u64 = 4 << 20;
 
+/// How a delivery has ended.
+type Ending = (Option<Busy>, Result<Delivered, RunError>);
+
 /// Deliveries side by side.
 pub(super) struct Lanes {
-    tasks: JoinSet<(Option<Busy>, Result<Delivered, RunError>)>,
+    tasks: JoinSet<Ending>,
     throttle: Throttle,
     place: Option<Place>,
     /// Cancelled with the first error or refusal: nothing more is begun, and
@@ -33,8 +41,13 @@ pub(super) struct Lanes {
     /// delivery that has ended since they were last taken.
     cut: BTreeMap<u32, Vec<BatchPath>>,
     /// Batches that were read and not begun in time, and whether consent has
-    /// been asked for since: no more than were read ahead.
+    /// been asked for since, or need not be: no more than were read ahead.
     stale: BTreeMap<u32, bool>,
+    /// Batches that were begun and wait without their bodies.
+    waiting: Waiting,
+    /// Batches and parts that have ended here, or were begun before us.
+    ended: usize,
+    clock: Arc<dyn Clock>,
     /// Members of a batch, at most.
     batch_size: u32,
     /// Bytes of a batch; 0 while they are not known.
@@ -44,7 +57,7 @@ pub(super) struct Lanes {
 impl Lanes {
     /// None yet, of batches of `batch_size`, to the destination of `throttle`.
     pub(super) fn new(
-        throttle: Throttle,
+        (throttle, clock): (Throttle, Arc<dyn Clock>),
         batch_size: u32,
         halt: CancellationToken,
         place: Option<Place>,
@@ -59,8 +72,17 @@ impl Lanes {
             error: None,
             cut: BTreeMap::new(),
             stale: BTreeMap::new(),
+            waiting: Waiting::default(),
+            ended: 0,
+            clock,
             batch_bytes: 0,
         }
+    }
+
+    /// The same after so many batches and parts were begun by others.
+    pub(super) fn after(mut self, begun: usize) -> Self {
+        self.ended = begun;
+        self
     }
 
     pub(super) fn begin(
@@ -110,16 +132,18 @@ impl Lanes {
 
     /// Twice as many as there may be requests now: while some are on the wire,
     /// others render their body or write their outcome. No fewer than twice
-    /// what is usual, since a batch that waits to be sent again has a lane too.
+    /// what is usual, since a batch that is to be sent again soon has a lane too.
     /// Where batches are small and answers quick, as many as may be ready
-    /// besides, and as many again whose outcome is being written.
+    /// besides, and as many again whose outcome is being written. Never more
+    /// than its rate lets go before their bodies are given back.
     fn size(&self) -> usize {
         let most = self.throttle.max_in_flight().min(USUAL_REQUESTS);
         let limit = self.throttle.limit();
         let fast = limit + 2 * self.throttle.most_ready(self.batch_size);
         let room = WAITING_BYTES.checked_div(self.batch_bytes).unwrap_or(0);
         let room = u32::try_from(room).unwrap_or(u32::MAX);
-        (2 * limit.max(most)).max(fast.min(room)) as usize
+        let by_rate = self.throttle.most_begun_in(KEPT_FOR).max(2);
+        (2 * limit.max(most)).max(fast.min(room)).min(by_rate) as usize
     }
 
     /// The parts of one batch that was cut.
@@ -127,9 +151,23 @@ impl Lanes {
         self.cut.pop_first()
     }
 
-    /// Whether a batch is to be read again, whole or in parts.
+    /// Whether a batch is to be read again now, whole or in parts.
     pub(super) fn has_returned(&self) -> bool {
-        !self.cut.is_empty() || !self.stale.is_empty()
+        !self.cut.is_empty()
+            || self.waiting.is_due(self.clock.elapsed())
+            || !self.stale.is_empty() && self.take_new()
+    }
+
+    /// Whether batches are to be begun that were not. What waits is no reason
+    /// not to, unless nearly everything does.
+    pub(super) fn take_new(&self) -> bool {
+        let waiting = self.waiting.len();
+        waiting == 0 || waiting < most_waiting(self.size(), self.ended)
+    }
+
+    /// The first batch whose time has come.
+    pub(super) fn next_due(&mut self) -> Option<Batch> {
+        self.waiting.next_due(self.clock.elapsed())
     }
 
     /// The first batch that was not begun in time, and whether consent has
@@ -157,6 +195,42 @@ impl Lanes {
         busy
     }
 
+    /// Waits until a delivery ends, or the time of one that waits has come, or
+    /// until `halt`; false if there is none.
+    pub(super) async fn wait_for_more(&mut self, halt: &CancellationToken) -> bool {
+        let due = self.waiting.due();
+        if halt.is_cancelled() || self.tasks.is_empty() && due.is_none() {
+            return false;
+        }
+        let (tasks, clock) = (&mut self.tasks, &self.clock);
+        let waiting = async {
+            let left = due.map(|at| at.saturating_sub(clock.elapsed()));
+            tokio::select! {
+                biased;
+                () = halt.cancelled() => None,
+                ended = tasks.join_next(), if !tasks.is_empty() => ended,
+                () = clock.sleep(left.unwrap_or_default()), if left.is_some() => None,
+            }
+        };
+        if let Some(ended) = rest(self.place.as_ref(), waiting).await {
+            self.note(ended);
+        }
+        true
+    }
+
+    /// Does `wait`, and sees meanwhile to what ends: who rests does not keep
+    /// the run's place for it.
+    pub(super) async fn beside(&mut self, wait: impl Future<Output = ()>) {
+        let mut wait = pin!(wait);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut wait => return,
+                Some(ended) = self.tasks.join_next() => self.note(ended),
+            }
+        }
+    }
+
     /// Waits for all that were begun. Returns why the destination is not to
     /// be sent to, if one of them found that.
     pub(super) async fn finish(mut self) -> Result<Option<Refusal>, RunError> {
@@ -167,22 +241,33 @@ impl Lanes {
     }
 
     async fn join_one(&mut self) {
-        let joined = rest(self.place.as_ref(), self.tasks.join_next()).await;
-        let joined = joined.map(|ended| ended.map(|(_busy, delivered)| delivered));
-        match joined {
-            None | Some(Ok(Ok(Delivered::Ended | Delivered::Left))) => {}
-            Some(Ok(Ok(Delivered::Cut(path)))) => {
+        let ended = rest(self.place.as_ref(), self.tasks.join_next()).await;
+        if let Some(ended) = ended {
+            self.note(ended);
+        }
+    }
+
+    fn note(&mut self, ended: Result<Ending, JoinError>) {
+        let delivered = match ended {
+            Ok((_busy, Ok(delivered))) => delivered,
+            Ok((_busy, Err(error))) => return self.fail(error),
+            Err(error) => return self.fail(RunError::Task(error.to_string())),
+        };
+        match delivered {
+            Delivered::Left => {}
+            Delivered::Ended => self.ended += 1,
+            Delivered::Cut(path) => {
                 let parts = self.cut.entry(path.batch).or_default();
                 parts.extend(halves(&path));
             }
-            Some(Ok(Ok(Delivered::Stale(batch)))) => {
-                self.stale.insert(batch, false);
+            Delivered::Unbegun { path, is_stale } if path.part.is_empty() => {
+                self.stale.insert(path.batch, !is_stale);
             }
-            Some(Ok(Ok(Delivered::Halt(refusal)))) => {
-                self.refuse(refusal);
+            Delivered::Unbegun { path, .. } => {
+                self.cut.entry(path.batch).or_default().push(path);
             }
-            Some(Ok(Err(error))) => self.fail(error),
-            Some(Err(error)) => self.fail(RunError::Task(error.to_string())),
+            Delivered::Waits(batch) => self.waiting.push(batch),
+            Delivered::Halt(refusal) => self.refuse(refusal),
         }
     }
 }

@@ -39,13 +39,13 @@ mod state;
 mod strain;
 mod throttle;
 mod turns;
+mod waits;
 
 pub use actions::{Action, Forget};
 pub use adoption::adopt_silent;
 pub use canary::reason_of_resumed;
 pub use carrier::{Carrier, Kit, RunError};
 pub use clock::{Clock, SystemClock};
-pub use deliver::PAUSED_BY;
 pub use guards::Guards;
 pub use lease::{DEFAULT_LEASE, Lease, MARGIN};
 pub use memory::Memory;
@@ -61,6 +61,7 @@ pub use records::{
     Adopted, AttemptBegun, BatchChange, BatchRecord, Claim, Cursor, HeldRun, Installation, NewRun,
     Reopen, Reopening, Resolution, RunChange, RunRecord,
 };
+pub use rest::PAUSED_BY;
 pub use settler::Settler;
 pub use state::{BatchState, IllegalTransition, RunEvent, RunState};
 pub use throttle::{Pass, Throttle, ThrottleOptions};

@@ -58,14 +58,29 @@ impl PagePlan {
         self.until < u64::from(self.batches())
     }
 
+    /// Whether there is a next page.
+    pub(super) fn has_next(&mut self, known: &Known) -> bool {
+        let batches = self.last_batch();
+        // Looked through once, however often it is asked.
+        while self.next_batch <= batches && has_ended(known, self.next_batch) {
+            self.next_batch += 1;
+        }
+        self.next_batch <= batches
+    }
+
+    fn last_batch(&self) -> u64 {
+        u64::from(self.batches()).min(self.until)
+    }
+
     /// The next page, if anything is left to send.
     pub(super) fn next(&mut self, known: &Known) -> Option<PageRange> {
-        let ended = |batch: &u64| u32::try_from(*batch).is_ok_and(|batch| known.has_ended(batch));
-        let batches = u64::from(self.batches()).min(self.until);
-        let first = (self.next_batch..=batches).find(|batch| !ended(batch))?;
+        if !self.has_next(known) {
+            return None;
+        }
+        let (first, batches) = (self.next_batch, self.last_batch());
         let at_most = (self.members_per_page / self.cut.size()).max(1);
         let last = (first..=batches)
-            .take_while(|batch| !ended(batch))
+            .take_while(|batch| !has_ended(known, *batch))
             .take(usize::try_from(at_most).unwrap_or(usize::MAX))
             .last()?;
         self.next_batch = last + 1;
@@ -120,6 +135,10 @@ impl PagePlan {
         self.members_per_page = (self.page_bytes / bytes).clamp(1, LARGEST_PAGE);
         Some(bytes * self.cut.size())
     }
+}
+
+fn has_ended(known: &Known, batch: u64) -> bool {
+    u32::try_from(batch).is_ok_and(|batch| known.has_ended(batch))
 }
 
 impl PageRange {

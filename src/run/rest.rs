@@ -1,14 +1,18 @@
 //! The times in which a run begins no request: while something is paused,
 //! outside its send window, and while its destination fails at everything.
 
-use super::carrier::{Carrier, Kit};
+use super::carrier::{Carrier, Kit, RunError};
 use super::lanes::Lanes;
+use super::pauses::{PauseChange, PauseScope};
 use super::place::{Place, rest};
 use crate::history::RunFacts;
 use crate::schedule::SendWindow;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+
+/// Who pauses a destination that refuses everything.
+pub const PAUSED_BY: &str = "campaignd";
 
 /// How often a closed send window is looked at: the clock may be set.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -99,8 +103,40 @@ impl Carrier {
     /// Waits until something may be sent, before members are read for it: a
     /// run that rests here holds none of them.
     pub(super) async fn wait_for_room(&self, lanes: &mut Lanes, halt: &CancellationToken) {
-        self.rests().over(halt).await;
-        while_broken(&self.kit, self.place.as_ref(), halt).await;
+        let resting = async {
+            self.rests().over(halt).await;
+            while_broken(&self.kit, self.place.as_ref(), halt).await;
+        };
+        lanes.beside(resting).await;
         lanes.wait_for_room().await;
+    }
+
+    /// What keeps the run from sending.
+    pub(super) fn rests(&self) -> Rest {
+        Rest {
+            kit: self.kit.clone(),
+            facts: Arc::clone(&self.facts),
+            send_window: self.spec.send_window.clone(),
+            place: self.place.clone(),
+        }
+    }
+
+    /// Nothing more goes to the run's destination until a person lets it.
+    pub(super) async fn pause_destination(&self, reason: &str) -> Result<(), RunError> {
+        let scope = PauseScope::Refusing(self.facts.destination.clone());
+        tracing::error!(
+            campaign.name = %self.facts.campaign, run.id = %self.facts.run,
+            destination.name = %self.facts.destination,
+            "destination {} is paused: {reason}", self.facts.destination,
+        );
+        let change = PauseChange {
+            scope: scope.clone(),
+            paused: true,
+            by: PAUSED_BY.to_owned(),
+            at: self.kit.clock.now(),
+        };
+        self.kit.ledger.set_pause(change).await?;
+        self.kit.pauses.begin(scope);
+        Ok(())
     }
 }

@@ -9,7 +9,7 @@ use super::known::Known;
 use super::lanes::Lanes;
 use super::memory::{Room, Share};
 use super::pages::{PagePlan, PageRange};
-use super::parcel::Delivery;
+use super::parcel::{Delivery, Stands};
 use super::place::Place;
 use super::ports::{WarehouseError, WarehouseErrorClass};
 use super::records::BatchRecord;
@@ -64,42 +64,66 @@ impl Road {
 /// What is read next.
 struct Work {
     range: PageRange,
-    /// The parts of the one batch of the range that was cut; all that is open
-    /// of each batch where none.
-    parts: Option<Vec<BatchPath>>,
+    /// What of the one batch of the range is to be sent; all that is open of
+    /// each batch where none.
+    only: Option<Vec<(BatchPath, Stands)>>,
     /// Whether consent is asked for before it in any case.
     is_stale: bool,
 }
 
-/// What is to be sent next: first what was cut, then what was read too long
-/// ago, then the next page. Waits for
-/// what is under way once nothing else is left, since it may be cut.
-async fn next_work(lanes: &mut Lanes, plan: &mut PagePlan, known: &Known) -> Option<Work> {
-    loop {
-        if let Some((batch, parts)) = lanes.next_cut() {
+impl Work {
+    fn of(range: PageRange) -> Self {
+        Self {
+            range,
+            only: None,
+            is_stale: false,
+        }
+    }
+}
+
+impl Road {
+    /// Waits until something is to be read: while something is under way it
+    /// may be cut, and what waits comes to its time. False once nothing is left.
+    async fn has_work(&mut self, halt: &CancellationToken) -> bool {
+        loop {
+            let has_more = self.lanes.take_new() && self.plan.has_next(&self.known);
+            if has_more || self.lanes.has_returned() {
+                return true;
+            }
+            if !self.lanes.wait_for_more(halt).await {
+                return false;
+            }
+        }
+    }
+
+    /// What is to be sent next: first what was cut, then what has waited, then
+    /// what was read too long ago, then the next page.
+    fn next_work(&mut self) -> Option<Work> {
+        let plan = &mut self.plan;
+        if let Some((batch, parts)) = self.lanes.next_cut() {
+            let parts = parts.into_iter().map(|part| (part, Stands::New));
             return Some(Work {
-                range: plan.only(batch),
-                parts: Some(parts),
-                is_stale: false,
+                only: Some(parts.collect()),
+                ..Work::of(plan.only(batch))
             });
         }
-        if let Some((batch, asked)) = lanes.next_stale() {
+        if let Some(batch) = self.lanes.next_due() {
+            let range = plan.only(batch.path.batch);
             return Some(Work {
-                range: plan.only(batch),
-                parts: None,
-                is_stale: !asked,
+                only: Some(vec![(batch.path.clone(), Stands::Waited(batch))]),
+                ..Work::of(range)
             });
         }
-        if let Some(range) = plan.next(known) {
-            return Some(Work {
-                range,
-                parts: None,
-                is_stale: false,
-            });
-        }
-        if !lanes.wait_for_one().await {
+        if !self.lanes.take_new() {
             return None;
         }
+        if let Some((batch, asked)) = self.lanes.next_stale() {
+            return Some(Work {
+                is_stale: !asked,
+                ..Work::of(plan.only(batch))
+            });
+        }
+        plan.next(&self.known).map(Work::of)
     }
 }
 
@@ -183,6 +207,7 @@ impl Carrier {
         let mut plan = PagePlan::new(places, self.facts.cut(), memory.page_bytes());
         let asks = self.stop_for_canary(&mut plan, &known).await?;
         let envelope = self.envelope(plan.batches());
+        let begun = known.records().count();
         let renderer = Arc::new(Renderer::of(&envelope, self.spec.shape()));
         let mut road = Road {
             courier,
@@ -191,19 +216,26 @@ impl Carrier {
             consent,
             known,
             plan,
-            lanes: self.lanes(halt),
+            lanes: self.lanes(halt).after(begun),
             backlog: Backlog::default(),
             begun_until: 0,
         };
         while !halt.is_cancelled() {
             // Room first: what is read is sent at once, and not much later.
             self.wait_for_room(&mut road.lanes, halt).await;
+            if !road.has_work(halt).await {
+                break;
+            }
+            if road.courier.is_resting() {
+                // It was waited for, and something has been paused meanwhile.
+                continue;
+            }
             // And room for the page: once it is known what is read, nothing is
             // waited for that may end as stale, or it would pass for asked.
             let room = road.plan.room(road.lanes.has_returned());
             let mut page_room = road.lanes.room_for(&pages, room).await;
-            let Some(work) = next_work(&mut road.lanes, &mut road.plan, &road.known).await else {
-                break;
+            let Some(work) = road.next_work() else {
+                continue;
             };
             let most = road.plan.most_bytes(work.range);
             page_room.becomes(most);
@@ -216,7 +248,7 @@ impl Carrier {
                 Ok(page) => {
                     page_room.becomes(page.bytes());
                     let page = (Arc::new(page), Arc::new(page_room));
-                    self.begin_batches(&mut road, &work, page, halt).await;
+                    self.begin_batches(&mut road, work, page, halt).await;
                 }
                 Err(error) => road.lanes.fail(error),
             }
@@ -233,17 +265,22 @@ impl Carrier {
     async fn begin_batches(
         &self,
         road: &mut Road,
-        work: &Work,
+        work: Work,
         (page, page_room): (Arc<Page>, Arc<Room>),
         halt: &CancellationToken,
     ) {
-        let range = work.range;
+        let Work {
+            range, mut only, ..
+        } = work;
         road.lanes.learn(road.plan.learn(&page));
         let fresh_until = self.fresh_until(&road.consent);
         for batch in range.batches() {
+            road.lanes.wait_for_room().await;
             // The first goes in any case, so that a slow page is no loop.
-            if batch > range.first_batch() && self.is_stale(&road.consent) {
-                // The page has waited for long: it is read again.
+            let is_to_wait = road.courier.is_resting() || !road.lanes.take_new();
+            let is_late = is_to_wait || self.is_stale(&road.consent);
+            if batch > range.first_batch() && is_late {
+                // The page has waited for long, or would: it is read again.
                 road.plan.back_to(batch);
                 break;
             }
@@ -252,16 +289,13 @@ impl Carrier {
                 self.read_less(road, range, batch);
                 break;
             }
-            let open = match &work.parts {
-                Some(parts) => parts.iter().map(|part| (part.clone(), None)).collect(),
-                None => road.known.open(batch),
-            };
-            for (path, known) in open {
+            let open = only.take().unwrap_or_else(|| road.known.open(batch));
+            for (path, stands) in open {
                 road.lanes.wait_for_room().await;
                 if let Err(error) = self.caught_up(&mut road.backlog, halt).await {
                     road.lanes.fail(error);
                 }
-                let is_new = path.part.is_empty() && known.is_none();
+                let is_new = path.part.is_empty() && matches!(stands, Stands::New);
                 let part = rows_of_part(whole.len(), &path.part);
                 if halt.is_cancelled() || part.is_empty() {
                     break;
@@ -276,7 +310,7 @@ impl Carrier {
                     room,
                     places: road.consent.places(range.places_of(batch), part),
                     renderer: Arc::clone(&road.renderer),
-                    known,
+                    stands,
                     fresh_until: fresh_until.filter(|_| is_new),
                     halt: halt.clone(),
                 };
@@ -292,7 +326,7 @@ impl Carrier {
     /// have been sent.
     async fn page_of(&self, work: &Work, road: &mut Road, most: usize) -> Result<Page, RunError> {
         let (consent, lanes, begun_until) = (&mut road.consent, &mut road.lanes, road.begun_until);
-        if work.is_stale || work.parts.is_none() && self.is_stale(consent) {
+        if work.is_stale || work.only.is_none() && self.is_stale(consent) {
             let from = work.range.first_batch();
             let under_way = (from + 1..=begun_until).filter(|batch| !lanes.is_stale(*batch));
             self.ask_again(consent, from, &road.known, under_way)
@@ -303,8 +337,9 @@ impl Carrier {
     }
 
     fn lanes(&self, halt: &CancellationToken) -> Lanes {
-        let (throttle, size) = (self.kit.throttle.clone(), self.facts.batch_size);
-        Lanes::new(throttle, size, halt.clone(), self.place.clone())
+        let (kit, size) = (&self.kit, self.facts.batch_size);
+        let (throttle, clock) = (kit.throttle.clone(), Arc::clone(&kit.clock));
+        Lanes::new((throttle, clock), size, halt.clone(), self.place.clone())
     }
 
     /// A batch did not fit into what is read at a time: it is read by itself,

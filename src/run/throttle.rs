@@ -133,6 +133,13 @@ impl Throttle {
         self.0.max_in_flight
     }
 
+    /// Requests that its rate lets begin in `time`, at most.
+    pub(super) fn most_begun_in(&self, time: Duration) -> u32 {
+        let begun = |rate: Rate| time.as_nanos().div_ceil(rate.interval().as_nanos().max(1));
+        let begun = self.0.state().rate.map(begun);
+        begun.map_or(u32::MAX, |begun| u32::try_from(begun).unwrap_or(u32::MAX))
+    }
+
     /// Requests to the destination that are in flight.
     pub fn in_flight(&self) -> u32 {
         self.0.state().in_flight
