@@ -41,11 +41,13 @@ impl Dialect {
         }
     }
 
-    /// The warehouse's own clock, UTC, as a value of a `timestamp` column.
+    /// The warehouse's own clock, UTC, as a value of a `timestamp` column. On
+    /// PostgreSQL as a query of its own, which is asked once: the zone is looked
+    /// up each time, a tenth of what it costs to write a row.
     pub fn now(self) -> &'static str {
         match self {
             Self::Sqlite => "(strftime('%Y-%m-%d %H:%M:%f', 'now') || '000')",
-            Self::Postgres => "cast(current_timestamp at time zone 'UTC' as timestamp)",
+            Self::Postgres => "(select cast(current_timestamp at time zone 'UTC' as timestamp))",
             Self::Redshift => "sysdate",
         }
     }

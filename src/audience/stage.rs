@@ -6,7 +6,7 @@ use super::cut::Cut;
 use super::limit::BadPolicy;
 use super::policy::{NONE, Policy};
 use super::quote::identifier;
-use super::suppress::key_text;
+use super::suppress::{key_text, untrimmed};
 use super::{AudienceSpec, BadText, Dialect, Schema, Statement, TableNames};
 use crate::id::{CampaignName, RunId};
 
@@ -188,7 +188,8 @@ impl<'a> RunTables<'a> {
 
     /// The two sides of the campaign's SQL that give each row its key, the key
     /// of the row before it and its place. A key that is too long is none: its
-    /// column tells it from one that was not there. Both windows are the same,
+    /// column tells it from one that was not there; most are short enough
+    /// before they are trimmed, and are then trimmed once. Both windows are the same,
     /// so that the rows are sorted once. A limit that is taken in another order
     /// has that order's places, as `cd_order`: sorted here, outside the lock.
     fn placed_rows(
@@ -200,10 +201,13 @@ impl<'a> RunTables<'a> {
         let key = format!("q.{}", identifier(&key.name));
         let dialect = self.schema.dialect;
         let text = key_text(dialect, &key);
-        let bytes = match dialect {
-            Dialect::Sqlite => format!("length(cast({text} as blob))"),
-            Dialect::Postgres | Dialect::Redshift => format!("octet_length({text})"),
+        let fits = |text: &str| match dialect {
+            Dialect::Sqlite => format!("length(cast({text} as blob)) <= {MAX_KEY_BYTES}"),
+            Dialect::Postgres | Dialect::Redshift => {
+                format!("octet_length({text}) <= {MAX_KEY_BYTES}")
+            }
         };
+        let fits = format!("{} or {}", fits(&untrimmed(dialect, &key)), fits(&text));
         let chosen = self.policy.order_terms(dialect, columns, "k")?;
         let first = match self.policy.keeps_order() {
             true => format!(
@@ -224,7 +228,7 @@ impl<'a> RunTables<'a> {
         let before = format!(
             "select k.*, lag(k.cd_key) over ({order}) as cd_before, \
              row_number() over ({order}) as cd_seq{first} from (\
-             select {columns}, case when {bytes} <= {MAX_KEY_BYTES} then {text} end as cd_key from (",
+             select {columns}, case when {fits} then {text} end as cd_key from (",
             columns = listed(columns, "q."),
         );
         // By the key, not by the place: the planner knows that the rows are in

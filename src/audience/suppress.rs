@@ -7,11 +7,16 @@ use super::{Dialect, Statement};
 
 /// `value` as a member key.
 pub(super) fn key_text(dialect: Dialect, value: &str) -> String {
+    format!("rtrim({})", untrimmed(dialect, value))
+}
+
+/// The same with the blanks at its end.
+pub(super) fn untrimmed(dialect: Dialect, value: &str) -> String {
     match dialect {
         // A cast to a width is a call for each row even where the value is
         // text already; Redshift's `text` would be one of 256 bytes.
-        Dialect::Postgres | Dialect::Sqlite => format!("rtrim(cast({value} as text))"),
-        Dialect::Redshift => format!("rtrim(cast({value} as varchar(65535)))"),
+        Dialect::Postgres | Dialect::Sqlite => format!("cast({value} as text)"),
+        Dialect::Redshift => format!("cast({value} as varchar(65535))"),
     }
 }
 

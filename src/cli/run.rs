@@ -21,9 +21,13 @@ use std::convert::Infallible;
 use std::io::IsTerminal as _;
 use std::num::NonZeroU32;
 use std::path::Path;
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+/// How often the bar is drawn.
+const DRAW_EVERY: Duration = Duration::from_millis(100);
 
 /// What is asked.
 #[derive(Debug, clap::Args)]
@@ -256,13 +260,9 @@ pub(super) fn draw_once(bar: &ProgressBar, now: Progress) {
 }
 
 /// Draws what the carrier reports. Never ends by itself.
-async fn draw(bar: &ProgressBar, mut progress: watch::Receiver<Progress>) -> Infallible {
+async fn draw(bar: &ProgressBar, progress: watch::Receiver<Progress>) -> Infallible {
     loop {
-        let now = *progress.borrow_and_update();
-        draw_once(bar, now);
-        if progress.changed().await.is_err() {
-            // The carrier is gone; its result ends the loop above.
-            std::future::pending::<()>().await;
-        }
+        draw_once(bar, *progress.borrow());
+        tokio::time::sleep(DRAW_EVERY).await;
     }
 }

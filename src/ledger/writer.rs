@@ -10,6 +10,7 @@ use crate::run::LedgerError;
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection, SqliteConnection};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,6 +22,14 @@ const MAX_WAITING: usize = 1024;
 /// Writes in one transaction: enough to make the sync's share of each small,
 /// few enough that none waits long for its neighbours.
 const MAX_GROUP: usize = 512;
+
+/// So many writes in the group before show that others are close behind.
+const BUSY_GROUP: usize = 16;
+
+/// How long the writer then waits for them, instead of making each few durable
+/// by themselves: what PostgreSQL calls `commit_delay`. Nothing waits for one of
+/// these writes but its own batch, and as many as may be ready are ahead of it.
+const GATHER: Duration = Duration::from_millis(1);
 
 pub(super) type Answer = Result<Written, LedgerError>;
 
@@ -115,6 +124,7 @@ async fn write(
     closing: CancellationToken,
 ) {
     let mut group = Vec::with_capacity(MAX_GROUP);
+    let mut is_busy = false;
     loop {
         let count = tokio::select! {
             biased;
@@ -127,6 +137,12 @@ async fn write(
         if count == 0 {
             break;
         }
+        if is_busy && count < MAX_GROUP {
+            tokio::time::sleep(GATHER).await;
+            let more = std::iter::from_fn(|| queue.try_recv().ok());
+            group.extend(more.take(MAX_GROUP - count));
+        }
+        is_busy = group.len() >= BUSY_GROUP;
         let answers = store.write_group(&group).await;
         for (waiting, answer) in group.drain(..).zip(answers) {
             // Who no longer waits has been told by their own cancellation.

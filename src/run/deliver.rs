@@ -14,11 +14,11 @@ use super::rest::{Rest, while_broken};
 use super::retry::Delays;
 use super::state::BatchState;
 use super::throttle::{Pass, Ready};
+use super::waits::Patience;
 use crate::delivery::{Clearance, Move, OnAmbiguous, Outcome, SplitBudget};
 use crate::history::{BatchStatus, RunFacts};
 use crate::id::{BatchPath, MessageId, RunId};
 use jiff::Timestamp;
-use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -86,12 +86,13 @@ pub(super) struct Courier {
     rejected_at: Option<Arc<str>>,
     words: Words,
     place: Option<Place>,
+    patience: Patience,
 }
 
 impl Carrier {
     /// What carries the run's batches, none of them earlier than `newest`, the
-    /// newest instant the ledger has of the run.
-    pub(super) fn courier(&self, newest: Option<Timestamp>) -> Courier {
+    /// newest instant the ledger has of the run, until `halt`.
+    pub(super) fn courier(&self, newest: Option<Timestamp>, halt: &CancellationToken) -> Courier {
         Courier {
             kit: self.kit.clone(),
             run: self.facts.run.clone(),
@@ -106,6 +107,7 @@ impl Carrier {
             rejected_at: self.spec.rejected_at.as_deref().map(Arc::from),
             words: self.words.clone(),
             place: self.place.clone(),
+            patience: Patience::new(Arc::clone(&self.kit.clock), halt.clone()),
         }
     }
 }
@@ -164,10 +166,13 @@ impl Courier {
         drop((page, page_room));
         _room.becomes_body(rows.len(), parcel.body.len());
         while !halt.is_cancelled() {
-            let Some(left) = batch.wait.keeps(self.kit.clock.elapsed()) else {
+            let Some(until) = batch.wait.keeps(self.kit.clock.elapsed()) else {
                 return Ok(Delivered::given_back(batch));
             };
-            match self.attempt_within(left, batch, &parcel, &halt).await? {
+            // Who waits is told then as if nothing more were to be begun. A
+            // request that is on its way by then does not ask.
+            let enough = self.patience.until(until);
+            match self.attempt_once_due(batch, &parcel, &enough).await? {
                 Next::Again(later) => batch = later,
                 Next::Done(delivered) => return Ok(delivered),
             }
@@ -188,27 +193,7 @@ impl Courier {
         Ok(batch)
     }
 
-    /// The next attempt, unless it has to wait for longer than `left`: nobody
-    /// keeps a body for an attempt that is far off.
-    async fn attempt_within(
-        &self,
-        left: Duration,
-        batch: Batch,
-        parcel: &Parcel,
-        halt: &CancellationToken,
-    ) -> Result<Next, RunError> {
-        // Who waits is told as if nothing more were to be begun. A request
-        // that is on its way by then does not ask.
-        let enough = halt.child_token();
-        let mut attempt = pin!(self.attempt_once_due(batch, parcel, &enough));
-        tokio::select! {
-            biased;
-            next = &mut attempt => return next,
-            () = self.kit.clock.sleep(left) => enough.cancel(),
-        }
-        attempt.await
-    }
-
+    /// The next attempt; none where `halt` comes first.
     async fn attempt_once_due(
         &self,
         mut batch: Batch,
@@ -217,13 +202,20 @@ impl Courier {
     ) -> Result<Next, RunError> {
         let may_begin = self.wait_until(batch.wait.due, halt).await
             && self.rested(&mut batch, halt).await
-            && self.held.clone().wait(self.kit.rules.timeout, halt).await;
+            && self.is_held(halt).await;
         match may_begin {
             true => self.attempt(batch, parcel, halt).await,
             false if halt.is_cancelled() => Ok(Next::Again(batch)),
             // Who keeps the lease is gone.
             false => Ok(Next::Done(Delivered::Left)),
         }
+    }
+
+    /// Waits until the lease outlasts the longest answer; false if there will
+    /// be no attempt.
+    async fn is_held(&self, halt: &CancellationToken) -> bool {
+        let timeout = self.kit.rules.timeout;
+        self.held.covers(timeout) || self.held.clone().wait(timeout, halt).await
     }
 
     /// Returns whether a further attempt may be begun; `due` is by the clock's
@@ -548,7 +540,9 @@ impl Courier {
         self.kit.ledger.change_batch(change).await?;
         let refused = batch.refused.len() as u64;
         let members = u64::from(batch.members);
-        self.reporter.ended(BatchStatus::Rejected, refused);
+        if refused > 0 {
+            self.reporter.ended(BatchStatus::Rejected, refused);
+        }
         self.reporter.ended(status, members - refused.min(members));
         Ok(Next::Done(Delivered::Ended))
     }

@@ -92,6 +92,8 @@ impl Lanes {
         // Counted before the task first runs, and until its end is seen: the
         // place is not to be lost in between.
         let busy = self.place.as_ref().map(Place::begin);
+        // Boxed, since a task is copied with all it holds when it ends.
+        let delivery = Box::pin(delivery);
         self.tasks.spawn(async move { (busy, delivery.await) });
     }
 

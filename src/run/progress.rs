@@ -16,9 +16,13 @@ const MANY: u64 = 100_000;
 /// a large run waits longer for the last of them in any case.
 const TIMES_A_RUN: u64 = 10;
 
-/// How many members of `planned` are many.
-fn many_of(planned: u64) -> u64 {
-    (planned / TIMES_A_RUN).max(MANY)
+/// How many times of `planned` members many have come in, once `ended` have. A
+/// large run has its first time early: what is written then is not waited for at
+/// its end, since history takes longer than sending.
+fn times_many(planned: u64, ended: u64) -> u64 {
+    let many = (planned / TIMES_A_RUN).max(MANY);
+    let is_early = planned >= 2 * many && ended >= many / 4;
+    u64::from(is_early) + ended / many
 }
 
 /// A run's counts, now.
@@ -34,7 +38,9 @@ pub struct Progress {
     pub requests: u64,
 }
 
-/// Where the carrier reports to; whoever is interested takes a receiver.
+/// Where the carrier reports to; whoever is interested takes a receiver, and
+/// looks at it as often as it likes. Only a new state is told of: counts change
+/// too often.
 #[derive(Debug, Clone)]
 pub struct Reporter {
     progress: watch::Sender<Progress>,
@@ -68,18 +74,26 @@ impl Reporter {
     }
 
     pub(super) fn requested(&self) {
-        self.progress.send_modify(|progress| progress.requests += 1);
+        self.count(|progress| progress.requests += 1);
     }
 
     pub(super) fn ended(&self, status: BatchStatus, members: u64) {
-        self.progress.send_modify(|progress| {
+        self.count(|progress| {
+            let planned = progress.funnel.map_or(0, |funnel| funnel.planned);
+            let times = |open: u64| times_many(planned, planned.saturating_sub(open));
             let open = progress.tally.still_open;
-            let many = many_of(progress.funnel.map_or(0, |funnel| funnel.planned));
             progress.tally.add(status, members);
             progress.tally.still_open = open.saturating_sub(members);
-            if open / many != progress.tally.still_open / many {
+            if times(open) != times(progress.tally.still_open) {
                 self.many.notify_one();
             }
+        });
+    }
+
+    fn count(&self, change: impl FnOnce(&mut Progress)) {
+        self.progress.send_if_modified(|progress| {
+            change(progress);
+            false
         });
     }
 
@@ -87,5 +101,32 @@ impl Reporter {
     /// time.
     pub(super) async fn many(&self) {
         self.many.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(planned: u64, expect: &[u64]) {
+        let times = |ended: u64| times_many(planned, ended);
+        let changes = (1..=planned).filter(|ended| times(*ended) != times(ended - 1));
+        assert_eq!(changes.collect::<Vec<_>>(), expect);
+    }
+
+    #[test]
+    fn many_come_in_about_ten_times_a_run_at_most() {
+        check(99_999, &[]);
+        check(100_000, &[100_000]);
+        check(199_999, &[100_000]);
+        check(250_000, &[25_000, 100_000, 200_000]);
+        check(
+            2_500_000,
+            &[
+                62_500, 250_000, 500_000, 750_000, 1_000_000, 1_250_000, 1_500_000, 1_750_000,
+                2_000_000, 2_250_000, 2_500_000,
+            ],
+        );
     }
 }

@@ -22,9 +22,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
-/// Outcomes settled in one transaction: commits are dear, and this many rows
-/// held in memory twice are about 20 MB.
-const SETTLE_AT_ONCE: u32 = 50_000;
+/// Outcomes settled in one transaction: commits are dear, and this many are
+/// held in memory as records, as outcomes and as rows of a statement.
+const SETTLE_AT_ONCE: u32 = 20_000;
 
 /// How sending came to its end.
 enum Sent {
@@ -200,7 +200,8 @@ impl Carrier {
     async fn send_batches(&self, halt: &CancellationToken) -> Result<Sent, RunError> {
         let consent = self.consent().await?;
         let known = self.known_batches().await?;
-        let courier = Arc::new(self.courier(known.records().map(BatchRecord::newest).max()));
+        let newest = known.records().map(BatchRecord::newest).max();
+        let courier = Arc::new(self.courier(newest, halt));
         let places = consent.withheld.places.max(self.funnel().planned);
         let memory = &self.kit.memory;
         let pages = memory.half();
@@ -422,8 +423,8 @@ impl Carrier {
         }
     }
 
-    /// Settles every minute, and after many members, until sending is `over`. An error that no retry
-    /// mends halts sending: outcomes must not pile up unseen.
+    /// Settles every minute, and after many members, until sending is `over`. An
+    /// error that no retry mends halts sending: outcomes must not pile up unseen.
     async fn settle_meanwhile(
         &self,
         over: &CancellationToken,

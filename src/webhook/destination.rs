@@ -15,7 +15,7 @@ use crate::tls::{self, TlsReport};
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Body, Client, Url};
+use reqwest::{Body, Client, Method, Url};
 use secrecy::ExposeSecret;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -152,13 +152,11 @@ impl HttpDestination {
             headers.insert(AUTHORIZATION, token.header.clone());
         }
         let (body, hold) = HeldBody::new(request.body.clone(), begun + self.timeout);
-        let sending = self
-            .client
-            .post(self.url.clone())
-            .headers(headers)
-            .timeout(left)
-            .body(Body::wrap(body));
-        match sending.send().await {
+        let mut sending = reqwest::Request::new(Method::POST, self.url.clone());
+        *sending.headers_mut() = headers;
+        *sending.timeout_mut() = Some(left);
+        *sending.body_mut() = Some(Body::wrap(body));
+        match self.client.execute(sending).await {
             Ok(response) => {
                 let now = later(request.at, begun.elapsed());
                 if has_odd_retry_after(&response, now) {
