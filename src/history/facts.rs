@@ -193,7 +193,7 @@ pub struct Settlement {
     /// Why it is held, where it is.
     pub error: Option<String>,
     /// The batches; those that `deliveries` has already are passed over.
-    pub outcomes: Vec<BatchOutcome>,
+    pub outcomes: Arc<[BatchOutcome]>,
     /// Whether members who have a row in history are passed over: those of a
     /// batch of which only a part is known.
     pub fills_gaps: bool,

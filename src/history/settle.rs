@@ -35,7 +35,7 @@ pub fn outcomes(schema: &Schema, settlements: &[Settlement]) -> Result<Vec<State
     };
     for settlement in settlements {
         let mut seen = HashSet::new();
-        for outcome in &settlement.outcomes {
+        for outcome in &*settlement.outcomes {
             if seen.insert(&outcome.path) {
                 rows.push(outcome_row(schema, &settlement.facts, outcome)?);
             }

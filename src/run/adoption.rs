@@ -140,7 +140,7 @@ async fn end(
             funnel,
             status: RunStatus::Open,
             error: None,
-            outcomes: parked,
+            outcomes: parked.into(),
             fills_gaps: true,
         };
         warehouse.settle(&[settlement]).await?;

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Outcomes settled in one transaction: commits are dear, and this many are
 /// held in memory as records, as outcomes and as rows of a statement.
-const SETTLE_AT_ONCE: u32 = 20_000;
+const SETTLE_AT_ONCE: u32 = 10_000;
 
 /// How sending came to its end.
 enum Sent {
@@ -465,13 +465,15 @@ impl Carrier {
                 .ledger
                 .unsettled(&self.facts.run, SETTLE_AT_ONCE)
                 .await?;
+            let last = ended.len() < SETTLE_AT_ONCE as usize;
             let settlement = Settlement {
                 facts: Arc::clone(&self.facts),
                 funnel: self.funnel(),
                 status,
                 error: error.clone(),
+                // The records go as they are read: they are as large again.
                 outcomes: ended
-                    .iter()
+                    .into_iter()
                     .filter_map(|batch| batch.outcome(&self.facts.run))
                     .map(|outcome| self.with_words(outcome))
                     .collect(),
@@ -480,10 +482,8 @@ impl Carrier {
             let tally = self
                 .patiently(|| self.kit.settler.settle(settlement.clone()))
                 .await?;
-            let last = ended.len() < SETTLE_AT_ONCE as usize;
-            let settled = ended
-                .into_iter()
-                .filter_map(|batch| Some((batch.path, batch.status?)));
+            let outcomes = settlement.outcomes.iter();
+            let settled = outcomes.map(|batch| (batch.path.clone(), batch.status));
             let (run, term) = (&self.facts.run, self.facts.term);
             let settled = settled.collect();
             self.kit.ledger.mark_settled(run, term, settled).await?;

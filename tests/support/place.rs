@@ -302,7 +302,7 @@ pub fn settlement(facts: &RunFacts, funnel: Funnel, outcomes: Vec<BatchOutcome>)
         funnel,
         status: RunStatus::Open,
         error: None,
-        outcomes,
+        outcomes: outcomes.into(),
     }
 }
 
