@@ -19,7 +19,8 @@ strace: # makes the tests' disks fail
 	@sh tests/support/need-strace.sh
 
 test: postgres strace ## everything, including the tests on a real PostgreSQL
-	cargo nextest run --locked
+	@# One more than there are cores: many wait for what is away, slow or silent.
+	cargo nextest run --locked --test-threads $$(($$(nproc) + 1))
 	cargo test --locked --doc
 
 doc: ## the documentation, without a warning

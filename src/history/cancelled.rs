@@ -18,7 +18,7 @@ pub fn cancelled(
     let run = schema.dialect.literal(facts.run.as_str())?;
     let why = schema.dialect.literal(reason)?;
     let destination = schema.dialect.literal(facts.destination.as_str())?;
-    let now = schema.dialect.now();
+    let now = schema.dialect.now_in_each();
     let rest = format!(
         "{members} r left join (select distinct profile_id from {history} where run_id = {run}) h \
          on h.profile_id = r.cd_key where h.profile_id is null and r.cd_seq is not null \

@@ -242,7 +242,7 @@ pub fn contact_history(
         columns = table("contact_history").column_list(),
         yes = schema.dialect.boolean(true),
         no = schema.dialect.boolean(false),
-        now = schema.dialect.now(),
+        now = schema.dialect.now_in_each(),
         first_seq = cut.places_of(first).0,
         last_seq = cut.places_of(last).1,
     );

@@ -64,7 +64,7 @@ pub fn withheld_history(schema: &Schema, facts: &RunFacts) -> Result<Statement, 
         history = schema.table("contact_history"),
         columns = table("contact_history").column_list(),
         no = schema.dialect.boolean(false),
-        now = schema.dialect.now(),
+        now = schema.dialect.now_in_each(),
         members = schema.table(&TableNames::of(&facts.run).run),
     );
     Ok(Statement::new("close", facts.run.as_str(), &sql))

@@ -27,8 +27,9 @@ const MAX_GROUP: usize = 512;
 const BUSY_GROUP: usize = 16;
 
 /// How long the writer then waits for them, instead of making each few durable
-/// by themselves: what PostgreSQL calls `commit_delay`. Nothing waits for one of
-/// these writes but its own batch, and as many as may be ready are ahead of it.
+/// by themselves: what PostgreSQL calls `commit_delay`. Nothing is sent later
+/// for it, since as many as may be ready are written ahead; any other write that
+/// comes meanwhile waits as long.
 const GATHER: Duration = Duration::from_millis(1);
 
 pub(super) type Answer = Result<Written, LedgerError>;

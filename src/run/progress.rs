@@ -8,12 +8,13 @@ use std::sync::Arc;
 use tokio::sync::{Notify, watch};
 
 /// The fewest members after whose outcomes history is brought up to date
-/// without waiting for its minute: a transaction that goes on beside sending,
-/// where it would otherwise come after it.
+/// without waiting for its minute, but for the first time of a large run: a
+/// transaction that goes on beside sending, where it would otherwise come after
+/// it.
 const MANY: u64 = 100_000;
 
-/// So often, at most, by the number of its members alone: commits are dear, and
-/// a large run waits longer for the last of them in any case.
+/// So often, and once early, by the number of its members alone: commits are
+/// dear, and a large run waits longer for the last of them in any case.
 const TIMES_A_RUN: u64 = 10;
 
 /// How many times of `planned` members many have come in, once `ended` have. A
@@ -39,8 +40,8 @@ pub struct Progress {
 }
 
 /// Where the carrier reports to; whoever is interested takes a receiver, and
-/// looks at it as often as it likes. Only a new state is told of: counts change
-/// too often.
+/// looks at it as often as it likes. Nobody is woken by a count: they change too
+/// often.
 #[derive(Debug, Clone)]
 pub struct Reporter {
     progress: watch::Sender<Progress>,

@@ -22,9 +22,10 @@ use std::ops::Range;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
-/// Outcomes settled in one transaction: commits are dear, and this many are
-/// held in memory as records, as outcomes and as rows of a statement.
-const SETTLE_AT_ONCE: u32 = 10_000;
+/// Batches of one run settled in one transaction: commits are dear, and each
+/// asks what the run has in history so far; this many are held in memory as
+/// records, as outcomes and as rows of a statement.
+const SETTLE_AT_ONCE: u32 = 20_000;
 
 /// How sending came to its end.
 enum Sent {

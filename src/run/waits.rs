@@ -76,8 +76,8 @@ impl Patience {
     }
 
     /// What is cancelled with the run, and soon after `until`, by the clock's
-    /// [`Clock::elapsed`]: shared by the bodies that are kept about as long, so
-    /// that a batch needs no timer of its own.
+    /// [`Clock::elapsed`]: shared by the bodies that are kept about as long: a new
+    /// one is kept longest, and needs no timer of its own.
     pub(super) fn until(&self, until: Duration) -> Arc<CancellationToken> {
         let mut timers = self.timers.lock().unwrap_or_else(PoisonError::into_inner);
         let latest = until.saturating_add(GIVEN_BACK_WITHIN);

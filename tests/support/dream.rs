@@ -348,7 +348,7 @@ fn settle(kept: &mut Kept, settlement: &Settlement) -> Result<Tally, WarehouseEr
     }
     let size = settlement.facts.batch_size as usize;
     let members = kept.members.clone().unwrap_or_default();
-    for outcome in &settlement.outcomes {
+    for outcome in &*settlement.outcomes {
         if kept.deliveries.contains_key(&outcome.path) {
             continue;
         }
