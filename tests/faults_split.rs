@@ -14,6 +14,7 @@ use support::site::{Site, TextRow, World};
 crate::in_both_worlds! {
     Postgres
     a_destination_that_refuses_everything_is_paused_within_its_budget_and_goes_on_when_mended
+    many_refused_side_by_side_cost_no_more_than_one
     one_poisoned_member_costs_no_other_member_anything_even_through_a_kill
     a_body_that_is_too_large_for_the_receiver_is_cut_until_it_is_not
     a_body_over_max_body_is_cut_before_it_is_sent_the_same_way_each_time
@@ -192,6 +193,26 @@ async fn a_destination_that_refuses_everything_is_paused_within_its_budget_and_g
     let row = site.sql("select * from campaignd.runs").await.remove(0);
     assert_eq!(count(&row, "delivered"), 3_000 - rejected);
     oracle::check(&site).await;
+}
+
+/// The batches that were under way when the first was refused wait until it
+/// has been looked through, whole or cut.
+async fn many_refused_side_by_side_cost_no_more_than_one(world: World) {
+    for size in [100, 4] {
+        let site = site(world, &format!("side_by_side_{size}"), 3_000, size).await;
+        site.receiver.rule(|_| Answer::status(422));
+        let row = run(&site, 4).await;
+        let error = row["error"].as_deref().unwrap();
+        assert!(error.contains("refuses whatever"), "{row:?}");
+        let requests = site.receiver.requests();
+        let parts = requests
+            .iter()
+            .filter(|request| request.json()["data"]["part"] != "")
+            .count();
+        assert!(parts <= 2 * size.ilog2() as usize + 8, "{parts}");
+        // Twice as many deliveries as may be in flight: eight.
+        assert!(requests.len() - parts <= 17, "{}", requests.len());
+    }
 }
 
 async fn a_batch_that_may_have_arrived_is_never_cut(world: World) {

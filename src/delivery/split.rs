@@ -33,14 +33,19 @@ pub fn halves(path: &BatchPath) -> [BatchPath; 2] {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SplitBudget {
     planned: u64,
-    /// The batch that was refused first, until something of it is accepted.
-    suspect: Option<Suspect>,
+    suspicion: Suspicion,
     singled_out: u64,
 }
 
+/// Whether the destination may be one that refuses whatever it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Suspect {
-    Batch { batch: u32, requests_left: u32 },
+enum Suspicion {
+    None,
+    /// Nothing of this batch has been accepted yet.
+    Of {
+        batch: u32,
+        requests_left: u32,
+    },
     Cleared,
 }
 
@@ -49,7 +54,7 @@ impl SplitBudget {
     pub fn new(planned: u64) -> Self {
         Self {
             planned,
-            suspect: None,
+            suspicion: Suspicion::None,
             singled_out: 0,
         }
     }
@@ -58,21 +63,40 @@ impl SplitBudget {
     /// a run may cost 2·log2(members) + 8 requests before something of it is
     /// accepted.
     pub fn cut(&mut self, path: &BatchPath, members: u32) {
-        self.suspect.get_or_insert(Suspect::Batch {
-            batch: path.batch,
-            requests_left: 2 * members.max(1).ilog2() + 8,
-        });
+        if self.suspicion == Suspicion::None {
+            self.suspicion = Suspicion::Of {
+                batch: path.batch,
+                requests_left: 2 * members.max(1).ilog2() + 8,
+            };
+        }
+    }
+
+    /// The batch that is looked through alone: until something of it has been
+    /// accepted, the parts of others wait.
+    pub fn suspect(&self) -> Option<u32> {
+        match self.suspicion {
+            Suspicion::Of { batch, .. } => Some(batch),
+            Suspicion::None | Suspicion::Cleared => None,
+        }
+    }
+
+    /// Goes on with another batch, where nothing is left to be sent of the
+    /// suspect. It may cost what is left.
+    pub fn turn_to(&mut self, other: u32) {
+        if let Suspicion::Of { batch, .. } = &mut self.suspicion {
+            *batch = other;
+        }
     }
 
     /// Whether a part may be sent; if not, the destination does not take what
-    /// it is sent at all. Asked once for each request.
+    /// it is sent at all. Asked once for each part.
     #[must_use]
     pub fn may_send(&mut self, path: &BatchPath) -> bool {
-        match &mut self.suspect {
-            Some(Suspect::Batch {
+        match &mut self.suspicion {
+            Suspicion::Of {
                 batch,
                 requests_left,
-            }) if *batch == path.batch && !path.part.is_empty() => {
+            } if *batch == path.batch && !path.part.is_empty() => {
                 let may = *requests_left > 0;
                 *requests_left = requests_left.saturating_sub(1);
                 may
@@ -83,10 +107,8 @@ impl SplitBudget {
 
     /// Something of a batch was accepted.
     pub fn accepted(&mut self, path: &BatchPath) {
-        if let Some(Suspect::Batch { batch, .. }) = self.suspect
-            && batch == path.batch
-        {
-            self.suspect = Some(Suspect::Cleared);
+        if self.suspect() == Some(path.batch) {
+            self.suspicion = Suspicion::Cleared;
         }
     }
 
@@ -191,11 +213,28 @@ mod tests {
         budget.cut(&path("4"), 512);
         // Another batch is not what is suspected.
         budget.cut(&path("5"), 512);
+        assert_eq!(budget.suspect(), Some(4));
         assert!((0..100).all(|_| budget.may_send(&path("5.0"))));
         let sent = (0..100).filter(|_| budget.may_send(&path("4.0"))).count();
         assert_eq!(sent, 2 * 9 + 8);
         budget.accepted(&path("4.01"));
+        assert_eq!(budget.suspect(), None);
         assert!(budget.may_send(&path("4.1")));
+    }
+
+    #[test]
+    fn batches_that_are_refused_to_the_last_member_share_the_budget() {
+        let mut budget = SplitBudget::new(1_000_000);
+        budget.cut(&path("1"), 4);
+        assert!((0..6).all(|_| budget.may_send(&path("1.0"))));
+        budget.turn_to(2);
+        assert_eq!(budget.suspect(), Some(2));
+        let sent = (0..100).filter(|_| budget.may_send(&path("2.0"))).count();
+        assert_eq!(sent, 2 * 2 + 8 - 6);
+        // Once something was accepted there is no suspect to turn from.
+        budget.accepted(&path("2.1"));
+        budget.turn_to(3);
+        assert_eq!(budget.suspect(), None);
     }
 
     #[test]

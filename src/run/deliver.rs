@@ -66,6 +66,22 @@ pub(super) struct Refusal {
     pub(super) pauses_destination: bool,
 }
 
+/// How far the run's refused batches are looked through; clones are the same.
+#[derive(Clone)]
+pub(super) struct Budget(Arc<Mutex<SplitBudget>>);
+
+impl Budget {
+    /// The budget of a run of `planned` members.
+    pub(super) fn of(planned: u64) -> Self {
+        Self(Arc::new(Mutex::new(SplitBudget::new(planned))))
+    }
+
+    /// Never held across an await.
+    pub(super) fn lock(&self) -> MutexGuard<'_, SplitBudget> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// What the deliveries of a run have in common.
 pub(super) struct Courier {
     kit: Kit,
@@ -80,8 +96,7 @@ pub(super) struct Courier {
     facts: Arc<RunFacts>,
     alive: Arc<Alive>,
     rest: Rest,
-    /// A blocking mutex: never held across an await.
-    budget: Arc<Mutex<SplitBudget>>,
+    pub(super) budget: Budget,
     /// Where an answer refuses members one by one: a JSON pointer.
     rejected_at: Option<Arc<str>>,
     words: Words,
@@ -103,7 +118,7 @@ impl Carrier {
             facts: Arc::clone(&self.facts),
             alive: Arc::clone(&self.alive),
             rest: self.rests(),
-            budget: Arc::new(Mutex::new(SplitBudget::new(self.funnel().planned))),
+            budget: Budget::of(self.funnel().planned),
             rejected_at: self.spec.rejected_at.as_deref().map(Arc::from),
             words: self.words.clone(),
             place: self.place.clone(),
@@ -258,7 +273,7 @@ impl Courier {
         if let Turn::Pass(pass) = &turn {
             batch.excuse(pass.waited());
         }
-        if !self.may_send() || self.rest.is_due() {
+        if !self.may_send() {
             return Ok(Next::Again(batch));
         }
         let now = self.kit.clock.now();
@@ -272,7 +287,7 @@ impl Courier {
             let why = "may have arrived, and may not be sent again";
             return self.park(batch, None, why.to_owned()).await;
         }
-        if !self.budget().may_send(&batch.path) {
+        if batch.attempts == 0 && !self.budget.lock().may_send(&batch.path) {
             return Ok(Next::Done(Delivered::Halt(Refusal {
                 reason: format!(
                     "the destination refuses whatever it is sent: nothing of batch {}, the first it refused, \
@@ -307,7 +322,7 @@ impl Courier {
             Turn::Pass(pass) => Some(pass),
             Turn::Ready(_ready) => self.kit.throttle.admit(halt).await,
         };
-        let Some(pass) = pass.filter(|_| self.may_send_batch(&batch)) else {
+        let Some(pass) = pass.filter(|_| self.may_send()) else {
             // The ledger or the pass took so long that another host may be at
             // it before the answer is here, or that it is not to be sent now.
             return self.unsent(batch).await;
@@ -362,14 +377,11 @@ impl Courier {
     }
 
     /// Whether a request may leave now: the warehouse has heard of us lately,
-    /// and the lease outlasts the longest answer.
+    /// the lease outlasts the longest answer, and nothing is paused.
     fn may_send(&self) -> bool {
-        self.alive.may_send(&self.kit) && self.held.covers(self.kit.rules.timeout)
-    }
-
-    /// Whether a request may leave for this batch.
-    fn may_send_batch(&self, batch: &Batch) -> bool {
-        self.may_send() && !self.rest.is_due() && self.budget().may_send(&batch.path)
+        self.alive.may_send(&self.kit)
+            && self.held.covers(self.kit.rules.timeout)
+            && !self.rest.is_due()
     }
 
     /// An attempt was begun, and no byte of it has left. A batch that was never
@@ -406,7 +418,7 @@ impl Courier {
         let (code, why) = described(outcome);
         match batch.course.after(outcome, rules, now, delay) {
             Move::Accepted => {
-                self.budget().accepted(&batch.path);
+                self.budget.lock().accepted(&batch.path);
                 let roll = parcel.roll.as_ref();
                 let refused = |roll: &Roll| roll.refused(outcome, &self.words, self.run.as_str());
                 batch.refused = roll.map(refused).unwrap_or_default();
@@ -460,10 +472,6 @@ impl Courier {
         }
     }
 
-    fn budget(&self) -> MutexGuard<'_, SplitBudget> {
-        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// One of its members may be to blame, and does not cost the others.
     async fn cut(
         &self,
@@ -476,14 +484,14 @@ impl Courier {
             ..self.change(&batch, BatchState::Split, Some(why))
         };
         self.kit.ledger.change_batch(change).await?;
-        self.budget().cut(&batch.path, batch.members);
+        self.budget.lock().cut(&batch.path, batch.members);
         Ok(Next::Done(Delivered::Cut(batch.path)))
     }
 
     /// A single member was refused: too many of them, and something else is
     /// wrong.
     fn single_out(&self, path: &BatchPath) -> Option<Refusal> {
-        let mut budget = self.budget();
+        let mut budget = self.budget.lock();
         (!budget.singled_out()).then(|| Refusal {
             reason: format!(
                 "the destination has refused more than {} members one by one, batch {path} the last; \

@@ -2,13 +2,13 @@
 
 use super::carrier::RunError;
 use super::clock::Clock;
-use super::deliver::{Delivered, Refusal};
+use super::deliver::{Budget, Delivered, Refusal};
 use super::memory::{Room, Share};
 use super::parcel::Batch;
 use super::place::{Busy, Place, rest};
 use super::throttle::Throttle;
 use super::waits::{KEPT_FOR, Waiting, most_waiting};
-use crate::delivery::halves;
+use crate::delivery::{SplitBudget, halves};
 use crate::id::BatchPath;
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -40,6 +40,8 @@ pub(super) struct Lanes {
     /// Parts of batches that were cut, to be sent: at most two for each
     /// delivery that has ended since they were last taken.
     cut: BTreeMap<u32, Vec<BatchPath>>,
+    /// Which of them are looked through.
+    budget: Budget,
     /// Batches that were read and not begun in time, and whether consent has
     /// been asked for since, or need not be: no more than were read ahead.
     stale: BTreeMap<u32, bool>,
@@ -58,7 +60,7 @@ impl Lanes {
     /// None yet, of batches of `batch_size`, to the destination of `throttle`.
     pub(super) fn new(
         (throttle, clock): (Throttle, Arc<dyn Clock>),
-        batch_size: u32,
+        (batch_size, budget): (u32, Budget),
         halt: CancellationToken,
         place: Option<Place>,
     ) -> Self {
@@ -71,6 +73,7 @@ impl Lanes {
             refusal: None,
             error: None,
             cut: BTreeMap::new(),
+            budget,
             stale: BTreeMap::new(),
             waiting: Waiting::default(),
             ended: 0,
@@ -148,14 +151,42 @@ impl Lanes {
         (2 * limit.max(most)).max(fast.min(room)).min(by_rate) as usize
     }
 
-    /// The parts of one batch that was cut.
+    /// The parts of one batch that was cut: of the one under suspicion before
+    /// any other.
     pub(super) fn next_cut(&mut self) -> Option<(u32, Vec<BatchPath>)> {
-        self.cut.pop_first()
+        let mut budget = self.budget.lock();
+        let suspect = budget
+            .suspect()
+            .and_then(|batch| self.cut.remove_entry(&batch));
+        if suspect.is_some() || self.is_suspicious(&budget) {
+            return suspect;
+        }
+        let next = self.cut.pop_first();
+        if let Some((batch, _)) = &next {
+            budget.turn_to(*batch);
+        }
+        next
+    }
+
+    /// Whether the first batch that was refused is still being looked through:
+    /// nothing else is begun, since a destination that refuses whatever it is
+    /// sent would be sent it all.
+    fn is_suspicious(&self, budget: &SplitBudget) -> bool {
+        !self.tasks.is_empty() && budget.suspect().is_some()
+    }
+
+    /// Whether a part of a batch that was cut is to be sent now.
+    fn has_cut(&self) -> bool {
+        let budget = self.budget.lock();
+        match budget.suspect() {
+            Some(suspect) if self.cut.contains_key(&suspect) => true,
+            _ => !self.cut.is_empty() && !self.is_suspicious(&budget),
+        }
     }
 
     /// Whether a batch is to be read again now, whole or in parts.
     pub(super) fn has_returned(&self) -> bool {
-        !self.cut.is_empty()
+        self.has_cut()
             || self.waiting.is_due(self.clock.elapsed())
             || !self.stale.is_empty() && self.take_new()
     }
@@ -164,7 +195,8 @@ impl Lanes {
     /// not to, unless nearly everything does.
     pub(super) fn take_new(&self) -> bool {
         let waiting = self.waiting.len();
-        waiting == 0 || waiting < most_waiting(self.size(), self.ended)
+        let most = most_waiting(self.size(), self.ended);
+        (waiting == 0 || waiting < most) && !self.is_suspicious(&self.budget.lock())
     }
 
     /// The first batch whose time has come.

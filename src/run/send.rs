@@ -4,7 +4,7 @@
 use super::behind::Backlog;
 use super::carrier::{Carrier, RunError, Step};
 use super::consent::Consent;
-use super::deliver::{Courier, Refusal};
+use super::deliver::{Budget, Courier, Refusal};
 use super::known::Known;
 use super::lanes::Lanes;
 use super::memory::{Room, Share};
@@ -211,6 +211,7 @@ impl Carrier {
         let envelope = self.envelope(plan.batches());
         let begun = known.records().count();
         let renderer = Arc::new(Renderer::of(&envelope, self.spec.shape()));
+        let lanes = self.lanes(courier.budget.clone(), halt).after(begun);
         let mut road = Road {
             courier,
             renderer,
@@ -218,7 +219,7 @@ impl Carrier {
             consent,
             known,
             plan,
-            lanes: self.lanes(halt).after(begun),
+            lanes,
             backlog: Backlog::default(),
             begun_until: 0,
         };
@@ -338,10 +339,15 @@ impl Carrier {
         self.read(work.range, consent, most).await
     }
 
-    fn lanes(&self, halt: &CancellationToken) -> Lanes {
+    fn lanes(&self, budget: Budget, halt: &CancellationToken) -> Lanes {
         let (kit, size) = (&self.kit, self.facts.batch_size);
         let (throttle, clock) = (kit.throttle.clone(), Arc::clone(&kit.clock));
-        Lanes::new((throttle, clock), size, halt.clone(), self.place.clone())
+        Lanes::new(
+            (throttle, clock),
+            (size, budget),
+            halt.clone(),
+            self.place.clone(),
+        )
     }
 
     /// A batch did not fit into what is read at a time: it is read by itself,
