@@ -59,7 +59,7 @@ impl Schedule {
         let first = civil::instant(slot, &self.zone)?;
         let shown = slot.strftime("%Y-%m-%d %H:%M:%S");
         let repeats = self.lines().iter().any(|line| {
-            line.names_hours && line.repeats && line.next_slot(begins, true) == Some(slot)
+            line.names_hours() && line.repeats() && line.next_slot(begins, true) == Some(slot)
         });
         let what = match repeats {
             true => "it runs both times, since the expression is an interval",
@@ -73,7 +73,7 @@ impl Schedule {
 
     /// The first slot of the day from `from` to before `to`.
     fn first_slot(&self, from: DateTime, to: DateTime) -> Option<DateTime> {
-        let lines = self.lines().iter().filter(|line| line.names_hours);
+        let lines = self.lines().iter().filter(|line| line.names_hours());
         lines
             .filter_map(|line| line.next_slot(from, true))
             .chain(self.single().filter(|at| *at >= from))

@@ -3,11 +3,20 @@
 use super::plan::{Schedule, SchedulePart, ScheduleProblem};
 use jiff::{SignedDuration, Timestamp};
 
+/// 400 years, after which dates and weekdays come in the same order again, and
+/// a day: what has not fired in them never does.
+const CYCLE: SignedDuration = SignedDuration::from_hours(24 * (146_097 + 1));
+
 impl Schedule {
     /// Why there is no fire time at all, if there is none.
     pub(super) fn never_fires(&self) -> Option<ScheduleProblem> {
-        let first = self.next_after(Timestamp::MIN);
-        if first.is_some() {
+        let from = match (self.only(), self.bounds()) {
+            // Its line has been found to fire.
+            (None, (None, None)) => return None,
+            (None, (_, Some(ends))) => ends.checked_sub(CYCLE).unwrap_or(Timestamp::MIN),
+            _ => Timestamp::MIN,
+        };
+        if self.next_after(from).is_some() {
             return None;
         }
         let problem = |part, what: &str| {
@@ -78,6 +87,7 @@ mod tests {
     fn a_schedule_without_a_fire_time_is_a_problem() {
         let at = WhenText::At("2026-12-24T08:00");
         let monthly = WhenText::Cron(vec!["0 9 31 * *"]);
+        let leap_day = WhenText::Cron(vec!["0 9 29 2 *"]);
         for (when, starts, ends, expect) in [
             (&at, Some("2026-12-25"), None, "`at` lies before `starts`"),
             (&at, None, Some("2026-12-23"), "`at` lies after `ends`"),
@@ -98,6 +108,8 @@ mod tests {
             (&at, Some("2026-12-24"), Some("2026-12-24")),
             (&monthly, Some("2026-01-31"), Some("2026-01-31")),
             (&monthly, None, Some("2026-02-28")),
+            // Four years before its end.
+            (&leap_day, None, Some("2028-02-28")),
         ] {
             assert!(schedule(when, starts, ends).is_ok());
         }

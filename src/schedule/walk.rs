@@ -15,7 +15,7 @@ pub(super) fn next_after(line: &CronLine, zone: &TimeZone, after: Timestamp) -> 
     let mut offset = zone.to_offset(after);
     let mut from = offset.to_datetime(after);
     let mut inclusive = false;
-    if !line.repeats
+    if !line.repeats()
         && let Some(end) = end_of_first_pass(zone, after, offset)
         && from < end
     {
@@ -31,11 +31,11 @@ pub(super) fn next_after(line: &CronLine, zone: &TimeZone, after: Timestamp) -> 
         offset = change.offset();
         if slot < new_start {
             // The clock jumps over the slot.
-            if line.names_hours {
+            if line.names_hours() {
                 return Some(seam);
             }
             slot = line.next_slot(new_start, true)?;
-        } else if line.repeats && new_start < old_end {
+        } else if line.repeats() && new_start < old_end {
             // The clock goes back: an interval runs through it again.
             slot = line.next_slot(new_start, true)?;
         }
