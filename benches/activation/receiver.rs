@@ -13,12 +13,19 @@ const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 /// Bodies with when they came, where they are wanted.
 type Bodies = Arc<Mutex<Option<Vec<(Instant, Vec<u8>)>>>>;
 
+#[derive(Clone, Default)]
+struct Counts {
+    /// Milliseconds before an answer.
+    delay: Arc<AtomicU64>,
+    /// Requests that came since they were last asked for.
+    requests: Arc<AtomicU64>,
+}
+
 /// A receiver on a free loopback port, until it is dropped.
 pub(crate) struct Receiver {
     port: u16,
     bodies: Bodies,
-    /// Milliseconds before an answer.
-    delay: Arc<AtomicU64>,
+    counts: Counts,
     _tasks: JoinSet<()>,
 }
 
@@ -28,12 +35,12 @@ impl Receiver {
         let port = listener.local_addr().expect("it is bound").port();
         let bodies = Bodies::default();
         let mut tasks = JoinSet::new();
-        let delay = Arc::default();
-        tasks.spawn(accept(listener, Arc::clone(&bodies), Arc::clone(&delay)));
+        let counts = Counts::default();
+        tasks.spawn(accept(listener, Arc::clone(&bodies), counts.clone()));
         Self {
             port,
             bodies,
-            delay,
+            counts,
             _tasks: tasks,
         }
     }
@@ -50,7 +57,12 @@ impl Receiver {
     /// Answers this much later from now on.
     pub(crate) fn delay(&self, delay: Duration) {
         let millis = u64::try_from(delay.as_millis()).expect("a short delay");
-        self.delay.store(millis, Ordering::Relaxed);
+        self.counts.delay.store(millis, Ordering::Relaxed);
+    }
+
+    /// Requests that came since they were last asked for.
+    pub(crate) fn take_requests(&self) -> u64 {
+        self.counts.requests.swap(0, Ordering::Relaxed)
     }
 
     /// Requests in a second, from the first that was kept to the last.
@@ -70,15 +82,15 @@ impl Receiver {
     }
 }
 
-async fn accept(listener: TcpListener, bodies: Bodies, delay: Arc<AtomicU64>) {
+async fn accept(listener: TcpListener, bodies: Bodies, counts: Counts) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        connections.spawn(answer(stream, Arc::clone(&bodies), Arc::clone(&delay)));
+        connections.spawn(answer(stream, Arc::clone(&bodies), counts.clone()));
     }
 }
 
 /// Answers the requests of one connection until it is closed.
-async fn answer(mut stream: TcpStream, bodies: Bodies, delay: Arc<AtomicU64>) {
+async fn answer(mut stream: TcpStream, bodies: Bodies, counts: Counts) {
     stream.set_nodelay(true).expect("a TCP socket");
     let mut buffer = Vec::with_capacity(256 * 1024);
     loop {
@@ -98,11 +110,12 @@ async fn answer(mut stream: TcpStream, bodies: Bodies, delay: Arc<AtomicU64>) {
                 _ => return,
             }
         }
+        counts.requests.fetch_add(1, Ordering::Relaxed);
         if let Some(bodies) = bodies.lock().expect("nobody panicked").as_mut() {
             bodies.push((Instant::now(), buffer[head..end].to_vec()));
         }
         buffer.drain(..end);
-        let delay = Duration::from_millis(delay.load(Ordering::Relaxed));
+        let delay = Duration::from_millis(counts.delay.load(Ordering::Relaxed));
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 /// Batches of one run settled in one transaction: commits are dear, and each
 /// asks what the run has in history so far; this many are held in memory as
 /// records, as outcomes and as rows of a statement.
-const SETTLE_AT_ONCE: u32 = 20_000;
+const SETTLE_AT_ONCE: u32 = 10_000;
 
 /// How sending came to its end.
 enum Sent {

@@ -11,6 +11,10 @@ use tokio_util::task::TaskTracker;
 /// many as may be under way by default.
 const QUEUE: usize = 32;
 
+/// Outcomes in one transaction, unless a single run brings more: they are held
+/// as rows of its statements.
+const OUTCOMES_AT_ONCE: usize = 20_000;
+
 struct Job {
     settlement: Settlement,
     answer: oneshot::Sender<Result<Tally, WarehouseError>>,
@@ -53,10 +57,11 @@ fn gone() -> WarehouseError {
 
 async fn work(warehouse: Arc<dyn Warehouse>, mut queue: mpsc::Receiver<Job>) {
     let mut jobs = Vec::new();
-    while queue.recv_many(&mut jobs, QUEUE).await > 0 {
+    while !jobs.is_empty() || queue.recv_many(&mut jobs, QUEUE).await > 0 {
+        let outcomes = jobs.iter().map(|job: &Job| job.settlement.outcomes.len());
         let (settlements, answers): (Vec<_>, Vec<_>) = jobs
-            .drain(..)
-            .map(|job: Job| (job.settlement, job.answer))
+            .drain(..how_many_fit(outcomes))
+            .map(|job| (job.settlement, job.answer))
             .unzip();
         let results = settle_together(warehouse.as_ref(), &settlements).await;
         for (answer, result) in answers.into_iter().zip(results) {
@@ -65,6 +70,18 @@ async fn work(warehouse: Arc<dyn Warehouse>, mut queue: mpsc::Receiver<Job>) {
             drop(answer.send(result));
         }
     }
+}
+
+/// How many of those who wait go in one transaction, each with so many
+/// outcomes: in their order, and at least one.
+fn how_many_fit(outcomes: impl Iterator<Item = usize>) -> usize {
+    let sums = outcomes.scan(0, |sum, more| {
+        *sum += more;
+        Some(*sum)
+    });
+    sums.take_while(|sum| *sum <= OUTCOMES_AT_ONCE)
+        .count()
+        .max(1)
 }
 
 /// All in one transaction; where that fails, each alone, so that one run's bad
@@ -86,6 +103,23 @@ async fn settle_together(
                 results.push(alone.map(|tallies| tallies.into_iter().next().unwrap_or_default()));
             }
             results
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transaction_takes_what_fits_and_at_least_one_run() {
+        for (outcomes, expect) in [
+            (vec![0], 1),
+            (vec![OUTCOMES_AT_ONCE + 1, 1], 1),
+            (vec![OUTCOMES_AT_ONCE - 1, 1, 0, 1], 3),
+            (vec![10; 32], 32),
+        ] {
+            assert_eq!(how_many_fit(outcomes.into_iter()), expect);
         }
     }
 }
