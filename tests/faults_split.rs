@@ -7,6 +7,7 @@
 use crate::support;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 use support::oracle;
 use support::receiver::{Answer, Recorded};
 use support::site::{Site, TextRow, World};
@@ -15,12 +16,15 @@ crate::in_both_worlds! {
     Postgres
     a_destination_that_refuses_everything_is_paused_within_its_budget_and_goes_on_when_mended
     many_refused_side_by_side_cost_no_more_than_one
+    a_first_batch_refused_to_the_last_member_does_not_slow_the_others
     one_poisoned_member_costs_no_other_member_anything_even_through_a_kill
     a_body_that_is_too_large_for_the_receiver_is_cut_until_it_is_not
     a_body_over_max_body_is_cut_before_it_is_sent_the_same_way_each_time
     a_member_that_is_larger_than_max_body_travels_alone
     a_batch_that_may_have_arrived_is_never_cut
 }
+
+const ANSWERED_AFTER: Duration = Duration::from_millis(20);
 
 async fn site(world: World, name: &str, members: u32, batch_size: u32) -> Site {
     let site = Site::of(world, name).await;
@@ -213,6 +217,29 @@ async fn many_refused_side_by_side_cost_no_more_than_one(world: World) {
         // Twice as many deliveries as may be in flight: eight.
         assert!(requests.len() - parts <= 17, "{}", requests.len());
     }
+}
+
+/// Nothing of it was accepted, and the others still go out side by side.
+async fn a_first_batch_refused_to_the_last_member_does_not_slow_the_others(world: World) {
+    let site = site(world, "first_refused", 400, 2).await;
+    site.receiver.rule(|request| {
+        let is_first = request.json()["data"]["batch"] == 1;
+        let status = if is_first { 422 } else { 200 };
+        Answer::status(status).after(ANSWERED_AFTER)
+    });
+    let row = run(&site, 4).await;
+    assert_eq!(
+        (count(&row, "delivered"), count(&row, "rejected")),
+        (398, 2)
+    );
+    // One after the other they could not come quicker than they are answered.
+    let mut came: Vec<_> = site.receiver.requests().iter().map(|r| r.at).collect();
+    came.sort_unstable();
+    let gaps = came[100..]
+        .windows(2)
+        .map(|pair| pair[1].duration_since(pair[0]));
+    let side_by_side = gaps.filter(|gap| gap.as_ref().is_ok_and(|gap| *gap < ANSWERED_AFTER));
+    assert!(side_by_side.count() > 10);
 }
 
 async fn a_batch_that_may_have_arrived_is_never_cut(world: World) {

@@ -41,9 +41,10 @@ pub struct SplitBudget {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Suspicion {
     None,
-    /// Nothing of this batch has been accepted yet.
+    /// Nothing of what was cut has been accepted yet.
     Of {
-        batch: u32,
+        /// The batch that is looked through; none between two of them.
+        batch: Option<u32>,
         requests_left: u32,
     },
     Cleared,
@@ -65,26 +66,34 @@ impl SplitBudget {
     pub fn cut(&mut self, path: &BatchPath, members: u32) {
         if self.suspicion == Suspicion::None {
             self.suspicion = Suspicion::Of {
-                batch: path.batch,
+                batch: None,
                 requests_left: 2 * members.max(1).ilog2() + 8,
             };
         }
+        self.turn_to(path.batch);
     }
 
     /// The batch that is looked through alone: until something of it has been
     /// accepted, the parts of others wait.
     pub fn suspect(&self) -> Option<u32> {
         match self.suspicion {
-            Suspicion::Of { batch, .. } => Some(batch),
+            Suspicion::Of { batch, .. } => batch,
             Suspicion::None | Suspicion::Cleared => None,
         }
     }
 
-    /// Goes on with another batch, where nothing is left to be sent of the
-    /// suspect. It may cost what is left.
+    /// Nothing of the suspect is left to be sent just now. The next that is
+    /// looked through may cost what is left.
+    pub fn through(&mut self) {
+        if let Suspicion::Of { batch, .. } = &mut self.suspicion {
+            *batch = None;
+        }
+    }
+
+    /// Looks a batch through, where no other is.
     pub fn turn_to(&mut self, other: u32) {
         if let Suspicion::Of { batch, .. } = &mut self.suspicion {
-            *batch = other;
+            batch.get_or_insert(other);
         }
     }
 
@@ -92,11 +101,15 @@ impl SplitBudget {
     /// it is sent at all. Asked once for each part.
     #[must_use]
     pub fn may_send(&mut self, path: &BatchPath) -> bool {
+        if path.part.is_empty() {
+            return true;
+        }
+        self.turn_to(path.batch);
         match &mut self.suspicion {
             Suspicion::Of {
                 batch,
                 requests_left,
-            } if *batch == path.batch && !path.part.is_empty() => {
+            } if *batch == Some(path.batch) => {
                 let may = *requests_left > 0;
                 *requests_left = requests_left.saturating_sub(1);
                 may
@@ -107,6 +120,9 @@ impl SplitBudget {
 
     /// Something of a batch was accepted.
     pub fn accepted(&mut self, path: &BatchPath) {
+        if !path.part.is_empty() {
+            self.turn_to(path.batch);
+        }
         if self.suspect() == Some(path.batch) {
             self.suspicion = Suspicion::Cleared;
         }
@@ -227,13 +243,17 @@ mod tests {
         let mut budget = SplitBudget::new(1_000_000);
         budget.cut(&path("1"), 4);
         assert!((0..6).all(|_| budget.may_send(&path("1.0"))));
+        // Others wait until it is through.
         budget.turn_to(2);
-        assert_eq!(budget.suspect(), Some(2));
+        assert_eq!(budget.suspect(), Some(1));
+        budget.through();
+        assert_eq!(budget.suspect(), None);
+        budget.turn_to(2);
         let sent = (0..100).filter(|_| budget.may_send(&path("2.0"))).count();
         assert_eq!(sent, 2 * 2 + 8 - 6);
         // Once something was accepted there is no suspect to turn from.
         budget.accepted(&path("2.1"));
-        budget.turn_to(3);
+        budget.cut(&path("3"), 4);
         assert_eq!(budget.suspect(), None);
     }
 

@@ -8,7 +8,7 @@ use super::parcel::Batch;
 use super::place::{Busy, Place, rest};
 use super::throttle::Throttle;
 use super::waits::{KEPT_FOR, Waiting, most_waiting};
-use crate::delivery::{SplitBudget, halves};
+use crate::delivery::halves;
 use crate::id::BatchPath;
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -154,33 +154,31 @@ impl Lanes {
     /// The parts of one batch that was cut: of the one under suspicion before
     /// any other.
     pub(super) fn next_cut(&mut self) -> Option<(u32, Vec<BatchPath>)> {
-        let mut budget = self.budget.lock();
-        let suspect = budget
-            .suspect()
-            .and_then(|batch| self.cut.remove_entry(&batch));
-        if suspect.is_some() || self.is_suspicious(&budget) {
-            return suspect;
+        if let Some(suspect) = self.suspect() {
+            return self.cut.remove_entry(&suspect);
         }
         let next = self.cut.pop_first();
         if let Some((batch, _)) = &next {
+            let mut budget = self.budget.lock();
+            budget.through();
             budget.turn_to(*batch);
         }
         next
     }
 
-    /// Whether the first batch that was refused is still being looked through:
-    /// nothing else is begun, since a destination that refuses whatever it is
-    /// sent would be sent it all.
-    fn is_suspicious(&self, budget: &SplitBudget) -> bool {
-        !self.tasks.is_empty() && budget.suspect().is_some()
+    /// The batch that was refused and is looked through, if one is: nothing else
+    /// is begun, since a destination that refuses whatever it is sent would be
+    /// sent it all.
+    fn suspect(&self) -> Option<u32> {
+        let suspect = self.budget.lock().suspect();
+        suspect.filter(|batch| !self.tasks.is_empty() || self.cut.contains_key(batch))
     }
 
     /// Whether a part of a batch that was cut is to be sent now.
     fn has_cut(&self) -> bool {
-        let budget = self.budget.lock();
-        match budget.suspect() {
-            Some(suspect) if self.cut.contains_key(&suspect) => true,
-            _ => !self.cut.is_empty() && !self.is_suspicious(&budget),
+        match self.suspect() {
+            Some(suspect) => self.cut.contains_key(&suspect),
+            None => !self.cut.is_empty(),
         }
     }
 
@@ -196,7 +194,7 @@ impl Lanes {
     pub(super) fn take_new(&self) -> bool {
         let waiting = self.waiting.len();
         let most = most_waiting(self.size(), self.ended);
-        (waiting == 0 || waiting < most) && !self.is_suspicious(&self.budget.lock())
+        (waiting == 0 || waiting < most) && self.suspect().is_none()
     }
 
     /// The first batch whose time has come.
@@ -302,6 +300,9 @@ impl Lanes {
             }
             Delivered::Waits(batch) => self.waiting.push(batch),
             Delivered::Halt(refusal) => self.refuse(refusal),
+        }
+        if self.suspect().is_none() {
+            self.budget.lock().through();
         }
     }
 }
