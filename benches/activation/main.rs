@@ -92,8 +92,8 @@ async fn bench() {
     write_files(dir.path(), &database, receiver.port());
     process::run(dir.path(), &["bootstrap", "warehouse", "--apply"]).await;
 
-    // `cargo bench --bench activation -- rates`: only this, which takes a
-    // minute.
+    // `cargo bench --bench activation -- rates`: only this, which takes four
+    // minutes.
     if std::env::args().any(|arg| arg == "rates") {
         for line in rates::rates(&database, &receiver).await {
             println!("{line}");
@@ -120,9 +120,15 @@ async fn bench() {
         "CPU s",
         "RSS MiB"
     );
-    let (cases, durable) = match is_large {
-        true => (vec![Case::large()], false),
-        false => (cases(), true),
+    let only = std::env::args().find_map(|arg| arg.parse::<u32>().ok());
+    let (cases, durable) = match (is_large, only) {
+        (true, _) => (vec![Case::large()], false),
+        (false, None) => (cases(), true),
+        // `cargo bench --bench activation -- 1000000`: that audience alone.
+        (false, Some(members)) => {
+            let cases = cases().into_iter().filter(|case| case.members == members);
+            (cases.collect(), false)
+        }
     };
     for case in cases {
         let measured = match case.is_bounded() {
