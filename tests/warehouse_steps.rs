@@ -7,7 +7,8 @@ use crate::support;
 
 use campaignd::audience::TableNames;
 use campaignd::history::{
-    BatchStatus, Closing, RunFacts, RunStatus, Settlement, Tally, UnstartedRun,
+    BatchOutcome, BatchStatus, Closing, RefusedMember, RunFacts, RunStatus, Settlement, Tally,
+    UnstartedRun,
 };
 use campaignd::id::{CampaignName, RunId};
 use campaignd::run::{Kind, Registration, WarehouseErrorClass};
@@ -43,6 +44,7 @@ on_each! {
     a_run_goes_from_its_audience_to_its_history
     every_step_can_be_repeated
     settling_again_writes_nothing
+    settled_bit_by_bit_a_runs_row_says_what_its_deliveries_say
     a_run_is_not_settled_twice_in_one_transaction
     values_come_back_as_they_were
     a_run_of_another_owner_is_taken
@@ -223,6 +225,45 @@ async fn settling_again_writes_nothing(place: &mut Place) {
                   (select count(*) from campaignd.deliveries), \
                   (select count(*) from campaignd.runs where status = 'incomplete')";
     assert_eq!(place.rows(counts).await, ["7|3|1"]);
+}
+
+async fn settled_bit_by_bit_a_runs_row_says_what_its_deliveries_say(place: &mut Place) {
+    let facts = facts(PEOPLE);
+    let funnel = place.laid_out(&facts).await;
+    let refuses_one = BatchOutcome {
+        refused: vec![RefusedMember {
+            place: 2,
+            reason: None,
+        }],
+        ..outcome(&facts, 1, 3, BatchStatus::Delivered)
+    };
+    let parked = outcome(&facts, 2, 3, BatchStatus::Unknown);
+    // A person has decided about it.
+    let arrived = outcome(&facts, 2, 3, BatchStatus::Delivered);
+    let last = outcome(&facts, 3, 1, BatchStatus::Rejected);
+    let mut said = Vec::new();
+    for outcomes in [
+        vec![refuses_one.clone()],
+        vec![],
+        vec![parked],
+        vec![refuses_one, arrived],
+        vec![last],
+    ] {
+        let settlement = settlement(&facts, funnel, outcomes);
+        let tally = place.warehouse.settle(&[settlement]).await.unwrap()[0];
+        let row = "select delivered, rejected, unknown, still_open from campaignd.runs";
+        let by_tally = format!(
+            "{}|{}|{}|{}",
+            tally.delivered, tally.rejected, tally.unknown, tally.still_open
+        );
+        assert_eq!(place.rows(row).await, [by_tally.as_str()]);
+        said.push(by_tally);
+    }
+    let expect = ["2|1|0|4", "2|1|0|4", "2|1|3|1", "5|1|0|1", "5|2|0|0"];
+    assert_eq!(said, expect);
+    let close = closing(&facts, funnel, RunStatus::Incomplete);
+    let counted = place.warehouse.close(&close).await.unwrap();
+    assert_eq!((counted.delivered, counted.rejected), (5, 2));
 }
 
 async fn a_run_is_not_settled_twice_in_one_transaction(place: &mut Place) {

@@ -3,13 +3,14 @@
 
 use crate::support;
 
-use campaignd::audience::{Dialect, TableNames};
-use campaignd::history::{BootstrapOptions, bootstrap};
+use campaignd::audience::{Dialect, Schema, TableNames};
+use campaignd::history::settle::{count_new, outcomes};
+use campaignd::history::{BatchStatus, BootstrapOptions, bootstrap};
 use campaignd::run::{Kind, WarehouseErrorClass};
 use campaignd::warehouse::{Change, ConnectorOptions, ServerOptions, apply_bootstrap, open};
 use std::sync::Arc;
 use std::time::Duration;
-use support::place::{PEOPLE, Place, facts, server_options};
+use support::place::{PEOPLE, Place, facts, outcome, server_options, settlement};
 use support::postgres::Postgres;
 
 #[tokio::test]
@@ -39,6 +40,38 @@ async fn sqlite_cells_take_the_kind_of_their_declared_column() {
             (Kind::Text, "AP8="),
             (Kind::Float, "0.3333333333333333"),
         ]
+    );
+}
+
+#[tokio::test]
+async fn what_was_settled_of_a_run_before_is_not_read_again() {
+    let mut place = Place::postgres().await;
+    let facts = facts(PEOPLE);
+    let funnel = place.laid_out(&facts).await;
+    let settled = format!(
+        "insert into campaignd.deliveries (run_id, batch, part, status, members) \
+         select '{}', n, '', 'delivered', 1 from generate_series(1, 50000) n",
+        facts.run
+    );
+    place.run(&settled).await;
+    place.run("analyze campaignd.deliveries").await;
+    let schema = Schema {
+        dialect: Dialect::Postgres,
+        name: "campaignd".to_owned(),
+    };
+    let new = (50_001..50_101).map(|batch| outcome(&facts, batch, 1, BatchStatus::Delivered));
+    let settlements = [settlement(&facts, funnel, new.collect())];
+    for statement in outcomes(&schema, &settlements).unwrap() {
+        place.run(&statement.sql).await;
+    }
+    let count = count_new(&schema, &settlements).unwrap();
+    let plan = place.rows(&format!("explain {}", count.sql)).await;
+    let plan = plan.join("\n");
+    let bounds = "batch >= 50001) AND (batch <= 50100)";
+    let index_cond = plan.lines().find(|line| line.contains("Index Cond"));
+    assert!(
+        index_cond.is_some_and(|line| line.contains(bounds)),
+        "{plan}"
     );
 }
 

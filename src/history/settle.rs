@@ -88,11 +88,8 @@ fn outcome_row(
     facts: &RunFacts,
     outcome: &BatchOutcome,
 ) -> Result<String, Unwritable> {
-    let rejected = match outcome.status {
-        BatchStatus::Rejected => outcome.members,
-        _ => u32::try_from(outcome.refused.len()).unwrap_or(outcome.members),
-    };
     let (first, last) = outcome.places.unzip();
+    let rejected = rejected(outcome);
     Cells::new(schema.dialect)
         .text(facts.run.as_str())
         .number(outcome.path.batch)
@@ -110,6 +107,14 @@ fn outcome_row(
         .maybe_number(first)
         .maybe_number(last)
         .row()
+}
+
+/// The rejected among the members of a batch.
+fn rejected(outcome: &BatchOutcome) -> u32 {
+    match outcome.status {
+        BatchStatus::Rejected => outcome.members,
+        _ => u32::try_from(outcome.refused.len()).unwrap_or(outcome.members),
+    }
 }
 
 /// The runs of `settlements` with outcomes that are new: run id, how many of
@@ -136,8 +141,7 @@ pub fn changed_outcomes(
     Ok(Statement::new(STEP, "changed", &sql))
 }
 
-/// The outcomes as `o`, beside what `deliveries` has of them, as `d`. The runs
-/// are named, though the join says as much: the table is looked up by them.
+/// The outcomes as `o`, beside what `deliveries` has of them, as `d`.
 fn known_outcomes(
     schema: &Schema,
     settlements: &[Settlement],
@@ -145,13 +149,35 @@ fn known_outcomes(
 ) -> Result<String, Unwritable> {
     Ok(format!(
         "cd_outcomes o {join} {} d on d.run_id = o.run_id and d.batch = o.batch \
-         and d.part = o.part and d.run_id in ({})",
+         and d.part = o.part and {}",
         schema.table("deliveries"),
-        run_ids(
-            schema,
-            settlements.iter().map(|settlement| &*settlement.facts)
-        )?,
+        within_reach(schema, settlements)?,
     ))
+}
+
+/// The rows `d` of `deliveries` that may be of the outcomes. The runs and their
+/// batches are named, though the join says as much: the table is looked up by
+/// them, and what was settled of a run before is not read.
+fn within_reach(schema: &Schema, settlements: &[Settlement]) -> Result<String, Unwritable> {
+    let mut reaches = Vec::with_capacity(settlements.len());
+    for settlement in settlements {
+        let run = schema.dialect.literal(settlement.facts.run.as_str())?;
+        if let Some((first, last)) = batches(settlement) {
+            reaches.push(format!(
+                "d.run_id = {run} and d.batch between {first} and {last}"
+            ));
+        }
+    }
+    Ok(match reaches.as_slice() {
+        [] => "1 = 0".to_owned(),
+        reaches => format!("({})", reaches.join(" or ")),
+    })
+}
+
+/// The first and the last batch among the outcomes.
+fn batches(settlement: &Settlement) -> Option<(u32, u32)> {
+    let batches = || settlement.outcomes.iter().map(|o| o.path.batch);
+    batches().min().zip(batches().max())
 }
 
 fn run_ids<'a>(
@@ -171,12 +197,9 @@ pub fn forget_known(schema: &Schema, settlements: &[Settlement]) -> Result<State
     let sql = format!(
         "delete from cd_outcomes where exists (select 1 from {} d \
          where d.run_id = cd_outcomes.run_id and d.batch = cd_outcomes.batch \
-         and d.part = cd_outcomes.part and d.run_id in ({}))",
+         and d.part = cd_outcomes.part and {})",
         schema.table("deliveries"),
-        run_ids(
-            schema,
-            settlements.iter().map(|settlement| &*settlement.facts)
-        )?,
+        within_reach(schema, settlements)?,
     );
     Ok(Statement::new(STEP, "known", &sql))
 }
@@ -190,8 +213,7 @@ pub fn contact_history(
 ) -> Result<Statement, Unwritable> {
     let facts = &settlement.facts;
     let run = schema.dialect.literal(facts.run.as_str())?;
-    let batches = settlement.outcomes.iter().map(|o| u64::from(o.path.batch));
-    let (first, last) = batches.fold((u64::MAX, 0), |(a, b), n| (a.min(n), b.max(n)));
+    let (first, last) = batches(settlement).unwrap_or_default();
     let cut = facts.cut();
     let before = Cells::new(schema.dialect)
         .text(facts.campaign.as_str())
@@ -243,8 +265,8 @@ pub fn contact_history(
         yes = schema.dialect.boolean(true),
         no = schema.dialect.boolean(false),
         now = schema.dialect.now_in_each(),
-        first_seq = cut.places_of(first).0,
-        last_seq = cut.places_of(last).1,
+        first_seq = cut.places_of(u64::from(first)).0,
+        last_seq = cut.places_of(u64::from(last)).1,
     );
     Ok(Statement::new(STEP, facts.run.as_str(), &sql))
 }
@@ -288,6 +310,30 @@ pub fn count_deliveries<'a>(
         schema.table("deliveries")
     );
     Ok(Statement::new(STEP, "tally", &sql))
+}
+
+/// What `runs` says of `runs`, whose rows are written with their `deliveries`:
+/// run id, delivered, rejected, failed, unknown and cancelled a row.
+pub fn tallies_so_far<'a>(
+    schema: &Schema,
+    runs: impl IntoIterator<Item = &'a RunFacts>,
+) -> Result<Statement, Unwritable> {
+    let ids = run_ids(schema, runs)?;
+    let sql = format!(
+        "select run_id, delivered, rejected, failed, unknown, cancelled from {} \
+         where run_id in ({ids})",
+        schema.table("runs")
+    );
+    Ok(Statement::new(STEP, "tally", &sql))
+}
+
+/// Adds outcomes that `deliveries` did not have to the tally of those it had.
+pub fn add_outcomes(tally: &mut Tally, outcomes: &[BatchOutcome]) {
+    let mut seen = HashSet::new();
+    for outcome in outcomes.iter().filter(|o| seen.insert(&o.path)) {
+        let (members, rejected) = (outcome.members.into(), rejected(outcome).into());
+        add_to_tally(tally, outcome.status, members, rejected);
+    }
 }
 
 /// What a status of `deliveries` adds to a tally: the rejected members of a

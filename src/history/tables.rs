@@ -64,7 +64,7 @@ pub const TABLES: &[Table] = &[
             ("error", "varchar(512)"),
         ],
         redshift: "",
-        found_by: Some("run_id"),
+        found_by: Some("run_id, batch"),
     },
     Table {
         name: "runs",
@@ -151,7 +151,7 @@ impl Table {
     /// indexes.
     pub fn index(&self, schema: &Schema) -> Option<Statement> {
         let by = self.found_by?;
-        let name = identifier(&format!("{}_by_{by}", self.name));
+        let name = identifier(&format!("{}_by_{}", self.name, by.replace(", ", "_")));
         let using = match (schema.dialect, by) {
             (Dialect::Redshift, _) | (Dialect::Sqlite, RECORDED_AT) => return None,
             (Dialect::Postgres, RECORDED_AT) => " using brin",

@@ -5,6 +5,7 @@ use super::carry::{Carried, Source};
 use super::errors::{TABLES_MISSING, error, unwritable};
 use super::pool::Session;
 use super::staging::{not_ours, number};
+use super::tallies::NewOutcomes;
 use crate::audience::{Lock, TableNames};
 use crate::history::register::{
     RunRow, deregister, known_runs, may_begin_again, open_run, register, replace_run, run_status,
@@ -12,16 +13,16 @@ use crate::history::register::{
 };
 use crate::history::reopen::forget_batches;
 use crate::history::settle::{
-    add_to_tally, changed_outcomes, close_tally, contact_history, count_deliveries, count_new,
-    deliveries, drop_outcomes, forget_known, outcomes,
+    changed_outcomes, close_tally, contact_history, count_new, deliveries, drop_outcomes,
+    forget_known, outcomes,
 };
 use crate::history::{
-    BatchStatus, Closing, RunFacts, RunStatus, Settlement, TABLES, Tally, UnstartedRun, cancelled,
+    Closing, RunFacts, RunStatus, Settlement, TABLES, Tally, UnstartedRun, cancelled,
     withheld_history,
 };
 use crate::id::{BatchPath, RunId};
 use crate::run::{Registration, WarehouseError, WarehouseErrorClass};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 /// Rows of fire times without a run that one transaction writes: some seconds
 /// on Redshift, in which no run is admitted.
@@ -134,15 +135,14 @@ impl SqlWarehouse {
         session.run_all(&script).await?;
         let new = self.find_new_outcomes(&mut session, settlements).await?;
         for settlement in settlements {
-            let id = settlement.facts.run.as_str();
-            if new.iter().any(|run| run == id) {
+            if new.has(&settlement.facts) {
                 let members = source.members(&self.schema, &settlement.facts.run)?;
                 let history = contact_history(&self.schema, settlement, &members);
                 let history = history.map_err(unwritable)?;
                 session.run(&history).await?;
             }
         }
-        if !new.is_empty() {
+        if !new.counts.is_empty() {
             session.run(&deliveries(&self.schema)).await?;
         }
         let tallies = self.write_run_rows(&mut session, settlements, &new).await?;
@@ -153,32 +153,34 @@ impl SqlWarehouse {
         Ok(tallies)
     }
 
-    /// The runs with outcomes that `deliveries` does not have, to which the
-    /// outcomes come down. Where it has others, because a person has decided a
-    /// batch since, these are forgotten.
+    /// The outcomes that `deliveries` does not have, to which the outcomes come
+    /// down. Where it has others, because a person has decided a batch since,
+    /// these are forgotten.
     async fn find_new_outcomes(
         &self,
         session: &mut Session,
         settlements: &[Settlement],
-    ) -> Result<Vec<String>, WarehouseError> {
+    ) -> Result<NewOutcomes, WarehouseError> {
         let new = self.count_new_outcomes(session, settlements).await?;
         let outcomes: usize = settlements.iter().map(|s| s.outcomes.len()).sum();
-        let known = new.values().sum::<u64>() != outcomes as u64;
-        if known && !new.is_empty() {
+        let known = new.counts.values().sum::<u64>() != outcomes as u64;
+        for (run, paths) in &new.changed {
+            let script = forget_batches(&self.schema, run, paths).map_err(unwritable)?;
+            session.run_all(&script).await?;
+        }
+        if known && !new.counts.is_empty() {
             let forget = forget_known(&self.schema, settlements).map_err(unwritable)?;
             session.run(&forget).await?;
         }
-        Ok(new.into_keys().collect())
+        Ok(new)
     }
 
-    /// The same, with how many are new of each run.
     async fn count_new_outcomes(
         &self,
         session: &mut Session,
         settlements: &[Settlement],
-    ) -> Result<HashMap<String, u64>, WarehouseError> {
-        let mut new = HashMap::new();
-        let mut changed: HashMap<String, Vec<BatchPath>> = HashMap::new();
+    ) -> Result<NewOutcomes, WarehouseError> {
+        let mut new = NewOutcomes::default();
         let count = count_new(&self.schema, settlements).map_err(unwritable)?;
         for row in session.rows(&count).await? {
             let others = number(row.get(1).and_then(Option::as_ref));
@@ -187,11 +189,11 @@ impl SqlWarehouse {
                 continue;
             };
             if others > 0 {
-                changed.insert(run.clone(), Vec::new());
+                new.changed.insert(run.clone(), Vec::new());
             }
-            new.insert(run, all);
+            new.counts.insert(run, all);
         }
-        if changed.is_empty() {
+        if new.changed.is_empty() {
             return Ok(new);
         }
         let find = changed_outcomes(&self.schema, settlements).map_err(unwritable)?;
@@ -203,11 +205,7 @@ impl SqlWarehouse {
                 batch: u32::try_from(number(Some(batch))).unwrap_or(u32::MAX),
                 part: part.clone().unwrap_or_default(),
             };
-            changed.entry(run.clone()).or_default().push(path);
-        }
-        for (run, paths) in &changed {
-            let script = forget_batches(&self.schema, run, paths).map_err(unwritable)?;
-            session.run_all(&script).await?;
+            new.changed.entry(run.clone()).or_default().push(path);
         }
         Ok(new)
     }
@@ -218,10 +216,9 @@ impl SqlWarehouse {
         &self,
         session: &mut Session,
         settlements: &[Settlement],
-        new: &[String],
+        new: &NewOutcomes,
     ) -> Result<Vec<Tally>, WarehouseError> {
-        let runs = settlements.iter().map(|settlement| &*settlement.facts);
-        let counted = self.tallies(session, runs).await?;
+        let counted = self.tallies_with(session, settlements, new).await?;
         let mut tallies = Vec::with_capacity(settlements.len());
         for settlement in settlements {
             let facts = &*settlement.facts;
@@ -230,7 +227,7 @@ impl SqlWarehouse {
             close_tally(&mut tally, settlement.funnel.planned);
             tallies.push(tally);
             if self.our_state(session, facts).await?.is_none() {
-                match new.iter().any(|run| run == facts.run.as_str()) {
+                match new.has(facts) {
                     true => return Err(not_ours(facts)),
                     false => continue,
                 }
@@ -247,32 +244,6 @@ impl SqlWarehouse {
             session.run_all(&row).await?;
             let touch = touch(&self.schema, facts, None).map_err(unwritable)?;
             session.run(&touch).await?;
-        }
-        Ok(tallies)
-    }
-
-    /// What `deliveries` says of each run, by its id.
-    pub(super) async fn tallies(
-        &self,
-        session: &mut Session,
-        runs: impl IntoIterator<Item = &RunFacts>,
-    ) -> Result<HashMap<String, Tally>, WarehouseError> {
-        let statement = count_deliveries(&self.schema, runs).map_err(unwritable)?;
-        let mut tallies: HashMap<String, Tally> = HashMap::new();
-        for row in session.rows(&statement).await? {
-            let [Some(run), Some(status), members, rejected] = row.as_slice() else {
-                continue;
-            };
-            let status: BatchStatus = status
-                .parse()
-                .map_err(|unknown: String| error(WarehouseErrorClass::Statement, unknown))?;
-            let tally = tallies.entry(run.clone()).or_default();
-            add_to_tally(
-                tally,
-                status,
-                number(members.as_ref()),
-                number(rejected.as_ref()),
-            );
         }
         Ok(tallies)
     }

@@ -38,6 +38,7 @@ pub mod sample;
 #[cfg(feature = "iam")]
 mod sigv4;
 mod staging;
+mod tallies;
 mod tidy;
 
 pub use adapter::open;
