@@ -45,6 +45,7 @@ on_each! {
     every_step_can_be_repeated
     settling_again_writes_nothing
     settled_bit_by_bit_a_runs_row_says_what_its_deliveries_say
+    where_nothing_can_be_added_to_a_runs_row_its_deliveries_are_counted
     a_run_is_not_settled_twice_in_one_transaction
     values_come_back_as_they_were
     a_run_of_another_owner_is_taken
@@ -264,6 +265,56 @@ async fn settled_bit_by_bit_a_runs_row_says_what_its_deliveries_say(place: &mut 
     let close = closing(&facts, funnel, RunStatus::Incomplete);
     let counted = place.warehouse.close(&close).await.unwrap();
     assert_eq!((counted.delivered, counted.rejected), (5, 2));
+}
+
+async fn where_nothing_can_be_added_to_a_runs_row_its_deliveries_are_counted(place: &mut Place) {
+    let (one, two) = (facts_of("one", PEOPLE), facts_of("two", PEOPLE));
+    let funnel = place.laid_out(&one).await;
+    place.laid_out(&two).await;
+    let first = |facts| outcome(facts, 1, 3, BatchStatus::Delivered);
+    let second = |facts| outcome(facts, 2, 3, BatchStatus::Failed);
+    let third = |facts| outcome(facts, 3, 1, BatchStatus::Delivered);
+    // Of one run all is new, of the other a part is known.
+    let begun = settlement(&two, funnel, vec![first(&two)]);
+    place.warehouse.settle(&[begun]).await.unwrap();
+    let both = [
+        settlement(&one, funnel, vec![first(&one)]),
+        settlement(&two, funnel, vec![first(&two), second(&two)]),
+    ];
+    let tallies = place.warehouse.settle(&both).await.unwrap();
+    let counts = |tally: &Tally| (tally.delivered, tally.failed, tally.still_open);
+    assert_eq!(
+        (counts(&tallies[0]), counts(&tallies[1])),
+        ((3, 0, 4), (3, 3, 1))
+    );
+    // One run has lost its row, the other has two.
+    place
+        .run_ours("delete from campaignd.runs where campaign = 'one'")
+        .await;
+    place
+        .run_ours("insert into campaignd.runs select * from campaignd.runs")
+        .await;
+    let both = [
+        settlement(&one, funnel, vec![second(&one)]),
+        settlement(&two, funnel, vec![third(&two)]),
+    ];
+    let tallies = place.warehouse.settle(&both).await.unwrap();
+    assert_eq!(
+        (counts(&tallies[0]), counts(&tallies[1])),
+        ((3, 3, 1), (4, 3, 0))
+    );
+    // A row that is wrong is put right when the run has been sent.
+    place
+        .run_ours("update campaignd.runs set delivered = 9 where campaign = 'one'")
+        .await;
+    let last = Settlement {
+        counts_anew: true,
+        ..settlement(&one, funnel, vec![third(&one)])
+    };
+    let tallies = place.warehouse.settle(&[last]).await.unwrap();
+    assert_eq!(counts(&tallies[0]), (4, 3, 0));
+    let rows = "select campaign, delivered, failed from campaignd.runs order by campaign";
+    assert_eq!(place.rows(rows).await, ["one|4|3", "two|4|3"]);
 }
 
 async fn a_run_is_not_settled_twice_in_one_transaction(place: &mut Place) {

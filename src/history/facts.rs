@@ -197,6 +197,9 @@ pub struct Settlement {
     /// Whether members who have a row in history are passed over: those of a
     /// batch of which only a part is known.
     pub fills_gaps: bool,
+    /// Whether the run's `deliveries` are counted, which are as many as its
+    /// batches, and not only the outcomes added to what its row says.
+    pub counts_anew: bool,
 }
 
 /// The end of a run: its last row in `runs`, its tables dropped.

@@ -117,8 +117,9 @@ fn rejected(outcome: &BatchOutcome) -> u32 {
     }
 }
 
-/// The runs of `settlements` with outcomes that are new: run id, how many of
-/// them `deliveries` has with another status, and how many they are, a row.
+/// The runs of `settlements`, which have one outcome at least, with outcomes
+/// that are new: run id, how many of them `deliveries` has with another status,
+/// and how many they are, a row.
 pub fn count_new(schema: &Schema, settlements: &[Settlement]) -> Result<Statement, Unwritable> {
     let sql = format!(
         "select o.run_id, count(d.run_id), count(*) from {} \
@@ -157,7 +158,8 @@ fn known_outcomes(
 
 /// The rows `d` of `deliveries` that may be of the outcomes. The runs and their
 /// batches are named, though the join says as much: the table is looked up by
-/// them, and what was settled of a run before is not read.
+/// them, and what was settled of a run before is not read. There is one outcome
+/// at least.
 fn within_reach(schema: &Schema, settlements: &[Settlement]) -> Result<String, Unwritable> {
     let mut reaches = Vec::with_capacity(settlements.len());
     for settlement in settlements {
@@ -168,10 +170,7 @@ fn within_reach(schema: &Schema, settlements: &[Settlement]) -> Result<String, U
             ));
         }
     }
-    Ok(match reaches.as_slice() {
-        [] => "1 = 0".to_owned(),
-        reaches => format!("({})", reaches.join(" or ")),
-    })
+    Ok(format!("({})", reaches.join(" or ")))
 }
 
 /// The first and the last batch among the outcomes.
@@ -313,15 +312,16 @@ pub fn count_deliveries<'a>(
 }
 
 /// What `runs` says of `runs`, whose rows are written with their `deliveries`:
-/// run id, delivered, rejected, failed, unknown and cancelled a row.
+/// run id, delivered, rejected, failed, unknown and cancelled a row. A run with
+/// several rows has none: one of them is not the last.
 pub fn tallies_so_far<'a>(
     schema: &Schema,
     runs: impl IntoIterator<Item = &'a RunFacts>,
 ) -> Result<Statement, Unwritable> {
     let ids = run_ids(schema, runs)?;
     let sql = format!(
-        "select run_id, delivered, rejected, failed, unknown, cancelled from {} \
-         where run_id in ({ids})",
+        "select run_id, sum(delivered), sum(rejected), sum(failed), sum(unknown), \
+         sum(cancelled) from {} where run_id in ({ids}) group by run_id having count(*) = 1",
         schema.table("runs")
     );
     Ok(Statement::new(STEP, "tally", &sql))

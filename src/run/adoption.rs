@@ -142,6 +142,7 @@ async fn end(
             error: None,
             outcomes: parked.into(),
             fills_gaps: true,
+            counts_anew: true,
         };
         warehouse.settle(&[settlement]).await?;
     }

@@ -445,7 +445,7 @@ impl Carrier {
                 () = self.reporter.many() => {}
             }
             let _busy = self.place.as_ref().map(Place::begin);
-            if let Err(error) = self.settle_ended(RunStatus::Open, None).await {
+            if let Err(error) = self.settle_what_ended(RunStatus::Open, None, false).await {
                 halt.cancel();
                 return Err(error);
             }
@@ -460,11 +460,21 @@ impl Carrier {
         outcome
     }
 
-    /// Brings every ended batch into history, and returns the tally.
+    /// Brings every ended batch into history, and returns the tally, counted
+    /// anew.
     pub(super) async fn settle_ended(
         &self,
         status: RunStatus,
         error: Option<String>,
+    ) -> Result<Tally, RunError> {
+        self.settle_what_ended(status, error, true).await
+    }
+
+    async fn settle_what_ended(
+        &self,
+        status: RunStatus,
+        error: Option<String>,
+        counts_anew: bool,
     ) -> Result<Tally, RunError> {
         loop {
             let ended = self
@@ -485,6 +495,7 @@ impl Carrier {
                     .map(|outcome| self.with_words(outcome))
                     .collect(),
                 fills_gaps: false,
+                counts_anew: counts_anew && last,
             };
             let tally = self
                 .patiently(|| self.kit.settler.settle(settlement.clone()))

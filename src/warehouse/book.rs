@@ -161,8 +161,11 @@ impl SqlWarehouse {
         session: &mut Session,
         settlements: &[Settlement],
     ) -> Result<NewOutcomes, WarehouseError> {
-        let new = self.count_new_outcomes(session, settlements).await?;
         let outcomes: usize = settlements.iter().map(|s| s.outcomes.len()).sum();
+        if outcomes == 0 {
+            return Ok(NewOutcomes::default());
+        }
+        let new = self.count_new_outcomes(session, settlements).await?;
         let known = new.counts.values().sum::<u64>() != outcomes as u64;
         for (run, paths) in &new.changed {
             let script = forget_batches(&self.schema, run, paths).map_err(unwritable)?;

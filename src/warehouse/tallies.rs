@@ -24,30 +24,33 @@ impl NewOutcomes {
         self.counts.contains_key(facts.run.as_str())
     }
 
-    /// Whether it had none of the settlement's.
-    fn are_all(&self, settlement: &Settlement) -> bool {
+    /// Whether the settlement's can be added to what the run's row says: it had
+    /// none of them.
+    fn can_be_added(&self, settlement: &Settlement) -> bool {
         let run = settlement.facts.run.as_str();
         let new = self.counts.get(run).copied().unwrap_or_default();
-        !self.changed.contains_key(run) && new == settlement.outcomes.len() as u64
+        !settlement.counts_anew
+            && !self.changed.contains_key(run)
+            && new == settlement.outcomes.len() as u64
     }
 }
 
 impl SqlWarehouse {
     /// What has become of each run's members by now, by its id: what its row
-    /// says, and what is new. Where not all is new, or there is no row, its
-    /// `deliveries` are counted.
+    /// says, and what is new. Its `deliveries` are counted where that is asked
+    /// for, where not all is new, and where it has no row or several.
     pub(super) async fn tallies_with(
         &self,
         session: &mut Session,
         settlements: &[Settlement],
         new: &NewOutcomes,
     ) -> Result<HashMap<String, Tally>, WarehouseError> {
-        let (all_new, others): (Vec<_>, Vec<_>) = settlements
+        let (added, counted): (Vec<_>, Vec<_>) = settlements
             .iter()
-            .partition(|settlement| new.are_all(settlement));
-        let mut tallies = self.tallies_so_far(session, &all_new).await?;
-        let mut to_count: Vec<&RunFacts> = others.iter().map(|s| &*s.facts).collect();
-        for settlement in all_new {
+            .partition(|settlement| new.can_be_added(settlement));
+        let mut tallies = self.tallies_so_far(session, &added).await?;
+        let mut to_count: Vec<&RunFacts> = counted.iter().map(|s| &*s.facts).collect();
+        for settlement in added {
             match tallies.get_mut(settlement.facts.run.as_str()) {
                 Some(tally) => add_outcomes(tally, &settlement.outcomes),
                 None => to_count.push(&settlement.facts),

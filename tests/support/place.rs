@@ -298,6 +298,7 @@ pub fn outcome(facts: &RunFacts, batch: u32, members: u32, status: BatchStatus) 
 pub fn settlement(facts: &RunFacts, funnel: Funnel, outcomes: Vec<BatchOutcome>) -> Settlement {
     Settlement {
         fills_gaps: false,
+        counts_anew: false,
         facts: Arc::new(facts.clone()),
         funnel,
         status: RunStatus::Open,
