@@ -1,7 +1,11 @@
 //! `plan` and `count` beside a running daemon: it is the one that asks.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
 use crate::support;
 
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use support::night::{self, CAMPAIGN, NEVER, campaign, change_settings, furnish};
 use support::site::Site;
 
@@ -53,5 +57,38 @@ async fn plan_and_count_beside_a_daemon_need_no_credentials_and_say_the_same() {
     }
     daemon.signal("TERM").await;
     assert_eq!(daemon.ended().await, Some(0), "{}", site.log());
+    night::check(&site).await;
+}
+
+/// The locks that processes have on a file, as the kernel lists them.
+fn locks_on(path: &Path) -> Vec<String> {
+    let inode = format!(":{} ", std::fs::metadata(path).unwrap().ino());
+    let all = std::fs::read_to_string("/proc/locks").unwrap();
+    let on = all.lines().filter(|line| line.contains(&inode));
+    on.map(str::to_owned).collect()
+}
+
+/// Without its lock SQLite's log would pass for a dead process's: the next who
+/// closes the file takes it away, with all that is written from then on.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_looks_through_the_daemon_leaves_it_its_lock_on_a_file() {
+    let site = Site::sqlite().await;
+    furnish(&site, 2, NEVER).await;
+    let mut daemon = site.serve();
+    site.wait_for_log("ready;", 1).await;
+    let file = site.path().join("warehouse.db");
+    for args in [
+        &["run", CAMPAIGN][..],
+        &["count", CAMPAIGN],
+        &["plan", CAMPAIGN],
+        &["run", CAMPAIGN],
+    ] {
+        let done = site.campaignd(args).await;
+        assert!(done.status.success(), "{args:?}: {done:?}");
+        assert!(!locks_on(&file).is_empty(), "after {args:?}");
+    }
+    daemon.signal("TERM").await;
+    assert_eq!(daemon.ended().await, Some(0), "{}", site.log());
+    assert_eq!(locks_on(&file), [""; 0]);
     night::check(&site).await;
 }

@@ -11,7 +11,6 @@ use secrecy::ExposeSecret;
 use sqlx::postgres::{PgColumn, PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::sqlite::{SqliteColumn, SqliteConnectOptions, SqliteConnection, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, Column as _, ConnectOptions, Connection as _, Row, ValueRef, raw_sql};
-use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -108,22 +107,40 @@ impl Connection {
             .filename(path)
             .busy_timeout(BUSY_LIMIT)
             .disable_statement_logging();
-        let options = match reads_only {
-            // One that may not write leaves two files beside a database in WAL
-            // mode; one that may, and does not, leaves none.
-            true => options.read_only(!is_in_wal_mode(path)),
-            false => options
-                .create_if_missing(true)
-                .synchronous(SqliteSynchronous::Full)
-                .pragma("journal_mode", "wal"),
+        let mut connection = match reads_only {
+            true => Self::open_sqlite_to_read(&options).await?,
+            false => {
+                let options = options
+                    .create_if_missing(true)
+                    .synchronous(SqliteSynchronous::Full)
+                    .pragma("journal_mode", "wal");
+                options.connect().await?
+            }
         };
-        let mut connection = options.connect().await?;
         let given_up = Arc::new(AtomicBool::new(false));
         let goes_on = Arc::clone(&given_up);
         let mut handle = connection.lock_handle().await?;
         handle.set_progress_handler(STEPS, move || !goes_on.load(Ordering::Relaxed));
         drop(handle);
         Ok(Self::Sqlite(Box::new(connection), given_up))
+    }
+
+    /// A connection that may not write leaves two files beside a database in WAL
+    /// mode; one that may, and does not, leaves none. The mode is asked of
+    /// SQLite: who opens the file past it and closes it again ends all locks that
+    /// this process has on it ([POSIX locks](https://sqlite.org/howtocorrupt.html)).
+    async fn open_sqlite_to_read(
+        options: &SqliteConnectOptions,
+    ) -> Result<SqliteConnection, sqlx::Error> {
+        let mut connection = options.connect().await?;
+        let mode: String = sqlx::query_scalar("pragma journal_mode")
+            .fetch_one(&mut connection)
+            .await?;
+        if mode == "wal" {
+            return Ok(connection);
+        }
+        connection.close().await?;
+        options.clone().read_only(true).connect().await
     }
 
     async fn open_server(
@@ -242,14 +259,6 @@ impl Connection {
             Self::Sqlite(connection, _) => connection.ping().await.is_ok(),
         }
     }
-}
-
-/// Whether the database says that its journal is a write-ahead log: in the
-/// eighteenth byte of the file ([format](https://sqlite.org/fileformat.html)).
-fn is_in_wal_mode(path: &Path) -> bool {
-    let mut header = [0; 20];
-    let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut header));
-    read.is_ok() && header[18] == 2
 }
 
 fn postgres_row(row: &sqlx::postgres::PgRow) -> Result<Vec<Option<String>>, sqlx::Error> {
