@@ -90,6 +90,7 @@ mod waiting;
 mod wall_clock_laws;
 mod warehouse_parts;
 mod warehouse_races;
+mod warehouse_settling;
 mod warehouse_steps;
 mod warehouse_strain;
 mod warehouse_tables;

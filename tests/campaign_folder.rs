@@ -46,6 +46,17 @@ async fn status_shows_when_the_folder_was_last_read_well_and_which_files_are_not
         "{ill}"
     );
     assert_eq!(read_well(&ill), read_well(&well));
+    let line = |text: &str| {
+        text.lines()
+            .find(|line| line.starts_with("hello "))
+            .map(str::to_owned)
+    };
+    assert_eq!(line(&ill), line(&well));
+    for args in [&["status"][..], &["status", "hello"]] {
+        let campaigns = site.json(args).await;
+        assert_eq!(campaigns[0]["campaign"], "hello", "{args:?}");
+        assert_eq!(campaigns[0]["destination"], "sink", "{args:?}");
+    }
 
     site.write(FILE, &campaign(NEVER, 35));
     site.wait_for_log("hello has changed", 1).await;

@@ -198,17 +198,37 @@ async fn a_finished_run_is_seen_in_run_status_runs_and_runs_show() {
     insta::assert_snapshot!("runs_show_json", told(&site, &show).await);
 }
 
+/// Runs the command with its standard output at `stdout`.
+async fn said_to(site: &Site, args: &[&str], stdout: impl Into<Stdio>) -> Output {
+    let mut command = site.command(args);
+    // `output` would take standard output for itself.
+    let child = command.stdout(stdout).stderr(Stdio::piped()).spawn();
+    child.unwrap().wait_with_output().await.unwrap()
+}
+
 #[tokio::test]
 async fn a_reader_that_has_read_enough_is_no_failure() {
     let site = site().await;
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let mut command = site.command(&["bootstrap", "warehouse"]);
-    let output = command.stdout(writer).output().await.unwrap();
+    let output = said_to(&site, &["bootstrap", "warehouse"], writer).await;
     assert!(
         output.status.success() && output.stderr.is_empty(),
         "{output:?}"
     );
+}
+
+#[tokio::test]
+async fn output_that_cannot_be_written_ends_with_5_and_says_so() {
+    let site = site().await;
+    for args in [&["bootstrap", "warehouse"][..], &["status"], &["check"]] {
+        // What a full disk does.
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let output = said_to(&site, args, full).await;
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(5), "{args:?}: {told}");
+        assert!(told.contains("could not be written"), "{args:?}: {told}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -58,6 +58,7 @@ mod tests {
             in_force: 2,
             invalid: BTreeSet::new(),
             read_well_at: "2026-11-22T13:57:00Z".parse().ok(),
+            kept: Vec::new(),
         };
         assert_eq!(
             files_line(Some(&well), &BTreeSet::new(), now()),

@@ -143,7 +143,7 @@ pub fn run() -> Result<(), Failure> {
     let result = runtime.block_on(carry_out(cli));
     // A name that is still being looked up must not keep the process.
     runtime.shutdown_background();
-    result
+    result.and_then(|()| show::unwritten().map_or(Ok(()), Err))
 }
 
 /// Does `work` on a worker of the runtime and not on its first thread: what a

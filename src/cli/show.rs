@@ -1,10 +1,12 @@
 //! How commands print: tables on the terminal, JSON for programs.
 
+use super::exit::Failure;
 use clap::ValueEnum;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
+use std::sync::OnceLock;
 
 /// How a command prints what it found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -15,11 +17,28 @@ pub(super) enum Format {
     Json,
 }
 
+/// Why something that was said could not be written: the first time.
+static UNWRITTEN: OnceLock<String> = OnceLock::new();
+
 /// Prints text as it is, with a line end. Whoever reads may have read enough
-/// (`campaignd runs | head -1`); that is no failure.
+/// (`campaignd runs | head -1`); that is no failure. Any other is told of by
+/// [`unwritten`].
 pub(super) fn say(text: impl AsRef<str>) {
     let written = writeln!(std::io::stdout(), "{}", text.as_ref().trim_end());
-    drop(written);
+    if let Err(error) = written
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        UNWRITTEN.get_or_init(|| error.to_string());
+    }
+}
+
+/// What of the output is missing, if any is: a file that was cut must not pass
+/// for a whole one.
+pub(super) fn unwritten() -> Option<Failure> {
+    let why = UNWRITTEN.get()?;
+    Some(Failure::unreachable(anyhow::Error::msg(format!(
+        "the output could not be written: {why}; it is not whole"
+    ))))
 }
 
 /// Prints a value as JSON, one document.

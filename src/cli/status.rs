@@ -6,13 +6,13 @@ use super::load;
 use super::show::{Format, coloured_lines, count, instant, say, say_json, table};
 use super::view::RunView;
 use crate::admin::{Reply, Request, ask};
-use crate::campaign::Campaign;
-use crate::daemon::{FilesView, invalid};
+use crate::daemon::folder::Folder;
+use crate::daemon::{FilesView, InForce, invalid};
 use crate::id::CampaignName;
 use crate::run::{Clock as _, HeldRun, PauseScope, Paused, SystemClock};
 use jiff::Timestamp;
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// What is asked.
@@ -25,14 +25,8 @@ pub(super) struct Args {
 /// One campaign, as `--format json` shows it.
 #[derive(Debug, Serialize)]
 struct CampaignView {
-    campaign: String,
-    description: Option<String>,
-    owner: Option<String>,
-    enabled: bool,
-    connector: String,
-    destination: String,
-    priority: u8,
-    next_fire_time: Option<Timestamp>,
+    #[serde(flatten)]
+    campaign: InForce,
     last_run: Option<RunView>,
     /// Why nothing is sent on its connector, where that is so.
     connector_alarm: Option<String>,
@@ -85,10 +79,9 @@ pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<()
     let settings = load::settings(config)?;
     let folder = load::campaigns(&settings);
     let now = SystemClock.now();
-    let campaigns = match &args.campaign {
-        Some(name) => vec![load::campaign(&folder, name)?],
-        None => folder.campaigns.values().map(|l| &l.campaign).collect(),
-    };
+    let told = told_of_files(&settings.control).await;
+    let kept = told.as_ref().map_or(&[][..], |told| &told.kept);
+    let campaigns = asked(&folder, kept, args.campaign.as_deref(), now)?;
     let ledger = load::ledger_to_read(&settings).await?;
     let alarms = match &ledger {
         Some(ledger) => ledger
@@ -109,7 +102,7 @@ pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<()
     for campaign in campaigns {
         let last = match &ledger {
             Some(ledger) => ledger
-                .runs(Some(&campaign.name), 1)
+                .runs(Some(&campaign.campaign), 1)
                 .await
                 .map_err(Failure::unreachable)?
                 .pop(),
@@ -117,18 +110,19 @@ pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<()
         };
         let alarm = alarms.iter().find(|(name, _)| *name == campaign.connector);
         views.push(CampaignView {
+            last_run: last.as_ref().map(RunView::of),
             connector_alarm: alarm.map(|(_, alarm)| alarm.clone()),
             paused: paused
                 .iter()
-                .filter(|pause| covers(pause, campaign))
+                .filter(|pause| covers(pause, &campaign))
                 .map(PauseView::of)
                 .collect(),
             held: held
                 .iter()
-                .filter(|held| held.record.campaign == campaign.name)
+                .filter(|held| held.record.campaign == campaign.campaign)
                 .map(HeldView::of)
                 .collect(),
-            ..view(campaign, last.as_ref().map(RunView::of), now)
+            campaign,
         });
     }
     match format {
@@ -136,7 +130,6 @@ pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<()
         Format::Text => {
             // Also what holds up none of the campaigns that were asked for.
             let pauses: String = paused.iter().map(|pause| pause_line(pause, now)).collect();
-            let told = told_of_files(&settings.control).await;
             let files = files_line(told.as_ref(), &invalid(&folder), now);
             // Those of retired campaigns too, where all are asked for.
             let held: String = held
@@ -153,9 +146,37 @@ pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<()
     Ok(())
 }
 
-fn covers(pause: &Paused, campaign: &Campaign) -> bool {
-    let destination = &campaign.activation.destination;
-    pause.scope.covers(&campaign.name, destination)
+/// The campaigns that are asked for, by name: those of the files, and those
+/// that the daemon has `kept` of a file that is not valid any more.
+fn asked(
+    folder: &Folder,
+    kept: &[InForce],
+    name: Option<&str>,
+    now: Timestamp,
+) -> Result<Vec<InForce>, Failure> {
+    if let Some(name) = name {
+        let kept = kept.iter().find(|kept| kept.campaign.as_str() == name);
+        return match (load::campaign(folder, name), kept) {
+            (Ok(campaign), _) => Ok(vec![InForce::of(campaign, now)]),
+            (Err(_), Some(kept)) => Ok(vec![kept.clone()]),
+            (Err(unknown), None) => Err(unknown),
+        };
+    }
+    let kept = kept
+        .iter()
+        .map(|kept| (kept.campaign.clone(), kept.clone()));
+    let mut all: BTreeMap<CampaignName, InForce> = kept.collect();
+    for loaded in folder.campaigns.values() {
+        let campaign = InForce::of(&loaded.campaign, now);
+        all.insert(campaign.campaign.clone(), campaign);
+    }
+    Ok(all.into_values().collect())
+}
+
+fn covers(pause: &Paused, campaign: &InForce) -> bool {
+    pause
+        .scope
+        .covers(&campaign.campaign, &campaign.destination)
 }
 
 /// Which run is held, since when, and what follows from it.
@@ -208,26 +229,6 @@ async fn told_of_files(control: &Path) -> Option<FilesView> {
     }
 }
 
-fn view(campaign: &Campaign, last_run: Option<RunView>, now: Timestamp) -> CampaignView {
-    CampaignView {
-        campaign: campaign.name.to_string(),
-        description: campaign.description.clone(),
-        owner: campaign.owner.clone(),
-        enabled: campaign.enabled,
-        connector: campaign.connector.to_string(),
-        destination: campaign.activation.destination.to_string(),
-        priority: campaign.priority,
-        next_fire_time: campaign
-            .enabled
-            .then(|| campaign.schedule.next_outside_blackouts(now))
-            .flatten(),
-        last_run,
-        connector_alarm: None,
-        paused: Vec::new(),
-        held: Vec::new(),
-    }
-}
-
 fn text(views: &[CampaignView], now: Timestamp) -> String {
     let mut rows = table(&[
         "campaign",
@@ -238,14 +239,15 @@ fn text(views: &[CampaignView], now: Timestamp) -> String {
         "delivered#",
     ]);
     for view in views {
-        let next = match (view.enabled, view.next_fire_time) {
+        let campaign = &view.campaign;
+        let next = match (campaign.enabled, campaign.next_fire_time) {
             (false, _) => "disabled".to_owned(),
             (true, Some(at)) => instant(at, now),
             (true, None) => "never again".to_owned(),
         };
         let row = match &view.last_run {
             Some(last) => [
-                view.campaign.clone(),
+                campaign.campaign.to_string(),
                 next,
                 instant(last.fire_time, now),
                 last.state.to_owned(),
@@ -253,7 +255,7 @@ fn text(views: &[CampaignView], now: Timestamp) -> String {
                 count(last.delivered),
             ],
             None => [
-                view.campaign.clone(),
+                campaign.campaign.to_string(),
                 next,
                 "none".to_owned(),
                 String::new(),

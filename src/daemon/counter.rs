@@ -152,7 +152,7 @@ impl Counter {
 
 impl Counter {
     fn files(&self) -> Reply {
-        let told = serde_json::to_value(&self.campaigns.borrow().files);
+        let told = serde_json::to_value(self.campaigns.borrow().files(self.desk.clock.now()));
         told.map_or_else(|error| Reply::Failed(error.to_string()), Reply::Told)
     }
 }

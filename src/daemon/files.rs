@@ -1,10 +1,13 @@
 //! How the campaign files are, as the running daemon has read them.
 
 use super::folder::Folder;
-use crate::campaign::Severity;
+use crate::campaign::{Campaign, Severity};
+use crate::id::{CampaignName, ConnectorName, DestinationName};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
 
 /// What the daemon says of the campaign files.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +20,50 @@ pub struct FilesView {
     /// When the folder was last read and had nothing invalid in it; none if
     /// that has not been since the daemon was started.
     pub read_well_at: Option<Timestamp>,
+    /// The campaigns whose last good version is in force, since their file is
+    /// not valid.
+    #[serde(default)]
+    pub kept: Vec<InForce>,
+}
+
+/// A campaign that is in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InForce {
+    /// Its name.
+    pub campaign: CampaignName,
+    /// What it says of itself.
+    pub description: Option<String>,
+    /// Who answers for it.
+    pub owner: Option<String>,
+    /// Whether it runs by its schedule.
+    pub enabled: bool,
+    /// Where its audience is.
+    pub connector: ConnectorName,
+    /// Where it goes.
+    pub destination: DestinationName,
+    /// Its place in the waiting line.
+    pub priority: u8,
+    /// When it runs next, if ever again.
+    pub next_fire_time: Option<Timestamp>,
+}
+
+impl InForce {
+    /// `campaign`, as it is `now`.
+    pub fn of(campaign: &Campaign, now: Timestamp) -> Self {
+        Self {
+            campaign: campaign.name.clone(),
+            description: campaign.description.clone(),
+            owner: campaign.owner.clone(),
+            enabled: campaign.enabled,
+            connector: campaign.connector.clone(),
+            destination: campaign.activation.destination.clone(),
+            priority: campaign.priority,
+            next_fire_time: campaign
+                .enabled
+                .then(|| campaign.schedule.next_outside_blackouts(now))
+                .flatten(),
+        }
+    }
 }
 
 impl FilesView {
@@ -30,8 +77,21 @@ impl FilesView {
                 false => before.read_well_at,
             },
             invalid,
+            kept: Vec::new(),
         }
     }
+}
+
+/// The campaigns of `folder` in force without a valid file: what was read
+/// before is kept.
+pub(super) fn kept(folder: &Folder) -> Vec<Arc<Campaign>> {
+    let invalid = invalid(folder);
+    // A folder that cannot be read is named itself.
+    let is_kept = |file: &str| invalid.iter().any(|name| Path::new(file).starts_with(name));
+    let all = folder.campaigns.values();
+    all.filter(|loaded| is_kept(&loaded.file))
+        .map(|loaded| Arc::clone(&loaded.campaign))
+        .collect()
 }
 
 /// The files of `folder` that have an error, by name.

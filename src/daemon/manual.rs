@@ -1,7 +1,7 @@
 //! Runs that people begin.
 
 use super::desk::failed;
-use super::files::FilesView;
+use super::files::{FilesView, InForce, kept};
 use super::folder::{self, Folder};
 use super::world::World;
 use crate::admin::Reply;
@@ -23,7 +23,8 @@ pub(super) struct Directory {
     campaigns: BTreeMap<CampaignName, Arc<Campaign>>,
     has_problems: bool,
     /// How the files were read.
-    pub(super) files: FilesView,
+    files: FilesView,
+    kept: Vec<Arc<Campaign>>,
 }
 
 impl Directory {
@@ -38,6 +39,16 @@ impl Directory {
                 .collect(),
             has_problems: folder.refused > 0,
             files: files.clone(),
+            kept: kept(folder),
+        }
+    }
+
+    /// How the files were read, and what of them is kept, as it is `now`.
+    pub(super) fn files(&self, now: Timestamp) -> FilesView {
+        let kept = self.kept.iter().map(|campaign| InForce::of(campaign, now));
+        FilesView {
+            kept: kept.collect(),
+            ..self.files.clone()
         }
     }
 

@@ -27,7 +27,7 @@ mod wake;
 mod world;
 
 pub use desk::Desk;
-pub use files::{FilesView, invalid};
+pub use files::{FilesView, InForce, invalid};
 pub use freshness::{Freshness, Verdict};
 pub use manual::{OpenRun, Wish};
 pub use plan::{Asked, CountView, FireTime, PlanView, refused};
