@@ -276,6 +276,29 @@ async fn a_secret_that_is_missing_or_bad_ends_with_3_and_is_not_shown() {
     insta::assert_snapshot!(said);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_needs_the_secrets_of_its_own_way_only() {
+    let site = site().await;
+    let others = "connectors:
+  elsewhere: { kind: postgres, host: localhost, database: d, auth: { user: u, password: '${env:NO_SUCH_SECRET}' }, tls: disable }";
+    let sink = "destinations:
+  other: { url: 'https://example.com/', signing_secrets: [ '${file:./no-such-file}' ], dedupe_window: 24h }";
+    let settings = site.settings();
+    let settings = settings
+        .replace("connectors:", others)
+        .replace("destinations:", sink);
+    site.write("campaignd.yaml", &settings);
+    let run = site.campaignd(&["run", "spring-hello"]).await;
+    let said = String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.success(), "{said}");
+    for key in [
+        "connectors.elsewhere.auth.password",
+        "destinations.other.signing_secrets",
+    ] {
+        assert!(said.contains(key), "{key}: {said}");
+    }
+}
+
 #[tokio::test]
 async fn names_that_are_not_there_end_with_2_and_the_names_that_are() {
     let site = site().await;

@@ -5,7 +5,7 @@ use super::problems;
 use super::show::colors;
 use crate::campaign::{Campaign, Problem};
 use crate::daemon::folder::{self, Folder};
-use crate::daemon::settings::{self, Secrets, Settings, StateStore};
+use crate::daemon::settings::{self, Connector, Secrets, Settings, SettingsError, StateStore};
 use crate::daemon::source::{self, SourceText};
 use crate::daemon::{World, log};
 use crate::id::CampaignName;
@@ -121,12 +121,54 @@ pub(super) async fn world_for_now(settings: &Settings) -> Result<World, Failure>
     Ok(world(settings).await?.with_patience(PATIENCE))
 }
 
+/// The same for a run of `campaign`, which needs the secrets of its own
+/// connector and destination only.
+pub(super) async fn world_for(settings: &Settings, campaign: &Campaign) -> Result<World, Failure> {
+    log::start(&settings.log);
+    let secrets = Secrets::from_process();
+    let usable = usable(settings, &secrets, campaign);
+    let world = assembled(&usable, &secrets).await?;
+    Ok(world.with_patience(PATIENCE))
+}
+
+/// The settings without what has no secret here and `campaign` does not need.
+/// That is said: an interrupted run of the campaign may be on another way.
+fn usable(settings: &Settings, secrets: &Secrets, campaign: &Campaign) -> Settings {
+    let mut usable = settings.clone();
+    let needed = settings.connectors.get(&campaign.connector);
+    let history = needed.and_then(Connector::history);
+    let has_secrets = |found: Result<(), SettingsError>| match found {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!("{error}; nothing that needs it is done here");
+            false
+        }
+    };
+    usable.connectors.retain(|name, connector| {
+        *name == campaign.connector
+            || history.is_some_and(|history| history.connector == *name)
+            || has_secrets(
+                settings
+                    .connector_options(name, connector, secrets)
+                    .map(drop),
+            )
+    });
+    usable.destinations.retain(|name, destination| {
+        *name == campaign.activation.destination
+            || has_secrets(destination.options(secrets).map(drop))
+    });
+    usable
+}
+
 /// The ledger to write, and the adapters around it.
 pub(super) async fn world(settings: &Settings) -> Result<World, Failure> {
     log::start(&settings.log);
-    let secrets = Secrets::from_process();
-    let ledger = open(settings, &secrets).await?;
-    let world = World::assemble(settings, &secrets, Arc::new(SystemClock), ledger)
+    assembled(settings, &Secrets::from_process()).await
+}
+
+async fn assembled(settings: &Settings, secrets: &Secrets) -> Result<World, Failure> {
+    let ledger = open(settings, secrets).await?;
+    let world = World::assemble(settings, secrets, Arc::new(SystemClock), ledger)
         .map_err(|error| Failure::new(PROBLEMS, error))?;
     // What is paused is paused for a manual run too.
     world.desk.look().await.map_err(Failure::unreachable)?;

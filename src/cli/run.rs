@@ -99,7 +99,7 @@ async fn act_here(settings: &Settings, args: &Args) -> Result<RunRecord, Failure
     }
     let folder = load::campaigns(settings);
     let campaign = load::campaign(&folder, &args.campaign)?;
-    let world = load::world_for_now(settings).await?;
+    let world = load::world_for(settings, campaign).await?;
     let wish = Wish {
         fire_time: args.fire_time,
         canary: args.canary,
