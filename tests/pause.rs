@@ -12,6 +12,7 @@ crate::in_both_worlds! {
     Postgres
     a_pause_stops_every_request_at_once_outlives_the_process_and_is_lifted_again
     a_pause_without_a_daemon_holds_for_the_next_one
+    a_run_in_the_foreground_is_paused_and_cancelled_from_beside_it
 }
 
 const CAMPAIGN: &str = "name: hello
@@ -95,6 +96,34 @@ async fn a_pause_without_a_daemon_holds_for_the_next_one(world: World) {
     finishes(&site).await;
     daemon.signal("TERM").await;
     assert_eq!(daemon.ended().await, Some(0));
+    oracle::check(&site).await;
+}
+
+async fn a_run_in_the_foreground_is_paused_and_cancelled_from_beside_it(world: World) {
+    let site = sending(world, "foreground").await;
+    let mut run = site.start(&["run", "hello"]);
+    site.receiver.wait_for(10).await;
+    verb(&site, &["pause", "--all"]).await;
+    assert_eq!(arrivals_after(&site).await, 0);
+    // What needs no say of the run is done as without it.
+    assert!(
+        verb(&site, &["status"])
+            .await
+            .contains("everything is paused")
+    );
+    assert_eq!(site.json(&["count", "hello"]).await["audience"], 1_000);
+    let before = site.receiver.count();
+    verb(&site, &["unpause", "--all"]).await;
+    site.receiver.wait_for(before + 10).await;
+    let runs = site.json(&["runs"]).await;
+    let id = runs[0]["run_id"].as_str().unwrap_or_default();
+    let nobody = site.campaignd(&["cancel", "hello@20200101T000000Z"]).await;
+    assert!(!nobody.status.success());
+    verb(&site, &["cancel", id]).await;
+    assert_eq!(run.ended().await, Some(4), "{}", site.log());
+    let ended = site.json(&["runs", "show", id]).await;
+    assert_eq!(ended["status"], "cancelled", "{ended:#}");
+    assert!(!site.path().join("control.sock").exists());
     oracle::check(&site).await;
 }
 

@@ -184,6 +184,7 @@ pub async fn ask(path: &Path, request: &Request) -> Result<Reply, ControlError> 
     };
     let patience = PATIENCE + patience(request);
     match tokio::time::timeout(patience, conversation).await {
+        Ok(Ok(Reply::NobodyThere)) => Err(ControlError::NobodyThere { path: shown }),
         Ok(answered) => answered.map_err(|error| broken_off(error.to_string())),
         Err(_) => Err(broken_off(format!("nothing came within {patience:?}"))),
     }

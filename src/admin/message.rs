@@ -138,4 +138,7 @@ pub enum Reply {
     Refused(String),
     /// It could not be done.
     Failed(String),
+    /// No daemon is here, only a run in the foreground, which has no say in
+    /// this: who asked goes on as if nobody had answered.
+    NobodyThere,
 }

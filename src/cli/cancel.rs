@@ -1,5 +1,6 @@
 //! `campaignd cancel` and `campaignd resume`: a run ended early, or let go on.
 
+use super::door::Door;
 use super::exit::{Failure, UNDELIVERED};
 use super::load;
 use super::pause::tell;
@@ -56,7 +57,7 @@ async fn act_here(settings: &Settings, run: &RunId, verb: Verb) -> Result<Reply,
         Verb::Cancel => world.desk.cancel(run, by).await,
         Verb::Resume => world.desk.resume(run, by).await,
     };
-    let reply = finish(&world, found).await?;
+    let reply = finish(&world, &settings.control, found).await?;
     let ended = world.ledger.run(run).await.map_err(Failure::unreachable)?;
     world.close().await;
     let is_whole = ended.is_none_or(|ended| ended.state == RunState::Finished);
@@ -71,13 +72,16 @@ async fn act_here(settings: &Settings, run: &RunId, verb: Verb) -> Result<Reply,
 /// Carries the run to its end, and says how it stands then.
 pub(super) async fn finish(
     world: &World,
+    control: &Path,
     found: Result<RunRecord, Reply>,
 ) -> Result<Reply, Failure> {
     let record = match found {
         Ok(record) => record,
         Err(reply) => return Ok(reply),
     };
-    carry(world, &record).await?;
+    let door = Door::of(world);
+    let carrying = carry(world, &door, &record);
+    door.open_while(control, carrying).await?;
     let run = &record.run;
     let ended = world.ledger.run(run).await.map_err(Failure::unreachable)?;
     Ok(match ended {

@@ -10,6 +10,7 @@ mod connector_report;
 mod count;
 mod demo;
 mod destination;
+mod door;
 mod erase;
 mod exit;
 mod files_line;

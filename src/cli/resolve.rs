@@ -64,7 +64,7 @@ async fn act_here(
     let world = load::world_for_now(settings).await?;
     let by = &own_name();
     let resolved = world.desk.resolve(run, resolution, by).await;
-    let reply = finish(&world, resolved).await?;
+    let reply = finish(&world, &settings.control, resolved).await?;
     world.close().await;
     Ok(reply)
 }

@@ -1,6 +1,7 @@
 //! `campaignd run`: one manual run, carried in the foreground.
 
 use super::canary;
+use super::door::Door;
 use super::exit::{Failure, PROBLEMS, UNDELIVERED};
 use super::follow::follow;
 use super::load;
@@ -92,8 +93,12 @@ async fn act_here(settings: &Settings, args: &Args) -> Result<RunRecord, Failure
     if let Some(fire_time) = args.missed {
         let world = load::world_for_now(settings).await?;
         let by = own_name();
-        let begun = world.begin_missed(&args.campaign, fire_time, &by).await;
-        let result = carry_begun(&world, begun).await;
+        let door = Door::of(&world);
+        let carrying = async {
+            let begun = world.begin_missed(&args.campaign, fire_time, &by).await;
+            carry_begun(&world, &door, begun).await
+        };
+        let result = door.open_while(&settings.control, carrying).await;
         world.close().await;
         return result;
     }
@@ -104,13 +109,18 @@ async fn act_here(settings: &Settings, args: &Args) -> Result<RunRecord, Failure
         fire_time: args.fire_time,
         canary: args.canary,
     };
-    let mut result = run_here(&world, campaign, wish).await;
-    if let Ok(record) = &result
-        && canary::goes_on(args.canary, record).await
-    {
-        let resumed = world.desk.resume(&record.run, &own_name()).await;
-        result = carry_begun(&world, resumed).await;
-    }
+    let door = Door::of(&world);
+    let carrying = async {
+        let record = run_here(&world, &door, campaign, wish).await?;
+        match canary::goes_on(args.canary, &record).await {
+            true => {
+                let resumed = world.desk.resume(&record.run, &own_name()).await;
+                carry_begun(&world, &door, resumed).await
+            }
+            false => Ok(record),
+        }
+    };
+    let result = door.open_while(&settings.control, carrying).await;
     world.close().await;
     result
 }
@@ -139,18 +149,23 @@ fn ended(record: &RunRecord, view: &RunView) -> Result<(), Failure> {
 /// one, and returns its last record.
 pub(super) async fn run_here(
     world: &World,
+    door: &Door,
     campaign: &Campaign,
     wish: Wish,
 ) -> Result<RunRecord, Failure> {
     let by = own_name();
     let begun = world.begin_manual(campaign, wish, OpenRun::IsTakenUp, &by);
-    carry_begun(world, begun.await).await
+    carry_begun(world, door, begun.await).await
 }
 
 /// Carries what was begun, and returns its last record.
-async fn carry_begun(world: &World, begun: Result<RunRecord, Reply>) -> Result<RunRecord, Failure> {
+async fn carry_begun(
+    world: &World,
+    door: &Door,
+    begun: Result<RunRecord, Reply>,
+) -> Result<RunRecord, Failure> {
     let record = begun.map_err(refusal)?;
-    carry(world, &record).await?;
+    carry(world, door, &record).await?;
     find(world, &record.run).await
 }
 
@@ -161,7 +176,7 @@ pub(super) fn refusal(reply: Reply) -> Failure {
         Reply::Problems(why) => Failure::new(PROBLEMS, anyhow::Error::msg(why)),
         Reply::Undelivered(why) => Failure::new(UNDELIVERED, anyhow::Error::msg(why)),
         Reply::Failed(why) => Failure::unreachable(anyhow::Error::msg(why)),
-        Reply::Done(_) | Reply::Seen(_) | Reply::Told(_) => {
+        Reply::Done(_) | Reply::Seen(_) | Reply::Told(_) | Reply::NobodyThere => {
             anyhow::anyhow!("the daemon's answer is not one to what was asked").into()
         }
     }
@@ -174,10 +189,11 @@ async fn find(world: &World, run: &RunId) -> Result<RunRecord, Failure> {
 }
 
 /// Carries the run to its end, waiting for fresh data where it must.
-pub(super) async fn carry(world: &World, record: &RunRecord) -> Result<(), Failure> {
+pub(super) async fn carry(world: &World, door: &Door, record: &RunRecord) -> Result<(), Failure> {
     let mut record = record.clone();
+    let cancel = door.carries(&record.run);
     loop {
-        let ended = carry_once(world, &record).await?;
+        let ended = carry_once(world, &record, cancel.clone()).await?;
         let Err(RunError::NotFresh(again)) = ended else {
             return ended.map_err(failure);
         };
@@ -186,6 +202,7 @@ pub(super) async fn carry(world: &World, record: &RunRecord) -> Result<(), Failu
         let mut terminate = signal(SignalKind::terminate()).map_err(anyhow::Error::from)?;
         tokio::select! {
             () = world.clock.sleep(again) => {}
+            () = cancel.cancelled() => {}
             _ = interrupt.recv() => return Err(failure(RunError::Interrupted)),
             _ = terminate.recv() => return Err(failure(RunError::Interrupted)),
         }
@@ -193,7 +210,11 @@ pub(super) async fn carry(world: &World, record: &RunRecord) -> Result<(), Failu
     }
 }
 
-async fn carry_once(world: &World, record: &RunRecord) -> Result<Result<(), RunError>, Failure> {
+async fn carry_once(
+    world: &World,
+    record: &RunRecord,
+    cancel: CancellationToken,
+) -> Result<Result<(), RunError>, Failure> {
     let spec = RunSpec::from_json(&record.spec).map_err(anyhow::Error::from)?;
     let kit = world.kit(record, &spec).await;
     let kit = kit
@@ -202,8 +223,8 @@ async fn carry_once(world: &World, record: &RunRecord) -> Result<Result<(), RunE
     let stop = CancellationToken::new();
     let (reporter, progress) = Reporter::new(record.state);
     let carrier = Carrier::new(record, kit, reporter, stop.clone()).map_err(failure)?;
-    let carrying = carrier.carry();
-    tokio::pin!(carrying);
+    // In the heap: it is large, and those around it would be so too.
+    let mut carrying = Box::pin(carrier.until_cancelled(cancel).carry());
     let bar = bar();
     let mut interrupt = signal(SignalKind::interrupt()).map_err(anyhow::Error::from)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(anyhow::Error::from)?;

@@ -238,6 +238,7 @@ fn outcome(reply: &Reply) -> String {
             format!("refused: {why}")
         }
         Reply::Failed(why) => format!("failed: {why}"),
+        Reply::NobodyThere => "failed: nobody was there".to_owned(),
     }
 }
 

@@ -4,6 +4,7 @@
 mod files;
 mod receiver;
 
+use super::door::Door;
 use super::exit::{Failure, UNDELIVERED};
 use super::load;
 use super::run::run_here;
@@ -100,7 +101,7 @@ async fn run_all(
     for loaded in folder.campaigns.values() {
         let before = receiver.counts().requests;
         let campaign = at_any_hour(&loaded.campaign);
-        let record = run_here(world, &campaign, Wish::default()).await?;
+        let record = run_here(world, &Door::of(world), &campaign, Wish::default()).await?;
         let requests = receiver.counts().requests - before;
         let batch_size = u64::from(loaded.campaign.activation.batch_size.get());
         lines.push(line(&record, batch_size, requests));
