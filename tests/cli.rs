@@ -303,8 +303,9 @@ async fn a_run_needs_the_secrets_of_its_own_way_only() {
 async fn names_that_are_not_there_end_with_2_and_the_names_that_are() {
     let site = site().await;
     let mut text = String::new();
-    let commands: [&[&str]; 5] = [
+    let commands: [&[&str]; 6] = [
         &["run", "spring-hallo"],
+        &["runs", "spring-hallo"],
         &["status", "spring-hallo"],
         &["bootstrap", "warehous"],
         &["runs", "show", "spring-hello@20200301T090000Z"],

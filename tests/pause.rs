@@ -105,6 +105,11 @@ async fn a_run_in_the_foreground_is_paused_and_cancelled_from_beside_it(world: W
     site.receiver.wait_for(10).await;
     verb(&site, &["pause", "--all"]).await;
     assert_eq!(arrivals_after(&site).await, 0);
+    let told = verb(&site, &["unpause", "hello"]).await;
+    assert_eq!(
+        told.trim(),
+        "campaign:hello was not paused; still paused: all"
+    );
     // What needs no say of the run is done as without it.
     assert!(
         verb(&site, &["status"])

@@ -333,3 +333,48 @@ fresh_when: {{ sql: \"{sql}\", max_age: 1h{wait} }}",
     let runs = times.iter().find(|time| time["skipped"].is_null()).unwrap();
     assert_eq!(status[0]["next_fire_time"], runs["at"]);
 }
+
+/// Names that a warehouse takes in double quotes only, everywhere that a
+/// campaign names something.
+const QUOTED: &str = r#"name: hello
+connector: warehouse
+schedule: { cron: '0 9 1 1 *', timezone: UTC }
+audience:
+  key: Prof Id
+  sql: select "Prof Id", "a b" from "Every Body"
+policy:
+  suppress: [ '"Do not.""Contact"' ]
+  order_by: [ '"a b" desc' ]
+  limit: 2
+activation: { destination: sink }
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_in_double_quotes_are_taken_as_they_are() {
+    for site in [Site::sqlite().await, Site::new("quoted").await] {
+        for sql in [
+            r#"create table "Every Body" ("Prof Id" varchar(9), "a b" integer)"#,
+            r#"insert into "Every Body" values ('p-1', 1), ('p-2', 2), ('p-3', 3), ('p-4', 4), ('p-5', 5)"#,
+            r#"create table "Do not.""Contact" ("Prof Id" varchar(9))"#,
+            r#"insert into "Do not.""Contact" values ('p-5')"#,
+        ] {
+            site.sql(sql).await;
+        }
+        site.write("campaigns/hello.yaml", QUOTED);
+        let output = site.campaignd(&["bootstrap", "warehouse", "--apply"]).await;
+        assert!(output.status.success(), "{output:?}");
+        let run = site.json(&["run", "hello"]).await;
+        let funnel = ["audience", "suppressed", "over_limit", "delivered"];
+        assert_eq!(
+            funnel.map(|count| run[count].as_u64()),
+            [5, 1, 2, 2].map(Some),
+            "{run:#}"
+        );
+        let request = &site.receiver.requests()[0];
+        let members = &request.json()["data"]["members"];
+        assert_eq!(
+            [&members[0]["Prof Id"], &members[1]["Prof Id"]],
+            ["p-4", "p-3"]
+        );
+    }
+}

@@ -243,15 +243,47 @@ fn suppress_of(section: &mut Section) -> Option<Vec<String>> {
     all_sound.then_some(relations)
 }
 
-/// Up to three plain names with dots between, which no dialect reads as
-/// anything else.
+/// Up to three names with dots between, plain or in double quotes, which no
+/// dialect reads as anything else.
 pub fn is_relation(text: &str) -> bool {
-    let is_name = |name: &str| {
-        name.len() <= 127
-            && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-    };
-    text.split('.').count() <= 3 && text.split('.').all(is_name)
+    let mut rest = text;
+    for _ in 0..3 {
+        let behind = match rest.starts_with('"') {
+            true => quoted_name(rest).map(|(_, behind)| behind),
+            false => behind_plain_name(rest),
+        };
+        let Some(behind) = behind else {
+            return false;
+        };
+        match behind.strip_prefix('.') {
+            Some(next) => rest = next,
+            None => return behind.is_empty(),
+        }
+    }
+    false
+}
+
+/// The longest name, in bytes: that of Redshift.
+const MAX_NAME: usize = 127;
+
+fn behind_plain_name(text: &str) -> Option<&str> {
+    let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let (name, behind) = text.split_at(end.unwrap_or(text.len()));
+    let begins_well = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    (begins_well && name.len() <= MAX_NAME).then_some(behind)
+}
+
+/// The name in double quotes that `text` begins with, in which a quote is
+/// written twice, and what is behind it.
+pub(super) fn quoted_name(text: &str) -> Option<(String, &str)> {
+    let quoted = text.strip_prefix('"')?;
+    let mut end = quoted.find('"')?;
+    while quoted[end + 1..].starts_with('"') {
+        end += 2 + quoted[end + 2..].find('"')?;
+    }
+    let name = quoted[..end].replace("\"\"", "\"");
+    let is_sound = (1..=MAX_NAME).contains(&name.len()) && !name.contains(char::is_control);
+    is_sound.then(|| (name, &quoted[end + 1..]))
 }
 
 fn attributes(mut section: Section) -> Option<Map<String, Value>> {
@@ -273,4 +305,53 @@ fn attributes(mut section: Section) -> Option<Map<String, Value>> {
         return None;
     }
     Some(map)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relation_is_up_to_three_names_plain_or_in_double_quotes() {
+        for sound in [
+            "people",
+            "a.b.c",
+            "_x1",
+            r#""DNC""#,
+            r#"a."do not".c"#,
+            r#""a.""b""#,
+        ] {
+            assert!(is_relation(sound), "{sound}");
+        }
+        let long = "x".repeat(128);
+        for unsound in [
+            "",
+            ".",
+            "a.",
+            ".a",
+            "a..b",
+            "a.b.c.d",
+            "1a",
+            "do not",
+            "a;b",
+            "a--",
+            "a b",
+            "x(1)",
+            "naïve",
+            r#"""#,
+            r#""""#,
+            r#""a"#,
+            r#"a""#,
+            r#""a"b"#,
+            r#""a" b"#,
+            "\"a\nb\"",
+            long.as_str(),
+        ] {
+            assert!(!is_relation(unsound), "{unsound}");
+        }
+        assert_eq!(
+            quoted_name(r#""a ""b""" desc"#),
+            Some((r#"a "b""#.to_owned(), " desc"))
+        );
+    }
 }

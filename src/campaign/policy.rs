@@ -1,5 +1,6 @@
 //! The `policy` of a campaign file: who of the audience is not contacted.
 
+use super::compile::quoted_name;
 use super::yaml::{Field, Section, suggestion};
 use crate::audience::{FrequencyCap, Holdout, OrderBy, Policy, Selected};
 use crate::id::CampaignName;
@@ -139,9 +140,13 @@ fn order_of(field: &Field, selected: &Selected) -> Option<Vec<OrderBy>> {
 }
 
 fn order_term(field: &Field, columns: Option<&[String]>) -> Option<OrderBy> {
-    let text = field.filled_text()?;
-    let mut words = text.split_whitespace();
-    let (column, direction, more) = (words.next()?, words.next(), words.next());
+    let text = field.filled_text()?.trim();
+    let (column, behind) = quoted_name(text).unwrap_or_else(|| {
+        let (column, behind) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+        (column.to_owned(), behind)
+    });
+    let mut words = behind.split_whitespace();
+    let (direction, more) = (words.next(), words.next());
     let direction = direction.map(str::to_ascii_lowercase);
     let descending = match (direction.as_deref(), more) {
         (None | Some("asc"), None) => false,
@@ -149,17 +154,19 @@ fn order_term(field: &Field, columns: Option<&[String]>) -> Option<OrderBy> {
         _ => {
             let path = field.path();
             field.error(format!(
-                "`{path}` must be a selected column, with `asc` or `desc` behind it if you like; \
-                 for several write a list"
+                "`{path}` must be a selected column, in double quotes where it holds a blank, with `asc` or \
+                 `desc` behind it if you like; for several write a list"
             ));
             return None;
         }
     };
     if let Some(columns) = columns {
-        let is_there = columns.iter().any(|name| name.eq_ignore_ascii_case(column));
+        let is_there = columns
+            .iter()
+            .any(|name| name.eq_ignore_ascii_case(&column));
         if !is_there {
             let shown: String = column.chars().take(128).collect();
-            let right = match suggestion(column, columns.iter().map(String::as_str)) {
+            let right = match suggestion(&column, columns.iter().map(String::as_str)) {
                 nothing if nothing.is_empty() => "; select it".to_owned(),
                 right => right,
             };
@@ -170,8 +177,5 @@ fn order_term(field: &Field, columns: Option<&[String]>) -> Option<OrderBy> {
             return None;
         }
     }
-    Some(OrderBy {
-        column: column.to_owned(),
-        descending,
-    })
+    Some(OrderBy { column, descending })
 }

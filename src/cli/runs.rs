@@ -4,6 +4,7 @@ use super::exit::Failure;
 use super::load;
 use super::show::{Format, coloured_lines, count, instant, lines, say, say_json, table};
 use super::view::{BatchView, RunView};
+use crate::daemon::settings::Settings;
 use crate::id::{CampaignName, RunId};
 use crate::run::{Clock as _, Ledger, SystemClock};
 use jiff::Timestamp;
@@ -18,7 +19,7 @@ pub(super) struct Args {
     /// One campaign; all if none is named.
     campaign: Option<String>,
     /// How many, the newest first.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
 }
 
@@ -44,11 +45,16 @@ pub(super) async fn run(config: &Path, args: &Args, format: Format) -> Result<()
     let ledger = load::ledger_to_read(&settings).await?;
     match &args.what {
         Some(What::Show { run }) => show(ledger.as_deref(), run, format).await,
-        None => list(ledger.as_deref(), args, format).await,
+        None => list(&settings, ledger.as_deref(), args, format).await,
     }
 }
 
-async fn list(ledger: Option<&dyn Ledger>, args: &Args, format: Format) -> Result<(), Failure> {
+async fn list(
+    settings: &Settings,
+    ledger: Option<&dyn Ledger>,
+    args: &Args,
+    format: Format,
+) -> Result<(), Failure> {
     let campaign = args
         .campaign
         .as_deref()
@@ -60,6 +66,15 @@ async fn list(ledger: Option<&dyn Ledger>, args: &Args, format: Format) -> Resul
         None => Ok(Vec::new()),
     };
     let records = records.map_err(Failure::unreachable)?;
+    if let Some(name) = &campaign
+        && records.is_empty()
+    {
+        // One that is neither in the files nor in the book is a slip.
+        let folder = load::campaigns(settings);
+        if folder.problems.is_empty() {
+            load::campaign(&folder, name.as_str())?;
+        }
+    }
     let views: Vec<RunView> = records.iter().map(RunView::of).collect();
     match format {
         Format::Json => say_json(&views),

@@ -105,26 +105,47 @@ impl Desk {
             at: self.clock.now(),
         };
         let done = async {
+            self.look().await?;
+            let was_paused = self.is_paused(&scope);
             // Who unpauses a destination has seen to it.
             if let (PauseScope::Destination(name), false) = (&scope, paused) {
                 let refusing = PauseScope::Refusing(name.clone());
                 self.lift(refusing, by).await?;
             }
             self.ledger.set_pause(change).await?;
-            self.look().await
+            self.look().await.map(|()| was_paused)
         };
-        let done = done.await;
-        let (word, after) = match paused {
-            true => ("paused", "no new request leaves until it is unpaused"),
-            false => ("unpaused", "what was waiting goes on"),
+        let was_paused = match done.await {
+            Ok(was_paused) => was_paused,
+            Err(error) => return Reply::Failed(error.to_string()),
         };
-        match done {
-            Ok(()) => {
-                tracing::warn!(pause.scope = %scope, pause.by = by, "{scope} {word} by {by}");
-                Reply::Done(format!("{scope} {word}; {after}"))
-            }
-            Err(error) => Reply::Failed(error.to_string()),
-        }
+        let word = match (paused, was_paused) {
+            (true, _) => "paused",
+            (false, true) => "unpaused",
+            (false, false) => "was not paused",
+        };
+        let others: Vec<String> = self
+            .paused
+            .borrow()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let after = match (paused, others.as_slice()) {
+            (true, _) => "no new request leaves until it is unpaused".to_owned(),
+            (false, []) if was_paused => "what was waiting goes on".to_owned(),
+            (false, []) => "nothing is".to_owned(),
+            (false, others) => format!("still paused: {}", others.join(", ")),
+        };
+        tracing::warn!(pause.scope = %scope, pause.by = by, "{scope} {word}, says {by}");
+        Reply::Done(format!("{scope} {word}; {after}"))
+    }
+
+    /// Whether it is paused by itself, and not only with everything.
+    fn is_paused(&self, scope: &PauseScope) -> bool {
+        let paused = self.paused.borrow();
+        paused.contains(scope)
+            || matches!(scope, PauseScope::Destination(name)
+                if paused.contains(&PauseScope::Refusing(name.clone())))
     }
 }
 
