@@ -4,6 +4,8 @@
 
 use crate::support;
 
+use std::os::unix::net::UnixListener;
+use std::time::Duration;
 use support::night::{self, NEVER, campaign, furnish};
 use support::site::Site;
 
@@ -73,4 +75,29 @@ async fn status_shows_when_the_folder_was_last_read_well_and_which_files_are_not
     assert!(alone.contains("not valid: "), "{alone}");
     assert!(!alone.contains("the daemon has"), "{alone}");
     night::check(&site).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_control_socket_that_another_has_is_taken_once_it_is_free() {
+    let site = Site::sqlite().await;
+    furnish(&site, 7, NEVER).await;
+    let path = site.path().join("control.sock");
+    let other = UnixListener::bind(&path).unwrap();
+    let mut daemon = site.serve();
+    site.wait_for_log("a run in the foreground listens there", 1)
+        .await;
+    assert!(path.exists(), "it is left to the other");
+    drop(other);
+    // What a run in the foreground does at its end.
+    std::fs::remove_file(&path).unwrap();
+    for _ in 0..100 {
+        if status(&site).await.contains("the daemon has 1 campaign") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(status(&site).await.contains("the daemon has 1 campaign"));
+    daemon.signal("TERM").await;
+    assert_eq!(daemon.ended().await, Some(0), "{}", site.log());
+    assert!(!path.exists());
 }

@@ -6,7 +6,7 @@ use super::user::user_name;
 use async_trait::async_trait;
 use std::fs::Permissions;
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,16 +76,19 @@ pub async fn serve(
             let why = "something that is no socket is there; name another `control`";
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
         }
-        if UnixStream::connect(path).await.is_ok() {
-            let why = "another daemon listens there; give each its own `control`";
+        if let Some(why) = is_alive(path).await {
             return Err(io::Error::new(io::ErrorKind::AddrInUse, why));
         }
     }
     let listener = bind(path)?;
+    let ours = identity(path);
     let tasks = TaskTracker::new();
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
-        let permit = Arc::clone(&connections).acquire_owned().await;
+        let permit = tokio::select! {
+            () = stop.cancelled() => break,
+            permit = Arc::clone(&connections).acquire_owned() => permit,
+        };
         let stream = tokio::select! {
             () = stop.cancelled() => break,
             accepted = listener.accept() => match accepted {
@@ -108,7 +111,31 @@ pub async fn serve(
     tasks.close();
     // Who is silent now is not waited for.
     drop(tokio::time::timeout(REST, tasks.wait()).await);
-    std::fs::remove_file(path)
+    match identity(path) == ours {
+        true => std::fs::remove_file(path),
+        // Another has taken its place.
+        false => Ok(()),
+    }
+}
+
+/// Why the socket at `path` is not to be replaced, if it is not: nobody
+/// listens at one that a dead process has left.
+async fn is_alive(path: &Path) -> Option<&'static str> {
+    match UnixStream::connect(path).await {
+        Ok(_) => {
+            Some("a daemon or a run in the foreground listens there; give each its own `control`")
+        }
+        Err(error) if is_nobody(&error) => None,
+        Err(_) => Some(
+            "a socket is there that may not be asked whether somebody listens; remove it, or name another `control`",
+        ),
+    }
+}
+
+/// Which file is at `path`.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let found = std::fs::symlink_metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
 }
 
 /// Binds a socket at `path`, in place of what a dead process left there. It is

@@ -16,6 +16,19 @@ pub(super) struct Door {
     carried: Mutex<Option<(RunId, CancellationToken)>>,
 }
 
+/// That a run is carried.
+pub(super) struct Carried<'a> {
+    door: &'a Door,
+    /// Cancelled when the run is.
+    pub(super) cancel: CancellationToken,
+}
+
+impl Drop for Carried<'_> {
+    fn drop(&mut self) {
+        *self.door.carried() = None;
+    }
+}
+
 impl Door {
     /// The door to what is carried in `world`.
     pub(super) fn of(world: &World) -> Arc<Self> {
@@ -25,11 +38,11 @@ impl Door {
         })
     }
 
-    /// `run` is carried from now on, until what is returned is cancelled.
-    pub(super) fn carries(&self, run: &RunId) -> CancellationToken {
+    /// `run` is carried until what is returned is dropped, or cancelled.
+    pub(super) fn carries(&self, run: &RunId) -> Carried<'_> {
         let cancel = CancellationToken::new();
         *self.carried() = Some((run.clone(), cancel.clone()));
-        cancel
+        Carried { door: self, cancel }
     }
 
     /// Does `work`, and answers meanwhile at the socket `control`. Without one

@@ -117,7 +117,8 @@ async fn act_here(settings: &Settings, args: &Args) -> Result<RunRecord, Failure
                 let resumed = world.desk.resume(&record.run, &own_name()).await;
                 carry_begun(&world, &door, resumed).await
             }
-            false => Ok(record),
+            // As it is by now: it may have been cancelled meanwhile.
+            false => find(&world, &record.run).await,
         }
     };
     let result = door.open_while(&settings.control, carrying).await;
@@ -191,10 +192,18 @@ async fn find(world: &World, run: &RunId) -> Result<RunRecord, Failure> {
 /// Carries the run to its end, waiting for fresh data where it must.
 pub(super) async fn carry(world: &World, door: &Door, record: &RunRecord) -> Result<(), Failure> {
     let mut record = record.clone();
-    let cancel = door.carries(&record.run);
+    let carried = door.carries(&record.run);
+    let cancel = &carried.cancel;
     loop {
         let ended = carry_once(world, &record, cancel.clone()).await?;
         let Err(RunError::NotFresh(again)) = ended else {
+            // It may have been held in the moment in which it was cancelled.
+            if ended.is_ok() && cancel.is_cancelled() {
+                record = find(world, &record.run).await?;
+                if record.state.is_open() {
+                    continue;
+                }
+            }
             return ended.map_err(failure);
         };
         tracing::info!(run.id = %record.run, "its data is not fresh; asked again in {again:.0?}");

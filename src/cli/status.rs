@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::Duration;
 
 /// What is asked.
 #[derive(Debug, clap::Args)]
@@ -220,10 +221,14 @@ fn pause_line(pause: &Paused, now: Timestamp) -> String {
     format!("\n\n{what} is paused{by}{since}; `campaignd unpause {lift}` lifts it")
 }
 
+/// How long the daemon is waited for: what it says is at hand.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// What the daemon says of the files; nothing where none is running, or it
 /// cannot be asked: reading goes on without it.
 async fn told_of_files(control: &Path) -> Option<FilesView> {
-    match ask(control, &Request::Files).await {
+    let told = tokio::time::timeout(PATIENCE, ask(control, &Request::Files));
+    match told.await.ok()? {
         Ok(Reply::Told(told)) => serde_json::from_value(told).ok(),
         _ => None,
     }

@@ -15,6 +15,7 @@ use crate::run::LedgerError;
 use jiff::Timestamp;
 use sd_notify::NotifyState;
 use std::future::Future;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -185,17 +186,34 @@ fn attend(
     if let Some(path) = service.control.clone() {
         let (desk, runs) = (Arc::clone(&desk), runs.clone());
         let counter = Arc::new(Counter::new(desk, runs, campaigns));
-        let stop = stop.clone();
-        helpers.spawn(async move {
-            if let Err(error) = admin::serve(&path, counter, stop).await {
-                let path = path.display();
-                tracing::error!("commands cannot reach this daemon at {path}: {error}");
-            }
-        });
+        helpers.spawn(answer_at(path, counter, stop.clone()));
     }
     if service.world.rescan_every().is_some() {
         let (runs, stop) = (runs.clone(), stop.clone());
         helpers.spawn(async move { desk.keep_looking(&runs, stop).await });
+    }
+}
+
+/// How often a control socket that another has is tried for.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// Answers at the control socket until `stop`; once it is free, where a run in
+/// the foreground has it.
+async fn answer_at(path: PathBuf, counter: Arc<Counter>, stop: CancellationToken) {
+    let mut said = false;
+    while let Err(error) = admin::serve(&path, Arc::clone(&counter) as _, stop.clone()).await {
+        if !said {
+            said = true;
+            let path = path.display();
+            tracing::error!("commands cannot reach this daemon at {path}: {error}");
+        }
+        if error.kind() != ErrorKind::AddrInUse {
+            return;
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(TRY_AGAIN) => {}
+        }
     }
 }
 
