@@ -16,32 +16,7 @@ use model::expected;
 use std::collections::BTreeSet;
 use support::place::{Eyes, Place, at, closing, facts_of, outcome, settlement};
 
-/// Runs each test on every kind of warehouse.
-macro_rules! on_each {
-    ($($name:ident)*) => {
-        mod sqlite {
-            $(#[tokio::test] async fn $name() {
-                let mut place = super::Place::sqlite().await;
-                super::$name(&mut place).await;
-            })*
-        }
-        mod postgres {
-            $(#[tokio::test] async fn $name() {
-                let mut place = super::Place::postgres().await;
-                super::$name(&mut place).await;
-            })*
-        }
-        mod redshift {
-            $(#[tokio::test(flavor = "multi_thread")] async fn $name() {
-                let mut place = super::Place::redshift().await;
-                super::$name(&mut place).await;
-                assert_eq!(place.gate().refused(), [], "what Redshift would refuse");
-            })*
-        }
-    };
-}
-
-on_each! {
+crate::on_each_warehouse! {
     each_member_falls_out_for_the_reason_the_model_says
     a_holdout_has_its_share_and_stays_the_same
     an_order_by_a_column_that_is_not_returned_is_refused

@@ -8,31 +8,7 @@ use crate::support;
 use campaignd::history::{BatchOutcome, BatchStatus, RefusedMember, RunStatus, Settlement, Tally};
 use support::place::{PEOPLE, Place, closing, facts, facts_of, outcome, settlement};
 
-/// Runs each test on each database.
-macro_rules! on_each {
-    ($($name:ident)*) => {
-        mod sqlite {
-            $(#[tokio::test] async fn $name() {
-                let mut place = super::Place::sqlite().await;
-                super::$name(&mut place).await;
-            })*
-        }
-        mod postgres {
-            $(#[tokio::test] async fn $name() {
-                let mut place = super::Place::postgres().await;
-                super::$name(&mut place).await;
-            })*
-        }
-        mod redshift {
-            $(#[tokio::test(flavor = "multi_thread")] async fn $name() {
-                let mut place = super::Place::redshift().await;
-                super::$name(&mut place).await;
-            })*
-        }
-    };
-}
-
-on_each! {
+crate::on_each_warehouse! {
     settling_again_writes_nothing
     settled_bit_by_bit_a_runs_row_says_what_its_deliveries_say
     where_nothing_can_be_added_to_a_runs_row_its_deliveries_are_counted

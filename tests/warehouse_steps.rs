@@ -15,31 +15,7 @@ use campaignd::warehouse::open;
 use support::place::{Eyes, PEOPLE, Place, at, closing, facts, facts_of, outcome, settlement};
 use uuid::Uuid;
 
-/// Runs each test on each database.
-macro_rules! on_each {
-    ($($name:ident)*) => {
-        mod sqlite {
-            $(#[tokio::test] async fn $name() {
-                let mut place = super::Place::sqlite().await;
-                super::$name(&mut place).await;
-            })*
-        }
-        mod postgres {
-            $(#[tokio::test] async fn $name() {
-                let mut place = super::Place::postgres().await;
-                super::$name(&mut place).await;
-            })*
-        }
-        mod redshift {
-            $(#[tokio::test(flavor = "multi_thread")] async fn $name() {
-                let mut place = super::Place::redshift().await;
-                super::$name(&mut place).await;
-            })*
-        }
-    };
-}
-
-on_each! {
+crate::on_each_warehouse! {
     a_run_goes_from_its_audience_to_its_history
     every_step_can_be_repeated
     values_come_back_as_they_were

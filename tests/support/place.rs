@@ -65,6 +65,32 @@ pub async fn look_at(server: &ServerOptions) -> PgConnection {
     eyes
 }
 
+/// Runs each test on every kind of warehouse.
+#[macro_export]
+macro_rules! on_each_warehouse {
+    ($($name:ident)*) => {
+        mod sqlite {
+            $(#[tokio::test] async fn $name() {
+                let mut place = $crate::support::place::Place::sqlite().await;
+                super::$name(&mut place).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test] async fn $name() {
+                let mut place = $crate::support::place::Place::postgres().await;
+                super::$name(&mut place).await;
+            })*
+        }
+        mod redshift {
+            $(#[tokio::test(flavor = "multi_thread")] async fn $name() {
+                let mut place = $crate::support::place::Place::redshift().await;
+                super::$name(&mut place).await;
+                assert_eq!(place.gate().refused(), [], "what Redshift would refuse");
+            })*
+        }
+    };
+}
+
 impl Place {
     pub async fn sqlite() -> Self {
         let folder = tempfile::tempdir().unwrap();
